@@ -1,0 +1,55 @@
+"""msvae: variational autoencoders of microstructures, coupled to simulation codes over MPI.
+
+Everything that a plugin or a script needs is here; names are loaded on first use, so that a solver that needs no
+torch never pays for importing it.
+
+>>> import msvae
+>>> solver = msvae.load_solver("conductivity", phases=[{"conductivity": 1.0}, {"conductivity": 10.0}])
+>>> structures = msvae.Structures.from_labels([[[0, 1], [0, 1]]], spacing=1e-6)
+>>> solver.evaluate(structures)["conductivity"].round(3)  # a laminate: harmonic mean across, arithmetic mean along
+array([[[5.5  , 0.   ],
+        [0.   , 1.818]]])
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from msvae.errors import DataError, MsvaeError, PluginError, RunError, StudyError, TargetError
+    from msvae.interfaces import Architecture, Dataset, Settings, Solver
+    from msvae.plugins import hook
+    from msvae.run.directory import Run
+    from msvae.structure_file import read_structures
+    from msvae.structures import Array, Grid, Properties, Quantity, Specification, Structures
+    from msvae.study import Study, load_solver
+    from msvae.vae.model import VAE
+
+_HOME = {
+    "Architecture": "interfaces", "Array": "structures", "DataError": "errors", "Dataset": "interfaces",
+    "Grid": "structures", "MsvaeError": "errors", "PluginError": "errors", "Properties": "structures",
+    "Quantity": "structures", "Run": "run.directory", "RunError": "errors", "Settings": "interfaces",
+    "Solver": "interfaces", "read_structures": "structure_file", "Specification": "structures", "Structures": "structures", "Study": "study",
+    "StudyError": "errors", "TargetError": "errors", "VAE": "vae.model", "hook": "plugins", "load_solver": "study",
+}
+
+__all__ = [
+    "VAE", "Architecture", "Array", "DataError", "Dataset", "Grid", "MsvaeError", "PluginError", "Properties",
+    "Quantity", "Run", "RunError", "Settings", "Solver", "Specification", "Structures", "Study", "StudyError",
+    "TargetError", "__version__", "hook", "load_solver", "read_structures",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'msvae' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"msvae.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,132 @@
+"""Train: fit the VAE, and the structure-space head, to the data set; label it first where a head needs the solver."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from msvae.campaigns.context import Context, Table, single_threaded_pools
+from msvae.campaigns.label import labelled, the_structures
+from msvae.errors import StudyError
+from msvae.progress import stage_progress
+from msvae.seeds import seed_of
+from msvae.structures import Array, Structures
+from msvae.vae.files import load_tensors, restore, save_model, save_tensors
+from msvae.vae.model import VAE, Blueprint, condition_values
+from msvae.vae.structure_head import StructureHead, fit_structure_head
+from msvae.vae.training import fit, split
+
+__all__ = ["run", "structure_head", "trained", "training_structures"]
+
+
+def run(context: Context) -> Table:
+    """Return how well the model reconstructs and predicts the held-back structures."""
+    structures = training_structures(context)
+    vae = trained(context, structures)
+    head = structure_head(context, structures)
+    rows = scores(context, structures, vae, head)
+    return Table("Held-back structures", ("what", "measure", "value"), tuple(rows))
+
+
+def training_structures(context: Context) -> Structures:
+    """Return the data set with every property that a head or a condition needs, from the solver where there is one."""
+    wanted = {*context.study.model.heads, *(c.property for c in context.study.model.conditions)}
+    if context.study.structure_head is not None:
+        wanted |= set(context.study.structure_head.properties)
+    structures = the_structures(context)
+    missing = wanted - {q.name for q in structures.quantities}
+    if missing and context.study.solver is None:
+        raise StudyError(f"{context.study.source.at(['model'])}: the data set has no property "
+                         f"'{min(missing)}' and the study no [solver] to compute it (it has: "
+                         f"{', '.join(q.name for q in structures.quantities) or 'none'})")
+    return labelled(context) if missing else structures
+
+
+def trained(context: Context, structures: Structures) -> VAE:
+    """Return the run's model, training it (or going on with its training) if need be."""
+    run, study = context.run, context.study
+    if run.model_file.exists():
+        return run.model
+    assert study.architecture is not None
+    blueprint = Blueprint.of(structures, study.model, study.architecture)
+    torch.manual_seed(seed_of(study.seed, "weights"))
+    vae = VAE(blueprint)
+    with single_threaded_pools(study.executor.threads), stage_progress("train") as report:
+        history = fit(vae, _usable(structures, blueprint), study.training, seed=study.seed,
+                      checkpoint=run.path / "checkpoint.safetensors", report=report)
+    run.write_json("training.json", history)
+    save_model(vae, run.model_file)
+    return vae.eval()
+
+
+def structure_head(context: Context, structures: Structures) -> StructureHead | None:
+    """Return the run's structure-space head, trained if need be; None if the study asks for none."""
+    run, study = context.run, context.study
+    if study.structure_head is None:
+        return None
+    assert study.architecture is not None
+    known = {q.name: q for q in structures.quantities}
+    quantities = tuple(known[name] for name in study.structure_head.properties)
+    torch.manual_seed(seed_of(study.seed, "structure head weights"))
+    head = StructureHead(structures.specification, quantities, study.structure_head, study.architecture)
+    path = run.path / "structure_head.safetensors"
+    if path.exists():
+        restore(head, load_tensors(path)[0], path)
+        return head.eval()
+    train, _ = split(structures, study.training.held_back, study.seed)
+    with single_threaded_pools(study.executor.threads), stage_progress("structure head") as report:
+        fit_structure_head(head, structures[train], seed=study.seed, report=report)
+    save_tensors(path, head.state_dict(), {})
+    return head
+
+
+def scores(context: Context, structures: Structures, vae: VAE, head: StructureHead | None) -> list[tuple[str, str, str]]:
+    """Return rows (what, measure, value) over the held-back structures."""
+    _, aside = split(structures, context.study.training.held_back, context.study.seed)
+    test = structures[aside]
+    latents = vae.encode(test)
+    conditions = _conditions(vae, test)
+    again = vae.decode(latents, conditions)
+    rows = [("structures", "held back", str(len(test))), reconstruction_score(test, again)]
+    predictions = {"head on latents": vae.predict(latents)}
+    if head is not None:
+        predictions["structure-space head"] = head.predict(test)
+    for who, predicted in predictions.items():
+        for name, array in predicted.items():
+            rows += _prediction_scores(who, name, array, test.properties[name])
+    return rows
+
+
+def reconstruction_score(test: Structures, again: Structures) -> tuple[str, str, str]:
+    """Return how near reconstructions are: share of equal sites, or mean squared error."""
+    if test.specification.is_discrete:
+        return "reconstruction", "equal sites", f"{(test.values == again.values).mean():.4f}"
+    return "reconstruction", "mean squared error", f"{((test.values - again.values) ** 2).mean():.5f}"
+
+
+def determination(predicted: Array, true: Array) -> float:
+    """Return the coefficient of determination 1 - SSE/SST of two vectors, over known values."""
+    known = np.isfinite(true)
+    error, spread = (true - predicted)[known], true[known] - true[known].mean()
+    return float(1 - (error**2).sum() / (spread**2).sum())
+
+
+def _prediction_scores(who: str, name: str, predicted: Array, true: Array) -> list[tuple[str, str, str]]:
+    """Return scores of the component that varies most."""
+    flat_true, flat_predicted = true.reshape(len(true), -1), predicted.reshape(len(true), -1)
+    k = int(np.nanvar(flat_true, axis=0).argmax())
+    label = f"{who}: {name}" + (f"[{k}]" if flat_true.shape[1] > 1 else "")
+    error = np.abs(flat_predicted[:, k] - flat_true[:, k])
+    return [(label, "R2", f"{determination(flat_predicted[:, k], flat_true[:, k]):.4f}"),
+            (label, "mean absolute error", f"{np.nanmean(error):.4g}")]
+
+
+def _conditions(vae: VAE, structures: Structures) -> Array | None:
+    settings = vae.blueprint.settings
+    return condition_values(structures, settings) if settings.conditions else None
+
+
+def _usable(structures: Structures, blueprint: Blueprint) -> Structures:
+    """Return the structures whose conditions are all known: the others cannot be told to the networks."""
+    known = np.isfinite(condition_values(structures, blueprint.settings)).all(axis=1)
+    return structures if known.all() else structures[np.flatnonzero(known)]

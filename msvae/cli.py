@@ -1,0 +1,196 @@
+"""The command line: `msvae run`, `solve`, `study`, `plugin`, `report`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table as RichTable
+
+from msvae import plugins
+from msvae.dispatch import world
+from msvae.errors import MsvaeError, PluginError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+study_app = typer.Typer(help="Check a study, or print the schema of one.", no_args_is_help=True)
+plugin_app = typer.Typer(help="List, show and check plugins.", no_args_is_help=True)
+app.add_typer(study_app, name="study")
+app.add_typer(plugin_app, name="plugin")
+
+Set = Annotated[list[str] | None, typer.Option("--set", help="key.path=value, over the study's; may be repeated")]
+StudyFile = Annotated[Path, typer.Argument(help="the study's TOML file")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence and exit code 2."""
+    _log_to_stderr()
+    try:
+        app()
+    except MsvaeError as error:
+        Console(stderr=True, soft_wrap=True).print(f"msvae: {error}", markup=False, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run that is there")] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace the run that is there")] = False,
+    output: Annotated[Path | None, typer.Option(help="the run's directory; by default runs/STUDY")] = None,
+    settings: Set = None,
+) -> None:
+    """Run the campaign of a study; under `mpiexec -n N python -m mpi4py -m msvae` on N ranks."""
+    from msvae.campaigns.launch import launch
+
+    name = study.stem if study.stem != "study" else study.resolve().parent.name
+    table = launch(study, output or Path("runs") / name, resume=resume, force=force, overrides=settings or [])
+    if table is None:
+        return
+    from msvae.report.page import write_report
+
+    page = write_report(output or Path("runs") / name)
+    console = Console(soft_wrap=True)
+    _print_table(console, table.title, table.columns, table.rows)
+    for note in (*table.notes, f"report: {page}"):
+        console.print(note, markup=False, highlight=False)
+
+
+@app.command()
+def report(directory: Annotated[Path, typer.Argument(help="a run's directory")]) -> None:
+    """Draw the figures of a run and write its report.html."""
+    from msvae.report.page import write_report
+
+    if world.rank() == 0:
+        Console(soft_wrap=True).print(str(write_report(directory)), markup=False, highlight=False)
+
+
+@app.command()
+def solve(
+    solver: Annotated[str, typer.Argument(help="a solver's name")],
+    files: Annotated[list[Path], typer.Argument(help="TIFF images, .npy arrays (*grid), or structures.h5 files")],
+    settings: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Compute the properties of structures in files; `--set KEY=..` for the solver, `--set dataset.KEY=..` for reading."""
+    from msvae.solve import solve_files
+
+    if world.rank() > 0:
+        return
+    results = solve_files(solver, files, settings or [])
+    if as_json:
+        sys.stdout.write(json.dumps(results, indent=1) + "\n")
+    else:
+        _print_results(results)
+    if any(r["status"] != "done" for r in results):
+        sys.exit(1)
+
+
+@study_app.command("check")
+def study_check(study: StudyFile, settings: Set = None) -> None:
+    """Validate a study and print it with every default written out."""
+    from msvae.study import Study
+
+    if world.rank() == 0:
+        sys.stdout.write(Study.load(study, settings or []).frozen())
+
+
+@study_app.command("schema")
+def study_schema() -> None:
+    """Print the JSON schema of a study, with the settings of every plugin."""
+    from msvae.study import schema
+
+    if world.rank() == 0:
+        sys.stdout.write(json.dumps(schema(), indent=1) + "\n")
+
+
+@plugin_app.command("list")
+def plugin_list() -> None:
+    """List the plugins that loaded, and those that did not and why."""
+    if world.rank() > 0:
+        return
+    found = plugins.registry()
+    rows = [(e.family, e.plugin.name, " ".join(e.plugin.kinds), e.distribution, _first_line(e.plugin))
+            for _, e in sorted(found.loaded.items())]
+    console = Console(soft_wrap=True)
+    _print_table(console, "Plugins", ("family", "name", "kinds", "from", "what"), rows)
+    for refused in found.refused:
+        console.print(f"plugin '{refused.name}' of '{refused.distribution}' did not load: {refused.reason}",
+                      markup=False, highlight=False)
+
+
+@plugin_app.command("show")
+def plugin_show(name: str) -> None:
+    """Print what a plugin takes and gives, and its settings."""
+    if world.rank() > 0:
+        return
+    console = Console(soft_wrap=True)
+    for entry in plugins.registry().named(name):
+        plugin: Any = entry.plugin
+        console.print(f"{entry.family} {name} (from {entry.distribution})\n\n{plugin.__doc__}", markup=False)
+        console.print(f"kinds: {', '.join(plugin.kinds)}; dimensions: {', '.join(map(str, plugin.dimensions))}", markup=False)
+        for q in getattr(plugin, "computes", ()):
+            console.print(f"computes: {q.name} in {q.unit}, shape {list(q.shape)}", markup=False)
+        _print_table(console, "Settings", ("key", "type", "default"), list(plugins.settings_of(plugin)))
+
+
+@plugin_app.command("check")
+def plugin_check(name: str) -> None:
+    """Run the conformance checks of a plugin; exit code 1 if one fails."""
+    from msvae.testing import checks
+
+    if world.rank() > 0:
+        return
+    console, failures = Console(soft_wrap=True), 0
+    for check in (c for entry in plugins.registry().named(name) for c in checks(entry.plugin)):
+        try:
+            check()
+            console.print(f"passed  {check}", markup=False, highlight=False)
+        except Exception as error:  # a border: a stranger's plugin may raise anything
+            failures += 1
+            console.print(f"FAILED  {check}: {type(error).__name__}: {error}", markup=False, highlight=False)
+    if failures:
+        raise PluginError(f"plugin '{name}' breaks {failures} of its promises: see the lines above")
+
+
+def _print_results(results: list[dict[str, Any]]) -> None:
+    import numpy as np
+
+    console = Console(soft_wrap=True)
+    for result in results:
+        console.print(f"{result['file']} [{result['index']}] {result['structure']}: {result['status']} {result['message']}",
+                      markup=False, highlight=False)
+        for name, value in result["properties"].items():
+            if result["status"] == "done":
+                text = np.array2string(np.array(value["value"]), precision=5, suppress_small=True)
+                console.print(f"{name} ({value['unit']}):\n{text}", markup=False, highlight=False)
+
+
+def _print_table(console: Console, title: str, columns: Any, rows: Any) -> None:
+    table = RichTable(title=title)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _first_line(plugin: type) -> str:
+    return (plugin.__doc__ or "").strip().splitlines()[0]
+
+
+def _log_to_stderr() -> None:
+    handler = RichHandler(console=Console(stderr=True, soft_wrap=True), show_path=False, show_level=False, markup=False)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("msvae")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

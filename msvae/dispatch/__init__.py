@@ -1,0 +1,1 @@
+"""Dispatch: evaluations travel to the ranks as a few numbers and come back as values, whatever happens to them."""

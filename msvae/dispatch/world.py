@@ -1,0 +1,67 @@
+"""The MPI world, if there is one: rank and size without importing mpi4py where no launcher started us."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from msvae import plugins
+from msvae.errors import MsvaeError
+
+__all__ = ["agreed", "communicator", "rank", "share_plugins", "size"]
+
+Value = TypeVar("Value")
+
+LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")
+
+
+def communicator() -> Any | None:
+    """Return COMM_WORLD if this process is one of several ranks, else None."""
+    if "mpi4py.MPI" not in sys.modules and not any(name in os.environ for name in LAUNCHERS):
+        return None
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        return None
+    return MPI.COMM_WORLD if MPI.COMM_WORLD.Get_size() > 1 else None
+
+
+def rank() -> int:
+    """Return this process's rank; 0 without MPI."""
+    world = communicator()
+    return 0 if world is None else int(world.Get_rank())
+
+
+def size() -> int:
+    """Return the number of ranks; 1 without MPI."""
+    world = communicator()
+    return 1 if world is None else int(world.Get_size())
+
+
+def share_plugins() -> None:
+    """Let rank 0 alone scan the entry points and tell the other ranks, which import the modules that it names."""
+    world = communicator()
+    if world is not None:
+        plugins.install(world.bcast(plugins.discover() if world.Get_rank() == 0 else None, root=0))
+
+
+def agreed(make: Callable[[], Value]) -> Value:
+    """Return what `make` gives on every rank, once it has worked on rank 0.
+
+    If it raises a MsvaeError there, rank 0 raises it, and the other ranks leave in silence: one mistake, one sentence.
+    """
+    world = communicator()
+    if world is None:
+        return make()
+    error: MsvaeError | None = None
+    value: list[Value] = []
+    if world.Get_rank() == 0:
+        try:
+            value.append(make())
+        except MsvaeError as found:
+            error = found
+    if world.bcast(error is not None, root=0):
+        raise error if error is not None else SystemExit(0)
+    return value[0] if value else make()

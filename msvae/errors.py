@@ -1,0 +1,52 @@
+"""Every error that msvae raises on purpose.
+
+    MsvaeError              a mistake that a user can mend: one sentence, exit code 2
+    ├── StudyError          a key of the study
+    ├── PluginError         a plugin that is missing, broken or breaks its contract
+    ├── DataError           a file or an array with the wrong content
+    ├── RunError            a run directory that cannot be made, resumed or read
+    └── TargetError         a campaign that cannot be started or ended as asked
+
+A message names the file or key, what was found, what was expected, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["DataError", "MsvaeError", "PluginError", "RunError", "StudyError", "TargetError", "did_you_mean"]
+
+
+class MsvaeError(Exception):
+    """A mistake that the user can mend; its text is the whole message."""
+
+
+class StudyError(MsvaeError):
+    """A key of the study is unknown, missing, of the wrong type, or does not fit the rest."""
+
+
+class PluginError(MsvaeError):
+    """A plugin is unknown, did not load, or breaks its contract."""
+
+
+class DataError(MsvaeError):
+    """A file or an array does not hold what it should."""
+
+
+class RunError(MsvaeError):
+    """A run directory cannot be made, resumed or read."""
+
+
+class TargetError(MsvaeError):
+    """A campaign's target cannot be worked on."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return " - did you mean 'x'?" for the nearest known word, or "".
+
+    >>> did_you_mean("elastcity", ["conductivity", "elasticity"])
+    " - did you mean 'elasticity'?"
+    """
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" - did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,124 @@
+"""What a data set, an architecture and a solver are: the classes that a plugin subclasses.
+
+A plugin class is a frozen dataclass. Its fields are its settings, and so the keys of its table in the study; its
+class attributes say what it is called and what it takes and gives. This is a whole solver:
+
+    @dataclass(frozen=True)
+    class MeanDensity(msvae.Solver):
+        '''Mean mass density of a composite.'''
+        name = "mean-density"
+        kinds = ("phases",)
+        computes = (msvae.Quantity("density", "kg/m^3"),)
+        densities: tuple[float, ...]
+
+        def evaluate(self, structures):
+            return {"density": structures.fractions @ self.densities}
+
+It is announced by a module-level function `msvae_solvers` that returns `[MeanDensity]`, marked with `@msvae.hook`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from msvae.structures import KINDS, Array, Kind, Quantity, Specification, Structures
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Architecture", "Dataset", "Plugin", "Settings", "Solver"]
+
+
+class Settings:
+    """Parent of every dataclass that is read from a study: keys that are not fields of it are refused."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Plugin(Settings, ABC):
+    """Parent of the three interfaces.
+
+    name: what the study calls it; lower case with hyphens.
+    kinds: the kinds of structure that it takes (a data set: gives).
+    dimensions: the numbers of grid axes that it takes (a data set: gives); 0 for compositions.
+    """
+
+    name: ClassVar[str]
+    kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
+
+    def misfit(self, specification: Specification) -> str | None:
+        """Return why structures of this specification cannot be taken, or None if they can."""
+        if specification.kind not in self.kinds:
+            return f"'{self.name}' takes structures of kind {' or '.join(self.kinds)}, found '{specification.kind}'"
+        if specification.grid.dimensions not in self.dimensions:
+            allowed = " or ".join(map(str, self.dimensions))
+            return f"'{self.name}' takes grids of {allowed} dimensions, found {specification.grid.dimensions}"
+        return None
+
+
+@dataclass(frozen=True)
+class Dataset(Plugin):
+    """A source of structures, with or without known properties."""
+
+    @abstractmethod
+    def load(self, seed: int) -> Structures:
+        """Return all structures; the same settings and seed give the same values. Raise DataError on bad files."""
+
+    @classmethod
+    @abstractmethod
+    def example(cls, n: int, seed: int) -> Structures:
+        """Return n structures of this kind, made on the spot without files."""
+
+    def prepare(self, root: Path) -> None:  # noqa: B027 - most data sets have nothing to prepare
+        """Download or convert what `load` reads, below root; the only place that may do so."""
+
+
+@dataclass(frozen=True)
+class Architecture(Plugin):
+    """A pair of networks. The core turns their outputs into distributions; it never sees their layers."""
+
+    @abstractmethod
+    def encoder(self, specification: Specification, channels: int, features: int) -> nn.Module:
+        """Return a module from (n, channels, *grid) to (n, features).
+
+        channels: of the tensor that the core feeds in, for example one per phase; not the specification's.
+        """
+
+    @abstractmethod
+    def decoder(self, specification: Specification, channels: int, inputs: int) -> nn.Module:
+        """Return a module from (n, inputs) to (n, channels, *grid)."""
+
+
+@dataclass(frozen=True)
+class Solver(Plugin):
+    """Turns structures into properties.
+
+    computes: the properties that `evaluate` returns, with units and shapes.
+    ranks: number of MPI ranks that one evaluation takes.
+    """
+
+    computes: ClassVar[tuple[Quantity, ...]] = ()
+    ranks: ClassVar[int] = 1
+
+    @abstractmethod
+    def evaluate(self, structures: Structures) -> Mapping[str, Array]:
+        """Return every property of `computes` as an array (n, *shape) of float64.
+
+        A structure without a result has NaN in its rows; return msvae.Properties to say why in `failures`.
+        The result of a structure does not depend on which others are in the batch.
+        """
+
+    def quantities(self, specification: Specification) -> tuple[Quantity, ...]:
+        """Return `computes` with shapes for the specification's number of dimensions."""
+        return tuple(q.resolve(specification.grid.dimensions) for q in self.computes)
+
+    @classmethod
+    def example(cls) -> Solver:
+        """Return a solver for two-constituent test structures; override it where the defaults do not fit them."""
+        return cls()

@@ -1,0 +1,43 @@
+"""Progress: a bar on a terminal, a line now and then in a log file."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+__all__ = ["Report", "stage_progress"]
+
+Report = Callable[[int, int, str], None]
+EVERY = 15.0  # seconds between two lines where there is no terminal
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def stage_progress(title: str) -> Iterator[Report]:
+    """Yield a function (done, total, text) that shows how far a stage is."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(title)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=None, text="")
+        yield lambda done, total, text: progress.update(task, completed=done, total=total, text=text)
+
+
+def _lines(title: str) -> Report:
+    last = time.monotonic()
+
+    def report(done: int, total: int, text: str) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last > EVERY:
+            last = time.monotonic()
+            log.info("%s %d/%d %s", title, done, total, text)
+
+    return report

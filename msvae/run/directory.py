@@ -1,0 +1,164 @@
+"""The run directory: everything that a campaign made, and enough to go on with it.
+
+    study.toml          the study, frozen: every default written out        plugins/      the plugin files it names
+    provenance.json     versions, plugins, MPI, host, seed                  structures.h5 the data set, as loaded
+    evaluations/STAGE/  what the solver said (see store.py)                 model.*       the trained model
+    training.json       losses of every epoch                               summary.json  the table at the end
+    figures/, report.html
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from msvae.errors import RunError
+from msvae.run.provenance import provenance
+from msvae.run.store import Evaluations, EvaluationStore, joined
+from msvae.structure_file import read_structures, structures_to_bytes
+from msvae.structures import Quantity, Structures
+from msvae.study import Study
+from msvae.vae.files import write_atomically
+
+if TYPE_CHECKING:
+    from msvae.vae.model import VAE
+
+__all__ = ["Run"]
+
+
+class Run:
+    """A run directory; made by `Run.start`, read by `Run.open`."""
+
+    def __init__(self, path: Path, study: Study) -> None:
+        self.path = path
+        self.study = study
+
+    @classmethod
+    def start(cls, path: str | Path, study: Study, *, resume: bool = False, force: bool = False) -> Run:
+        """Make the directory of a new run, or go on with an old one.
+
+        resume: go on with the run that is there, if its study asks for the same results.
+        force: delete the run that is there. Raises RunError otherwise, and if the directory cannot be written.
+        """
+        directory = Path(path)
+        if (directory / "study.toml").exists():
+            if resume:
+                return cls._resume(directory, study)
+            if not force:
+                raise RunError(f"'{directory}' holds a run already: go on with it by --resume, replace it by --force, or "
+                               "give another --output")
+            shutil.rmtree(directory)
+        elif directory.is_dir() and any(directory.iterdir()):
+            raise RunError(f"'{directory}' is not empty and not a run: give an --output that does not exist yet")
+        return cls._create(directory, study)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Open a run for reading; RunError if the directory is not one."""
+        directory = Path(path)
+        if not (directory / "study.toml").is_file():
+            raise RunError(f"'{directory}' is not a run directory: it has no study.toml; give the --output of a run")
+        return cls(directory, Study.load(directory / "study.toml"))
+
+    @classmethod
+    def _create(cls, directory: Path, study: Study) -> Run:
+        run = cls(directory, study)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for source in run._plugin_sources():
+                (directory / "plugins").mkdir(exist_ok=True)
+                shutil.copy(source, directory / "plugins" / source.name)
+        except OSError as error:
+            raise RunError(f"'{directory}' cannot be made: {error.strerror}; give another --output") from None
+        files = [f"plugins/{Path(f).name}" for f in study.plugin_files]
+        run.write_json("provenance.json", provenance(study))
+        frozen = study.tables | ({"plugin_files": files} if files else {})
+        write_atomically(directory / "study.toml", tomli_w.dumps(frozen).encode())
+        return run
+
+    @classmethod
+    def _resume(cls, directory: Path, study: Study) -> Run:
+        run = cls.open(directory)
+        change = _with_file_names(run.study).difference(_with_file_names(study))
+        if change:
+            raise RunError(f"'{directory}' is the run of another study: {change}; resume it with its own study, or give "
+                           "another --output")
+        return run
+
+    def _plugin_sources(self) -> list[Path]:
+        base = Path(self.study.source.name).parent
+        return [(base / f).resolve() for f in self.study.plugin_files]
+
+    @property
+    def frozen_study(self) -> Path:
+        """The file with the study that workers read."""
+        return self.path / "study.toml"
+
+    @property
+    def structures_file(self) -> Path:
+        """The file with the data set's structures."""
+        return self.path / "structures.h5"
+
+    @property
+    def model_file(self) -> Path:
+        """The file with the model's weights."""
+        return self.path / "model.safetensors"
+
+    @cached_property
+    def structures(self) -> Structures:
+        """The data set's structures, with the properties that came with them."""
+        return read_structures(self.structures_file)
+
+    @cached_property
+    def model(self) -> VAE:
+        """The trained VAE; RunError if there is none yet."""
+        from msvae.vae.files import load_model
+
+        if not self.model_file.exists():
+            raise RunError(f"'{self.path}' has no model yet: let its campaign train one (--resume)")
+        return load_model(self.model_file)
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of the stages that have evaluations."""
+        folder = self.path / "evaluations"
+        return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+
+    def store(self, stage: str, quantities: Sequence[Quantity] = ()) -> EvaluationStore:
+        """Return the store of a stage's evaluations."""
+        return EvaluationStore(self.path / "evaluations" / stage, quantities)
+
+    @property
+    def evaluations(self) -> Evaluations:
+        """Every acknowledged evaluation of every stage."""
+        return joined([self.store(stage).load() for stage in self.stages])
+
+    def save_structures(self, structures: Structures, name: str = "structures.h5") -> None:
+        """Write structures into the run."""
+        write_atomically(self.path / name, structures_to_bytes(structures))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write plain values into the run."""
+        write_atomically(self.path / name, json.dumps(value, indent=1).encode())
+
+    def read_json(self, name: str) -> Any:
+        """Return what `write_json` wrote, or None if it is not there; RunError if the file is damaged."""
+        path = self.path / name
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise RunError(f"'{path}' is damaged ({error}): delete it and --resume") from None
+
+
+def _with_file_names(study: Study) -> Study:
+    """Return a study whose plugin files are named without folders, as a run keeps them."""
+    return dataclasses.replace(study, plugin_files=tuple(Path(f).name for f in study.plugin_files))

@@ -1,0 +1,1 @@
+"""Samplers: where latents come from - the prior, or a search that learns from evaluations."""

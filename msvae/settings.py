@@ -1,0 +1,194 @@
+"""The tables of a study that the core reads; a plugin brings its own for [dataset], [architecture] and [solver].
+
+Every class is a table, every field a key, and its default what holds where a study is silent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from msvae.interfaces import Settings
+
+__all__ = [
+    "CAMPAIGNS", "Component", "DesignSettings", "ExecutorSettings", "GenerateSettings", "LabelSettings",
+    "ModelSettings", "Sections", "StructureHeadSettings", "Target", "TrainingSettings",
+]
+
+CAMPAIGNS = ("label", "train", "generate", "inverse-design")
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class Component(Settings):
+    """One number of a property.
+
+    property: its name. component: its indices, from 0; none for a scalar.
+    unit: compared with the property's unit, never converted.
+    """
+
+    property: str
+    component: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    unit: str | None = None
+
+    def __str__(self) -> str:
+        return self.property + (f"[{', '.join(map(str, self.component))}]" if self.component else "")
+
+
+@dataclass(frozen=True)
+class Target(Settings):
+    """A number of a property that a design has to reach.
+
+    tolerance: largest accepted distance, relative to the value.
+    """
+
+    property: str
+    value: Finite
+    component: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    unit: str | None = None
+    tolerance: Positive = 0.02
+
+    @property
+    def of(self) -> Component:
+        """The number that is aimed at."""
+        return Component(self.property, self.component, self.unit)
+
+
+@dataclass(frozen=True)
+class LabelSettings(Settings):
+    """[label]: evaluation of a data set with the solver. limit: only the first structures."""
+
+    limit: Count | None = None
+
+
+@dataclass(frozen=True)
+class ModelSettings(Settings):
+    """[model]: the composition of the variational autoencoder.
+
+    latents: dimensions of the latent space.
+    features: width of the encoder's output and of the heads.
+    heads: properties that are predicted from the latents.
+    conditions: numbers that the encoder and decoder are told (a conditional VAE).
+    likelihood: of the structures; "auto" takes the one of their kind.
+    beta: weight of the Kullback-Leibler divergence. head_weight: weight of the heads' log-likelihood.
+    """
+
+    latents: Count = 16
+    features: Count = 128
+    heads: tuple[str, ...] = ()
+    conditions: tuple[Component, ...] = ()
+    likelihood: Literal["auto", "bernoulli", "categorical", "gaussian"] = "auto"
+    beta: Annotated[float, Field(ge=0)] = 1.0
+    head_weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+@dataclass(frozen=True)
+class TrainingSettings(Settings):
+    """[training]: how the model is fitted.
+
+    held_back: fraction of the groups (or number of structures, if 1 or more) that training never sees.
+    warm_up: epochs over which beta rises from 0.
+    checkpoint_every: epochs between two checkpoints.
+    precision: "bfloat16" runs the networks under autocast.
+    """
+
+    epochs: Count = 100
+    batch_size: Count = 32
+    learning_rate: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    held_back: Annotated[float, Field(gt=0)] = 0.2
+    warm_up: Annotated[int, Field(ge=0)] = 0
+    gradient_norm: Positive = 10.0
+    checkpoint_every: Count = 10
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True)
+class StructureHeadSettings(Settings):
+    """[structure_head]: a predictor that sees the structure itself, not its latents.
+
+    properties: what it predicts.
+    flips: grid axes along which a flip leaves the properties as they are; they augment training, and predictions are
+        averaged over them.
+    contrast: ratio of the largest to the smallest local modulus of a grey value; adds its logarithm as an input.
+    """
+
+    properties: tuple[str, ...]
+    epochs: Count = 30
+    batch_size: Count = 64
+    learning_rate: Positive = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    flips: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    contrast: Annotated[float, Field(gt=1)] | None = None
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+
+
+@dataclass(frozen=True)
+class ExecutorSettings(Settings):
+    """[executor]: where evaluations run.
+
+    name: "auto" takes MPI under mpiexec, else processes if workers > 1, else serial.
+    workers: processes of the pool. threads: OpenMP threads of each worker.
+    """
+
+    name: Literal["auto", "serial", "processes", "mpi"] = "auto"
+    workers: Count = 1
+    threads: Count = 1
+
+
+@dataclass(frozen=True)
+class DesignSettings(Settings):
+    """[design]: active-learning inverse design.
+
+    targets: what the design has to reach, all at once.
+    budget: largest number of solver calls of one search. batch: designs asked for at once.
+    retrain_every: rounds between two trainings of the head on what the solver found.
+    searcher: "gaussian-process" (scikit-optimize) or "random" (samples of the prior).
+    repeats: searches with different seeds. control_budget: solver calls of the random control of each repeat; 0 for none.
+    """
+
+    targets: Annotated[tuple[Target, ...], Field(min_length=1)]
+    budget: Count = 60
+    batch: Count = 4
+    retrain_every: Count = 2
+    searcher: Literal["gaussian-process", "random"] = "gaussian-process"
+    repeats: Count = 1
+    control_budget: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True)
+class GenerateSettings(Settings):
+    """[generate]: structures for asked values of the conditions.
+
+    values: one row for each asked combination of the model's conditions; with one condition a plain number will do.
+    samples: structures for each row.
+    """
+
+    values: Annotated[tuple[Finite | tuple[Finite, ...], ...], Field(min_length=1)]
+    samples: Count = 8
+
+    @property
+    def rows(self) -> list[tuple[float, ...]]:
+        """The asked values, one tuple for each combination."""
+        return [row if isinstance(row, tuple) else (row,) for row in self.values]
+
+
+@dataclass(frozen=True)
+class Sections(Settings):
+    """The keys of a study outside the plugins' tables."""
+
+    campaign: Literal["label", "train", "generate", "inverse-design"]
+    title: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    plugin_files: tuple[str, ...] = ()
+    label: LabelSettings = field(default_factory=LabelSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    structure_head: StructureHeadSettings | None = None
+    executor: ExecutorSettings = field(default_factory=ExecutorSettings)
+    design: DesignSettings | None = None
+    generate: GenerateSettings | None = None

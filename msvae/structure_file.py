@@ -1,0 +1,64 @@
+"""Structures on disk: one HDF5 file with values, specification and properties, discrete values packed to few bits.
+
+    /values                 (n, channels, *grid), or packed bits of binary ones
+    /properties/NAME        (n, *shape), attribute "unit"
+    /groups                 (n,)
+    attributes              kind, channels, shape, spacing, periodic, constituents, packed
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from msvae.errors import DataError
+from msvae.structures import Array, Grid, Quantity, Specification, Structures
+
+__all__ = ["read_structures", "structures_to_bytes"]
+
+
+def structures_to_bytes(structures: Structures) -> bytes:
+    """Return the content of an HDF5 file with these structures."""
+    buffer = io.BytesIO()
+    s = structures.specification
+    packed = s.is_discrete and len(s.constituents) == 2
+    with h5py.File(buffer, "w") as file:
+        values = np.packbits(structures.values.reshape(len(structures), -1), axis=1) if packed else structures.values
+        file.create_dataset("values", data=values, compression="gzip" if values.size else None)
+        file.attrs.update(kind=s.kind, channels=s.channels, shape=s.grid.shape, spacing=s.grid.spacing,
+                          periodic=s.grid.periodic, constituents=list(s.constituents), packed=packed)
+        for q in structures.quantities:
+            file.create_dataset(f"properties/{q.name}", data=structures.properties[q.name]).attrs["unit"] = q.unit
+        if structures.groups is not None:
+            file["groups"] = structures.groups
+    return buffer.getvalue()
+
+
+def read_structures(path: Path, index: Array | None = None) -> Structures:
+    """Return the structures of a file, or those of an increasing index; DataError if it is not such a file."""
+    try:
+        with h5py.File(path, "r") as file:
+            return _read(file, slice(None) if index is None else np.asarray(index))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"'{path}' is not a file of structures ({error}): expected HDF5 with the dataset 'values' and the "
+                        "attributes kind, shape, spacing, periodic and constituents") from None
+
+
+def _read(file: Any, rows: Any) -> Structures:
+    a = file.attrs
+    grid = Grid(tuple(int(n) for n in a["shape"]), tuple(float(h) for h in a["spacing"]),
+                tuple(bool(p) for p in a["periodic"]))
+    specification = Specification(str(a["kind"]), int(a["channels"]), grid,  # type: ignore[arg-type]
+                                  tuple(str(c) for c in a["constituents"]))
+    values = file["values"][rows]
+    if bool(a["packed"]):
+        size = int(np.prod(specification.shape))
+        values = np.unpackbits(values, axis=1, count=size).reshape(-1, *specification.shape)
+    stored = dict(file["properties"].items()) if "properties" in file else {}
+    quantities = tuple(Quantity(k, str(v.attrs["unit"]), v.shape[1:]) for k, v in stored.items())
+    groups = file["groups"][rows] if "groups" in file else None
+    return Structures(values, specification, {k: v[rows] for k, v in stored.items()}, quantities, groups)

@@ -1,0 +1,339 @@
+"""Structures: a batch of microstructures, their specification and their properties.
+
+One type holds all four kinds, so that no part of the core thinks that everything is a voxel image:
+
+    kind           values                                   channels              grid
+    "phases"       integers, the phase of a voxel           1                     pixels or voxels
+    "field"        real numbers, a grey value               components            pixels or voxels
+    "composition"  fractions that sum to one                elements              () - a point
+    "occupation"   integers, the species on a site          sites of a unit cell  unit cells
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from msvae.errors import DataError
+
+__all__ = ["KINDS", "Array", "Grid", "Kind", "Properties", "Quantity", "Specification", "Structures"]
+
+Array = NDArray[Any]
+Kind = Literal["phases", "field", "composition", "occupation"]
+KINDS: tuple[Kind, ...] = ("phases", "field", "composition", "occupation")
+DISCRETE = ("phases", "occupation")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The regular grid that a structure lives on.
+
+    shape: points along each axis; () for a composition, which has no extent.
+    spacing: distance between neighbours along each axis in m; the lattice constants for an occupation.
+    periodic: for each axis, whether the structure continues on the other side.
+    """
+
+    shape: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+    periodic: tuple[bool, ...] = ()
+
+    def __post_init__(self) -> None:
+        d = len(self.shape)
+        if len(self.spacing) != d or len(self.periodic) != d:
+            raise DataError(f"a grid of shape {self.shape} needs {d} spacings and {d} periodic flags, found "
+                            f"{len(self.spacing)} and {len(self.periodic)}")
+        if any(n < 1 for n in self.shape):
+            raise DataError(f"a grid needs at least one point along every axis, found shape {self.shape}")
+        if any(not (h > 0 and np.isfinite(h)) for h in self.spacing):
+            raise DataError(f"the spacing of a grid is a positive length in m, found {self.spacing}")
+
+    @classmethod
+    def of(cls, shape: Sequence[int], spacing: float | Sequence[float] = 1.0, *,
+           periodic: bool | Sequence[bool] = True) -> Grid:
+        """Return a grid from one spacing and one flag for all axes, or one for each.
+
+        >>> Grid.of((8, 8), 1e-6).lengths
+        (8e-06, 8e-06)
+        """
+        d = len(shape)
+        h = (float(spacing),) * d if isinstance(spacing, (int, float)) else tuple(float(s) for s in spacing)
+        p = (bool(periodic),) * d if isinstance(periodic, bool) else tuple(bool(b) for b in periodic)
+        return cls(tuple(int(n) for n in shape), h, p)
+
+    @property
+    def dimensions(self) -> int:
+        """Number of axes: 0 for a composition."""
+        return len(self.shape)
+
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        """Edge lengths of the whole grid in m."""
+        return tuple(n * h for n, h in zip(self.shape, self.spacing, strict=True))
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """The declaration of a property: its name, its SI unit, and its shape.
+
+    shape: integers, or the letters "d" (number of dimensions) and "v" (Voigt components: 3 in 2D in the order
+        11 22 12; 6 in 3D in the order 11 22 33 23 13 12), which `resolve` replaces.
+    spacing_exponent: the power of the voxel spacing that the value scales with; None reads it from a unit
+        that is a pure power of the metre ("m^2" gives 2) and takes 0 for any other.
+    """
+
+    name: str
+    unit: str = "1"
+    shape: tuple[int | str, ...] = ()
+    spacing_exponent: int | None = None
+
+    def resolve(self, dimensions: int) -> Quantity:
+        """Return the same quantity with the letters of its shape replaced by numbers.
+
+        >>> Quantity("stiffness", "Pa", ("v", "v")).resolve(3).shape
+        (6, 6)
+        """
+        sizes = {"d": dimensions, "v": dimensions * (dimensions + 1) // 2}
+        shape = tuple(sizes[s] if isinstance(s, str) else s for s in self.shape)
+        return dataclasses.replace(self, shape=shape)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape of a resolved quantity; DataError if letters are left in it."""
+        if any(isinstance(s, str) for s in self.shape):
+            raise DataError(f"the shape {self.shape} of '{self.name}' depends on the dimensions: resolve it first")
+        return tuple(int(s) for s in self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of components of a resolved quantity."""
+        return int(np.prod(self.sizes, dtype=int))
+
+    @property
+    def scaling(self) -> int:
+        """The power of the spacing that the value scales with.
+
+        >>> Quantity("permeability", "m^2").scaling, Quantity("conductivity", "W/m/K").scaling
+        (2, 0)
+        """
+        if self.spacing_exponent is not None:
+            return self.spacing_exponent
+        match = re.fullmatch(r"(1/)?m(?:\^(-?\d+))?", self.unit)
+        return 0 if match is None else int(match[2] or 1) * (-1 if match[1] else 1)
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What all structures of a batch have in common.
+
+    constituents: names of the phases, elements or species; of the components of a field.
+    """
+
+    kind: Kind
+    channels: int
+    grid: Grid
+    constituents: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise DataError(f"a structure's kind is one of {', '.join(KINDS)}, found '{self.kind}'")
+        if self.channels < 1 or not self.constituents:
+            raise DataError(f"structures of kind '{self.kind}' need at least one channel and one constituent, "
+                            f"found {self.channels} and {len(self.constituents)}")
+        if self.kind in ("composition", "field") and len(self.constituents) != self.channels:
+            raise DataError(f"structures of kind '{self.kind}' name each of their {self.channels} channels, "
+                            f"found {len(self.constituents)} names")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape (channels, *grid) of one structure's values."""
+        return (self.channels, *self.grid.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8 for phases and occupations, float32 for fields and compositions."""
+        return np.dtype(np.uint8 if self.kind in DISCRETE else np.float32)
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether the values are integers that name a constituent."""
+        return self.kind in DISCRETE
+
+
+@dataclass(frozen=True, eq=False)
+class Properties(Mapping[str, Array]):
+    """Properties of a batch of n structures, as a mapping from name to an array (n, *shape).
+
+    failures: for the index of a structure without a result, one sentence that says why; its rows are NaN.
+    errors: estimated absolute numerical error of each property, arrays of the same shape.
+    iterations: number of solver iterations of each structure (n,).
+    """
+
+    arrays: Mapping[str, Array]
+    failures: Mapping[int, str] = field(default_factory=dict)
+    errors: Mapping[str, Array] = field(default_factory=dict)
+    iterations: Array | None = None
+
+    def __getitem__(self, name: str) -> Array:
+        return self.arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class Structures:
+    """A batch of n microstructures, with the properties that are known of them.
+
+    values: (n, channels, *grid) in the specification's dtype; never written to.
+    properties: by name, (n, *shape) float64; NaN where a property is unknown.
+    quantities: the declaration of every property.
+    groups: (n,) integers; structures of one group (simulation, specimen) never stand on both sides of a split.
+
+    Raises DataError if values do not fit the specification: wrong shape, NaN, a phase that is not declared,
+    fractions that do not sum to one.
+    """
+
+    values: Array
+    specification: Specification
+    properties: Mapping[str, Array] = field(default_factory=dict)
+    quantities: tuple[Quantity, ...] = ()
+    groups: Array | None = None
+
+    def __post_init__(self) -> None:
+        values = np.array(_checked(np.asarray(self.values), self.specification), order="C")
+        values.flags.writeable = False
+        object.__setattr__(self, "values", values)
+        known = {q.name: q for q in self.quantities}
+        arrays = {name: _property(np.asarray(a, dtype=np.float64), known.get(name), name=name, n=len(values))
+                  for name, a in self.properties.items()}
+        object.__setattr__(self, "properties", MappingProxyType(arrays))
+        if self.groups is not None and np.shape(self.groups) != (len(values),):
+            raise DataError(f"groups has shape {np.shape(self.groups)}, expected ({len(values)},)")
+
+    @classmethod
+    def from_labels(cls, labels: ArrayLike, spacing: float | Sequence[float] = 1.0, *,
+                    periodic: bool | Sequence[bool] = True, phases: int | Sequence[str] | None = None) -> Structures:
+        """Return structures of kind "phases" from integer labels (n, *grid).
+
+        spacing: in m. phases: how many there are, or their names; by default the largest label plus one.
+
+        >>> Structures.from_labels([[[0, 1], [1, 0]]], spacing=1e-6).specification.shape
+        (1, 2, 2)
+        """
+        array = np.asarray(labels)
+        if array.ndim < 2 or array.size == 0:
+            raise DataError(f"labels need the shape (n, *grid) with at least one structure, found {array.shape}")
+        if not np.issubdtype(array.dtype, np.integer) and not np.issubdtype(array.dtype, np.bool_):
+            raise DataError(f"labels are integers, found {array.dtype}")
+        phases = max(int(array.max()) + 1, 2) if phases is None else phases
+        names = tuple(f"phase {k}" for k in range(phases)) if isinstance(phases, int) else tuple(phases)
+        grid = Grid.of(array.shape[1:], spacing, periodic=periodic)
+        return cls(array[:, None], Specification("phases", 1, grid, names))
+
+    @classmethod
+    def from_values(cls, values: ArrayLike, spacing: float | Sequence[float] = 1.0, *,
+                    periodic: bool | Sequence[bool] = True) -> Structures:
+        """Return structures of kind "field" with one component from grey values (n, *grid); spacing in m."""
+        array = np.asarray(values)
+        if array.ndim < 2:
+            raise DataError(f"grey values need the shape (n, *grid), found {array.shape}")
+        grid = Grid.of(array.shape[1:], spacing, periodic=periodic)
+        return cls(array[:, None], Specification("field", 1, grid, ("grey",)))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: int | slice | Sequence[int] | Array) -> Structures:
+        """Return the chosen structures, always as a batch."""
+        chosen = np.atleast_1d(np.arange(len(self))[index])
+        return Structures(self.values[chosen], self.specification, {k: v[chosen] for k, v in self.properties.items()},
+                          self.quantities, None if self.groups is None else np.asarray(self.groups)[chosen])
+
+    @property
+    def labels(self) -> Array:
+        """The values (n, *grid) of structures with one channel."""
+        if self.specification.channels != 1:
+            raise DataError(f"only structures with one channel have labels, these have {self.specification.channels}")
+        return self.values[:, 0]
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """First 16 hex digits of SHA-256 over values and grid: equal structures have equal ids."""
+        head = json.dumps(dataclasses.asdict(self.specification), sort_keys=True).encode()
+        return tuple(hashlib.sha256(head + v.tobytes()).hexdigest()[:16] for v in self.values)
+
+    @cached_property
+    def fractions(self) -> Array:
+        """Fraction (n, constituents) of each phase, species or element; mean (n, channels) of a field."""
+        flat = self.values.reshape(len(self), self.specification.channels, -1)
+        if not self.specification.is_discrete:
+            return np.asarray(flat.mean(axis=2, dtype=np.float64))
+        count = len(self.specification.constituents)
+        return np.stack([(flat == k).mean(axis=(1, 2)) for k in range(count)], axis=1)
+
+    def with_properties(self, properties: Mapping[str, ArrayLike], quantities: Sequence[Quantity]) -> Structures:
+        """Return the same structures with these properties added or replaced."""
+        replaced = {q.name for q in quantities}
+        kept = tuple(q for q in self.quantities if q.name not in replaced)
+        merged = {**self.properties, **{k: np.asarray(v) for k, v in properties.items()}}
+        return Structures(self.values, self.specification, merged, kept + tuple(quantities), self.groups)
+
+    def quantity(self, name: str) -> Quantity:
+        """Return the declaration of a property; KeyError if it has none."""
+        return {q.name: q for q in self.quantities}[name]
+
+
+def _checked(values: Array, specification: Specification) -> Array:
+    """Return values in the specification's dtype, or raise DataError."""
+    if values.shape[1:] != specification.shape:
+        raise DataError(f"structures of kind '{specification.kind}' on this grid have the shape "
+                        f"(n, {', '.join(map(str, specification.shape))}), found {values.shape}")
+    if not np.isfinite(values).all():
+        where = np.unique(np.argwhere(~np.isfinite(values))[:, 0])
+        raise DataError(f"structure {where[0]} holds NaN or infinity ({len(where)} of {len(values)} structures do): "
+                        "remove or repair them")
+    if specification.is_discrete and values.size:
+        _check_labels(values, specification)
+    if specification.kind == "composition" and values.size:
+        _check_fractions(values)
+    return values.astype(specification.dtype, copy=False)
+
+
+def _check_labels(values: Array, specification: Specification) -> None:
+    count = len(specification.constituents)
+    if count > 256:
+        raise DataError(f"at most 256 constituents are possible, found {count}")
+    if (values != np.floor(values)).any() or values.min() < 0 or values.max() >= count:
+        raise DataError(f"values of kind '{specification.kind}' are integers from 0 to {count - 1}, found "
+                        f"{values.min():g} to {values.max():g}")
+
+
+def _check_fractions(values: Array) -> None:
+    total = values.sum(axis=1)
+    if values.min() < 0 or np.abs(total - 1).max() > 1e-4:
+        worst = int(np.abs(total - 1).argmax())
+        raise DataError(f"fractions of a composition are >= 0 and sum to 1, found a sum of {total[worst]:g} in "
+                        f"structure {worst} and a smallest fraction of {values.min():g}")
+
+
+def _property(array: Array, quantity: Quantity | None, *, name: str, n: int) -> Array:
+    if quantity is None:
+        raise DataError(f"property '{name}' has no Quantity that declares its unit and shape")
+    if array.shape != (n, *quantity.sizes):
+        raise DataError(f"property '{name}' has shape {array.shape}, expected {(n, *quantity.sizes)}")
+    array = array.copy()
+    array.flags.writeable = False
+    return array

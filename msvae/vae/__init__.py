@@ -1,0 +1,1 @@
+"""The VAE engine: encoder, decoder, prior and heads are modules whose call returns a torch Distribution."""

@@ -1,0 +1,109 @@
+"""Models on disk: weights as safetensors, the blueprint as TOML beside them; nothing is pickled."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from msvae.errors import RunError
+from msvae.interfaces import Architecture
+from msvae.settings import ModelSettings
+from msvae.structures import Quantity, Specification
+from msvae.study import Source, load_plugin
+from msvae.vae.model import VAE, Blueprint
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["load_model", "load_tensors", "save_model", "save_tensors", "write_atomically"]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a restart after a crash, finds the old one or the new one, whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"'{path}' cannot be written: {error.strerror}; free space or permit writing, then --resume") from None
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and plain metadata to one safetensors file, atomically."""
+    contiguous = {name: t.detach().contiguous() for name, t in tensors.items()}
+    write_atomically(path, to_bytes(contiguous, {"msvae": json.dumps(metadata)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the metadata of a file that `save_tensors` wrote; RunError if it is not one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {})["msvae"])
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise RunError(f"'{path}' is not a file of msvae tensors ({error}): delete it, or restore it from a copy") from None
+
+
+def save_model(vae: VAE, path: Path) -> None:
+    """Write the weights to `path` (.safetensors) and the blueprint to the same name with .toml."""
+    blueprint = vae.blueprint
+    architecture = {"name": blueprint.architecture.name, **dataclasses.asdict(blueprint.architecture)}
+    tables = {"specification": dataclasses.asdict(blueprint.specification),
+              "settings": dataclasses.asdict(blueprint.settings), "architecture": architecture,
+              "quantities": [dataclasses.asdict(q) for q in blueprint.quantities]}
+    write_atomically(path.with_suffix(".toml"), tomli_w.dumps(_without_none(tables)).encode())
+    save_tensors(path, vae.state_dict(), {})
+
+
+def load_model(path: Path) -> VAE:
+    """Return the model that `save_model` wrote; RunError if the files are not a model."""
+    toml = path.with_suffix(".toml")
+    try:
+        tables = tomllib.loads(toml.read_text(encoding="utf-8"))
+        blueprint = Blueprint(
+            specification=_typed(Specification, tables["specification"]),
+            settings=_typed(ModelSettings, tables["settings"]),
+            architecture=load_plugin(Architecture, tables["architecture"], Source(str(toml), "")),
+            quantities=tuple(_typed(Quantity, q) for q in tables["quantities"]))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, ValidationError) as error:
+        raise RunError(f"'{toml}' does not describe a model ({type(error).__name__}: {error}): restore it from a copy") from None
+    vae = VAE(blueprint)
+    tensors, _ = load_tensors(path)
+    restore(vae, tensors, path)
+    return vae.eval()
+
+
+def restore(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights into a module; RunError if they are another module's."""
+    try:
+        module.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise RunError(f"'{path}' holds the weights of another model: {str(error).splitlines()[0]}") from None
+
+
+def _typed(cls: type[Any], table: Mapping[str, Any]) -> Any:
+    return TypeAdapter(cls).validate_json(json.dumps(table))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return [_without_none(v) for v in value] if isinstance(value, (list, tuple)) else value

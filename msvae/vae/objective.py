@@ -1,0 +1,74 @@
+"""The objective, written once as a sum of named terms in nats per structure.
+
+    -loss = E_q[log p(x|z, c)] - beta KL(q(z|x, c) || p(z)) + w sum_k log p(y_k|z)
+
+(Kingma and Welling 2014, arXiv:1312.6114; beta: Higgins et al. 2017.) A property that is unknown (NaN) adds nothing, so
+labelled and unlabelled structures train together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent, Normal, kl_divergence
+
+from msvae.structures import Structures
+from msvae.vae.model import VAE, condition_values
+
+__all__ = ["Batch", "batch_of", "terms", "total"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Structures as tensors: values (n, channels, *grid), standardised conditions (n, k) and properties (n, size)."""
+
+    values: Tensor
+    conditions: Tensor
+    properties: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: Tensor) -> Batch:
+        return Batch(self.values[index], self.conditions[index], {k: v[index] for k, v in self.properties.items()})
+
+
+def batch_of(vae: VAE, structures: Structures) -> Batch:
+    """Return structures as the tensors that the objective needs."""
+    conditions = torch.as_tensor(condition_values(structures, vae.blueprint.settings))
+    properties = {}
+    for q in vae.blueprint.quantities:
+        flat = torch.as_tensor(structures.properties[q.name].reshape(len(structures), -1).copy())
+        properties[q.name] = vae.scale_of(q.name)(flat)
+    return Batch(torch.as_tensor(structures.values.copy()), vae.condition_scale(conditions), properties)
+
+
+def terms(vae: VAE, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return the terms of the objective, each the mean over the batch in nats per structure, as costs."""
+    posterior = vae.posterior(vae.likelihood.features(batch.values), batch.conditions)
+    noise = torch.randn(posterior.mean.shape, generator=generator)
+    latents = posterior.mean + posterior.stddev * noise
+    decoded = vae.reconstruct(latents, batch.conditions)
+    result = {"reconstruction": -decoded.log_prob(batch.values.float()).mean(),
+              "divergence": kl_divergence(posterior, vae.prior()).mean()}
+    for name, target in batch.properties.items():
+        result[f"head {name}"] = -_known_log_likelihood(vae.heads[name](latents), target).mean()
+    return result
+
+
+def total(parts: Mapping[str, Tensor], *, beta: float, head_weight: float) -> Tensor:
+    """Return the loss of the terms: what training minimises."""
+    heads = [value for name, value in parts.items() if name.startswith("head ")]
+    loss = parts["reconstruction"] + beta * parts["divergence"]
+    return loss + head_weight * torch.stack(heads).sum() if heads else loss
+
+
+def _known_log_likelihood(distribution: Independent, target: Tensor) -> Tensor:
+    """Return log p(y) (n,) over the known components of y (n, k)."""
+    known = torch.isfinite(target)
+    normal = distribution.base_dist
+    assert isinstance(normal, Normal)
+    return torch.where(known, normal.log_prob(torch.where(known, target, normal.mean.detach())), 0.0).sum(dim=1)

@@ -1,0 +1,74 @@
+"""Simulated two-phase structures: seeded, periodic, made on the spot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from msvae import Array, DataError, Dataset, Structures
+
+from msvae_microstructures import processes
+
+
+@dataclass(frozen=True)
+class Simulated(Dataset):
+    """Structures from a random process, periodic, of two phases.
+
+    process: "gaussian-field" (thresholded), "spheres" (overlapping), "voronoi" (grains), "spinodal" (Cahn-Hilliard).
+    count: how many. shape: voxels along each axis. spacing: of the voxels in m.
+    volume_fraction: range of the fraction of phase 1, drawn uniformly for each structure.
+    length: range, in m, of the correlation length, sphere radius or grain size; "spinodal" has its own.
+    anisotropy: range of the ratio of the length along a random axis to that along the others, drawn log-uniformly.
+    """
+
+    name = "simulated"
+    kinds = ("phases",)
+
+    process: Literal["gaussian-field", "spheres", "voronoi", "spinodal"] = "gaussian-field"
+    count: int = 100
+    shape: tuple[int, ...] = (32, 32)
+    spacing: float = 1e-6
+    volume_fraction: tuple[float, float] = (0.3, 0.7)
+    length: tuple[float, float] = (6e-6, 6e-6)
+    anisotropy: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count is at least 1, found {self.count}")
+        if len(self.shape) not in self.dimensions or min(self.shape) < 1:
+            raise ValueError(f"shape has 2 or 3 positive numbers of voxels, found {list(self.shape)}")
+        low, high = self.volume_fraction
+        if not 0 < low <= high < 1:
+            raise ValueError(f"volume_fraction is a range inside (0, 1), found {list(self.volume_fraction)}")
+        for key in ("length", "anisotropy"):
+            low, high = getattr(self, key)
+            if not 0 < low <= high:
+                raise ValueError(f"{key} is a range of positive numbers, found [{low:g}, {high:g}]")
+        if not self.spacing > 0:
+            raise ValueError(f"spacing is a positive length in m, found {self.spacing:g}")
+
+    def load(self, seed: int) -> Structures:
+        children = np.random.SeedSequence(seed).spawn(self.count)
+        labels = np.stack([self._one(np.random.default_rng(child)) for child in children])
+        return Structures.from_labels(labels, self.spacing, phases=2)
+
+    @classmethod
+    def example(cls, n: int, seed: int) -> Structures:
+        return cls(count=n, shape=(16, 16), length=(4e-6, 4e-6)).load(seed)
+
+    def _one(self, rng: np.random.Generator) -> Array:
+        fraction = rng.uniform(*self.volume_fraction)
+        length = rng.uniform(*self.length) / self.spacing
+        if self.process == "gaussian-field":
+            lengths = np.full(len(self.shape), length)
+            lengths[rng.integers(len(self.shape))] *= np.exp(rng.uniform(*np.log(self.anisotropy)))
+            return processes.thresholded(processes.gaussian_field(self.shape, rng, lengths=lengths), fraction)
+        if self.process == "spheres":
+            return processes.overlapping_spheres(self.shape, rng, fraction=fraction, radius=length)
+        if self.process == "voronoi":
+            return processes.voronoi(self.shape, rng, grain=length, fractions=(1 - fraction, fraction))
+        concentration = processes.spinodal(self.shape, rng, mean=fraction)
+        if not np.isfinite(concentration).all():
+            raise DataError("the spinodal decomposition diverged: use a finer grid")
+        return np.asarray((concentration > 0.5).astype(np.uint8))

@@ -1,0 +1,162 @@
+"""Structures from TIFF images of an instrument: one file, a folder of files, or multi-page stacks; 2D or 3D."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from msvae import Array, DataError, Dataset, Structures
+
+LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
+METRES = {2: 0.0254, 3: 0.01}  # TIFF tag ResolutionUnit: inch, centimetre
+IMAGEJ_METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "micron": 1e-6, "\\u00B5m": 1e-6, "µm": 1e-6, "nm": 1e-9}
+
+
+@dataclass(frozen=True)
+class Tiff(Dataset):
+    """Phases or grey values of TIFF images (8 or 16 bit or float, grey or RGB; uncompressed, deflate or LZW).
+
+    path: a file, or a folder whose files are taken in the order of their names.
+    dimensions_of: 2 takes each page as a structure; 3 takes a multi-page file, or a folder of single pages, as a volume.
+    threshold: grey values above it are phase 1; in the image's own values, as are labels.
+    labels: the grey value of each phase, in order; any other value is an error. Neither: grey values, integers as 0 to 1.
+    patch: size of the pieces that images are cut to, in voxels; by default the whole image.
+    overlap: fraction of a patch that its neighbour shares.
+    spacing: of the voxels in m; by default from the file's tags.
+    periodic: whether a patch continues on its other side.
+    """
+
+    name = "tiff"
+    kinds = ("phases", "field")
+
+    path: Path
+    dimensions_of: int = 2
+    threshold: float | None = None
+    labels: tuple[int, ...] = ()
+    patch: tuple[int, ...] = ()
+    overlap: float = 0.0
+    spacing: float | None = None
+    periodic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dimensions_of not in (2, 3):
+            raise ValueError(f"dimensions_of is 2 or 3, found {self.dimensions_of}")
+        if self.patch and (len(self.patch) != self.dimensions_of or min(self.patch) < 1):
+            raise ValueError(f"patch has {self.dimensions_of} positive numbers of voxels, found {list(self.patch)}")
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap is a fraction from 0 to below 1, found {self.overlap:g}")
+        if self.threshold is not None and self.labels:
+            raise ValueError("give a threshold or labels, not both")
+        if self.spacing is not None and not self.spacing > 0:
+            raise ValueError(f"spacing is a positive length in m, found {self.spacing:g}")
+
+    def load(self, seed: int) -> Structures:
+        files = _files(self.path)
+        spacing = self.spacing or _spacing(files[0])
+        images = list(self._images(files))
+        if not self.patch and len({image.shape for image in images}) > 1:
+            raise DataError(f"dataset.path: the images of '{self.path}' have different sizes "
+                            f"({', '.join(map(str, sorted({i.shape for i in images})))}): set dataset.patch")
+        pieces = [(piece, self._group(k, corner, len(images))) for k, image in enumerate(images)
+                  for corner, piece in self._patches(image)]
+        values = np.stack([piece for piece, _ in pieces])
+        batch = self._structures(values, spacing)
+        groups = np.unique([group for _, group in pieces], return_inverse=True)[1]
+        return Structures(batch.values, batch.specification, groups=groups)
+
+    @classmethod
+    def example(cls, n: int, seed: int) -> Structures:
+        rng = np.random.default_rng(seed)
+        return Structures.from_labels(rng.random((n, 12, 12)) > rng.uniform(0.3, 0.7, (n, 1, 1)), 1e-6, phases=2,
+                                      periodic=False)
+
+    def _images(self, files: Sequence[Path]) -> Iterator[Array]:
+        """Yield images (rows, columns), or volumes (slices, rows, columns)."""
+        stacks = [_read(file) for file in files]
+        if self.dimensions_of == 2:
+            yield from (page for stack in stacks for page in stack)
+        elif all(len(stack) == 1 for stack in stacks):
+            shapes = {stack.shape for stack in stacks}
+            if len(shapes) > 1:
+                raise DataError(f"dataset.path: the slices of '{self.path}' have different sizes, found {sorted(shapes)}")
+            yield np.concatenate(stacks)
+        else:
+            yield from stacks
+
+    def _patches(self, image: Array) -> Iterator[tuple[tuple[int, ...], Array]]:
+        size = self.patch or image.shape
+        if any(p > n for p, n in zip(size, image.shape, strict=True)):
+            raise DataError(f"dataset.patch: {list(size)} is larger than an image of {list(image.shape)}")
+        steps = [max(1, round(p * (1 - self.overlap))) for p in size]
+        for corner in product(*(range(0, n - p + 1, s) for n, p, s in zip(image.shape, size, steps, strict=True))):
+            yield corner, image[tuple(slice(c, c + p) for c, p in zip(corner, size, strict=True))]
+
+    def _group(self, image: int, corner: tuple[int, ...], images: int) -> int:
+        """Return the image that a patch is of; of a single image, the slab along its first axis."""
+        return image if images > 1 else corner[0]
+
+    def _structures(self, values: Array, spacing: float) -> Structures:
+        if self.threshold is not None:
+            return Structures.from_labels(values > self.threshold, spacing, phases=2, periodic=self.periodic)
+        if self.labels:
+            found = set(np.unique(values).tolist())
+            if not found <= set(self.labels):
+                raise DataError(f"dataset.labels: '{self.path}' has the grey values {sorted(found - set(self.labels))[:5]} "
+                                f"beside {list(self.labels)}: name every value, or use a threshold")
+            numbers = np.zeros(values.shape, dtype=np.uint8)
+            for k, grey in enumerate(self.labels):
+                numbers[values == grey] = k
+            return Structures.from_labels(numbers, spacing, phases=max(len(self.labels), 2), periodic=self.periodic)
+        if np.issubdtype(values.dtype, np.integer):
+            values = values / np.iinfo(values.dtype).max
+        return Structures.from_values(values, spacing, periodic=self.periodic)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"dataset.path: '{path}' does not exist: give a TIFF file or a folder of them")
+    files = sorted(f for f in path.iterdir() if f.suffix.lower() in (".tif", ".tiff"))
+    if not files:
+        raise DataError(f"dataset.path: the folder '{path}' has no .tif or .tiff file")
+    return files
+
+
+def _read(path: Path) -> Array:
+    """Return the pages (pages, rows, columns) of a TIFF file, colours as grey."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            array, axes = np.asarray(series.asarray()), series.axes
+    except Exception as error:  # a damaged file makes the reader and its codecs raise anything
+        raise DataError(f"'{path}' cannot be read as TIFF ({type(error).__name__}: {error}): the file is damaged or not "
+                        "a TIFF; restore it") from None
+    if axes.endswith("S"):
+        grey = array[..., :3] @ np.asarray(LUMINANCE)
+        array = grey.round().astype(array.dtype) if np.issubdtype(array.dtype, np.integer) else grey
+    if array.ndim not in (2, 3) or array.size == 0:
+        raise DataError(f"'{path}' has an array of shape {array.shape} (axes {axes}), expected pages of images")
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        raise DataError(f"'{path}' holds NaN or infinite grey values: repair the image")
+    return array.reshape(-1, *array.shape[-2:])
+
+
+def _spacing(path: Path) -> float:
+    """Return the pixel size in m that a file's tags state; DataError if they state none."""
+    with tifffile.TiffFile(path) as file:
+        page: Any = file.pages[0]
+        tag = page.tags.get("XResolution")
+        unit = page.tags.get("ResolutionUnit")
+        named = (file.imagej_metadata or {}).get("unit")
+    per_unit = tag.value[0] / tag.value[1] if tag is not None and tag.value[1] else math.nan
+    metres = IMAGEJ_METRES.get(str(named)) if named else METRES.get(int(unit.value)) if unit is not None else None
+    if metres is None or not per_unit > 0:
+        raise DataError(f"'{path}' does not state its pixel size in its tags: give dataset.spacing in m")
+    return float(metres / per_unit)

@@ -1,0 +1,36 @@
+"""Multilayer perceptron: for compositions, and for structures that are small enough to be a vector."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from msvae import Architecture, Specification
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Perceptron(Architecture):
+    """Fully connected layers. width: of each hidden layer. depth: how many."""
+
+    name = "perceptron"
+    dimensions = (0, 1, 2, 3)
+
+    width: int = 128
+    depth: int = 2
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.depth < 1:
+            raise ValueError(f"width and depth are at least 1, found {self.width} and {self.depth}")
+
+    def encoder(self, specification: Specification, channels: int, features: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), *self._layers(channels * math.prod(specification.grid.shape), features))
+
+    def decoder(self, specification: Specification, channels: int, inputs: int) -> nn.Module:
+        shape = (channels, *specification.grid.shape)
+        return nn.Sequential(*self._layers(inputs, math.prod(shape)), nn.Unflatten(1, shape))
+
+    def _layers(self, inputs: int, outputs: int) -> list[nn.Module]:
+        sizes = [inputs] + [self.width] * self.depth
+        hidden = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.SiLU())]
+        return [*hidden, nn.Linear(self.width, outputs)]
