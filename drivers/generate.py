@@ -1,4 +1,7 @@
-"""Run the campaign 'generate' of a study:  mpiexec -n 3 python -m mpi4py drivers/generate.py STUDY.toml OUTPUT [--resume]"""
+"""Run the campaign 'generate' of a study.
+
+mpiexec -n 3 python -m mpi4py drivers/generate.py STUDY.toml OUTPUT [--resume]
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Run the campaign 'inverse-design' of a study:  mpiexec -n 3 python -m mpi4py drivers/inverse_design.py STUDY.toml OUTPUT [--resume]"""
+"""Run the campaign 'inverse-design' of a study.
+
+mpiexec -n 3 python -m mpi4py drivers/inverse_design.py STUDY.toml OUTPUT [--resume]
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Run the campaign 'label' of a study:  mpiexec -n 3 python -m mpi4py drivers/label.py STUDY.toml OUTPUT [--resume]"""
+"""Run the campaign 'label' of a study.
+
+mpiexec -n 3 python -m mpi4py drivers/label.py STUDY.toml OUTPUT [--resume]
+"""
 
 import sys
 from pathlib import Path

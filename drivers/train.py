@@ -1,4 +1,7 @@
-"""Run the campaign 'train' of a study:  mpiexec -n 3 python -m mpi4py drivers/train.py STUDY.toml OUTPUT [--resume]"""
+"""Run the campaign 'train' of a study.
+
+mpiexec -n 3 python -m mpi4py drivers/train.py STUDY.toml OUTPUT [--resume]
+"""
 
 import sys
 from pathlib import Path

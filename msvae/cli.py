@@ -81,7 +81,7 @@ def solve(
     settings: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Compute the properties of structures in files; `--set KEY=..` for the solver, `--set dataset.KEY=..` for reading."""
+    """Compute properties of structures in files; --set KEY=.. for the solver, --set dataset.KEY=.. for reading."""
     from msvae.solve import solve_files
 
     if world.rank() > 0:
@@ -119,13 +119,18 @@ def plugin_list() -> None:
     if world.rank() > 0:
         return
     found = plugins.registry()
-    rows = [(e.family, e.plugin.name, " ".join(e.plugin.kinds), e.distribution, _first_line(e.plugin))
-            for _, e in sorted(found.loaded.items())]
+    rows = [
+        (e.family, e.plugin.name, " ".join(e.plugin.kinds), e.distribution, _first_line(e.plugin))
+        for _, e in sorted(found.loaded.items())
+    ]
     console = Console(soft_wrap=True)
     _print_table(console, "Plugins", ("family", "name", "kinds", "from", "what"), rows)
     for refused in found.refused:
-        console.print(f"plugin '{refused.name}' of '{refused.distribution}' did not load: {refused.reason}",
-                      markup=False, highlight=False)
+        console.print(
+            f"plugin '{refused.name}' of '{refused.distribution}' did not load: {refused.reason}",
+            markup=False,
+            highlight=False,
+        )
 
 
 @plugin_app.command("show")
@@ -137,7 +142,9 @@ def plugin_show(name: str) -> None:
     for entry in plugins.registry().named(name):
         plugin: Any = entry.plugin
         console.print(f"{entry.family} {name} (from {entry.distribution})\n\n{plugin.__doc__}", markup=False)
-        console.print(f"kinds: {', '.join(plugin.kinds)}; dimensions: {', '.join(map(str, plugin.dimensions))}", markup=False)
+        console.print(
+            f"kinds: {', '.join(plugin.kinds)}; dimensions: {', '.join(map(str, plugin.dimensions))}", markup=False
+        )
         for q in getattr(plugin, "computes", ()):
             console.print(f"computes: {q.name} in {q.unit}, shape {list(q.shape)}", markup=False)
         _print_table(console, "Settings", ("key", "type", "default"), list(plugins.settings_of(plugin)))
@@ -167,8 +174,11 @@ def _print_results(results: list[dict[str, Any]]) -> None:
 
     console = Console(soft_wrap=True)
     for result in results:
-        console.print(f"{result['file']} [{result['index']}] {result['structure']}: {result['status']} {result['message']}",
-                      markup=False, highlight=False)
+        console.print(
+            f"{result['file']} [{result['index']}] {result['structure']}: {result['status']} {result['message']}",
+            markup=False,
+            highlight=False,
+        )
         for name, value in result["properties"].items():
             if result["status"] == "done":
                 text = np.array2string(np.array(value["value"]), precision=5, suppress_small=True)
@@ -181,7 +191,7 @@ def _print_table(console: Console, title: str, columns: Any, rows: Any) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    (console if console.is_terminal else Console(width=140)).print(table)
 
 
 def _first_line(plugin: type) -> str:

@@ -75,7 +75,7 @@ class Dataset(Plugin):
     def example(cls, n: int, seed: int) -> Structures:
         """Return n structures of this kind, made on the spot without files."""
 
-    def prepare(self, root: Path) -> None:  # noqa: B027 - most data sets have nothing to prepare
+    def prepare(self, root: Path) -> None:
         """Download or convert what `load` reads, below root; the only place that may do so."""
 
 

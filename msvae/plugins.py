@@ -36,8 +36,7 @@ __all__ = ["Announced", "Loaded", "Refused", "Registry", "discover", "hook", "in
 hook = pluggy.HookimplMarker("msvae")
 _specification = pluggy.HookspecMarker("msvae")
 
-FAMILIES: Mapping[str, type[Plugin]] = {
-    "dataset": Dataset, "architecture": Architecture, "solver": Solver}
+FAMILIES: Mapping[str, type[Plugin]] = {"dataset": Dataset, "architecture": Architecture, "solver": Solver}
 
 
 class Hooks:
@@ -89,11 +88,17 @@ class Refused:
 AnyPlugin = TypeVar("AnyPlugin", bound=Plugin)
 
 
+def _new_manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager("msvae")
+    manager.add_hookspecs(Hooks)
+    return manager
+
+
 @dataclass
 class Registry:
     """The plugins that loaded, by name, and those that did not."""
 
-    manager: pluggy.PluginManager = field(default_factory=lambda: _new_manager())
+    manager: pluggy.PluginManager = field(default_factory=_new_manager)
     loaded: dict[tuple[str, str], Loaded] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
 
@@ -105,8 +110,9 @@ class Registry:
             return plugin  # type: ignore[no-any-return]
         known = sorted(n for f, n in self.loaded if f == family)
         broken = "".join(f"; plugin '{r.name}' did not load: {r.reason}" for r in self.refused)
-        raise PluginError(f"no {family} is called '{name}'{did_you_mean(name, known)} "
-                          f"(known: {', '.join(known) or 'none'}{broken})")
+        raise PluginError(
+            f"no {family} is called '{name}'{did_you_mean(name, known)} (known: {', '.join(known) or 'none'}{broken})"
+        )
 
     def named(self, name: str) -> list[Loaded]:
         """Return the plugins of any family with this name; PluginError if there is none."""
@@ -145,19 +151,26 @@ class Registry:
                     offered.append(Loaded(plugin, family, distribution))
                     self._check(offered)
         if not offered:
-            raise PluginError(f"module '{module.__name__}' announces nothing: define one of {', '.join(HOOK_OF.values())} "
-                              "and mark it with @msvae.hook")
+            raise PluginError(
+                f"module '{module.__name__}' announces nothing: define one of {', '.join(HOOK_OF.values())} "
+                "and mark it with @msvae.hook"
+            )
         return offered
 
     def _check(self, offered: list[Loaded]) -> None:
         """Check the class offered last: its form, and that nobody else has its name."""
         entry = offered[-1]
         _check_class(entry.plugin, entry.family)
-        twins = [e for e in [*self.loaded.values(), *offered[:-1]]
-                 if (e.family, e.plugin.name) == (entry.family, entry.plugin.name)]
+        twins = [
+            e
+            for e in [*self.loaded.values(), *offered[:-1]]
+            if (e.family, e.plugin.name) == (entry.family, entry.plugin.name)
+        ]
         if twins:
-            raise PluginError(f"{entry.family} '{entry.plugin.name}' of distribution '{entry.distribution}' has the name "
-                              f"of one in '{twins[0].distribution}': rename or uninstall one of them")
+            raise PluginError(
+                f"{entry.family} '{entry.plugin.name}' of distribution '{entry.distribution}' has the name "
+                f"of one in '{twins[0].distribution}': rename or uninstall one of them"
+            )
 
 
 def _check_class(plugin: Any, family: str) -> None:
@@ -177,12 +190,6 @@ def _check_class(plugin: Any, family: str) -> None:
         raise PluginError(f"{plugin.__name__}.kinds names {', '.join(unknown)}, expected some of {', '.join(KINDS)}")
     if issubclass(plugin, Solver) and not plugin.computes:
         raise PluginError(f"{plugin.__name__} has no class attribute 'computes' with the Quantity of each property")
-
-
-def _new_manager() -> pluggy.PluginManager:
-    manager = pluggy.PluginManager("msvae")
-    manager.add_hookspecs(Hooks)
-    return manager
 
 
 def discover() -> tuple[Announced, ...]:
@@ -209,7 +216,7 @@ def registry() -> Registry:
 
 def install(announced: Iterable[Announced]) -> Registry:
     """Make these entry points the process's registry: under MPI rank 0 alone scans, and tells the others."""
-    global _registry  # the one piece of module-level state: what is installed does not change within a process
+    global _registry  # noqa: PLW0603 - the one piece of module-level state: what is installed does not change
     _registry = build(announced)
     return _registry
 
@@ -243,6 +250,9 @@ def settings_of(plugin: type[Plugin]) -> Iterator[tuple[str, str, str]]:
     """Yield (key, type, default) of each setting of a plugin class."""
     for item in dataclasses.fields(plugin):
         required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        default = item.default if item.default is not dataclasses.MISSING else (
-            item.default_factory() if item.default_factory is not dataclasses.MISSING else None)
+        default = (
+            item.default
+            if item.default is not dataclasses.MISSING
+            else (item.default_factory() if item.default_factory is not dataclasses.MISSING else None)
+        )
         yield item.name, str(item.type), "required" if required else repr(default)

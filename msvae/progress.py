@@ -24,8 +24,14 @@ def stage_progress(title: str) -> Iterator[Report]:
     if not console.is_terminal:
         yield _lines(title)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TimeRemainingColumn(), TextColumn("{task.fields[text]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(title, total=None, text="")
         yield lambda done, total, text: progress.update(task, completed=done, total=total, text=text)

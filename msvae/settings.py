@@ -5,6 +5,7 @@ Every class is a table, every field a key, and its default what holds where a st
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -13,8 +14,17 @@ from pydantic import Field
 from msvae.interfaces import Settings
 
 __all__ = [
-    "CAMPAIGNS", "Component", "DesignSettings", "ExecutorSettings", "GenerateSettings", "LabelSettings",
-    "ModelSettings", "Sections", "StructureHeadSettings", "Target", "TrainingSettings",
+    "CAMPAIGNS",
+    "Component",
+    "DesignSettings",
+    "ExecutorSettings",
+    "GenerateSettings",
+    "LabelSettings",
+    "ModelSettings",
+    "Sections",
+    "StructureHeadSettings",
+    "Target",
+    "TrainingSettings",
 ]
 
 CAMPAIGNS = ("label", "train", "generate", "inverse-design")
@@ -52,7 +62,7 @@ class Target(Settings):
     unit: str | None = None
     tolerance: Positive = 0.02
 
-    @property
+    @builtins.property
     def of(self) -> Component:
         """The number that is aimed at."""
         return Component(self.property, self.component, self.unit)
@@ -148,7 +158,8 @@ class DesignSettings(Settings):
     budget: largest number of solver calls of one search. batch: designs asked for at once.
     retrain_every: rounds between two trainings of the head on what the solver found.
     searcher: "gaussian-process" (scikit-optimize) or "random" (samples of the prior).
-    repeats: searches with different seeds. control_budget: solver calls of the random control of each repeat; 0 for none.
+    repeats: searches with different seeds.
+    control_budget: solver calls of the random control of each repeat; 0 for none.
     """
 
     targets: Annotated[tuple[Target, ...], Field(min_length=1)]

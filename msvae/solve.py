@@ -31,10 +31,21 @@ def solve_files(solver_name: str, files: Sequence[Path], settings: Sequence[str]
         units = {q.name: q.unit for q in solver.quantities(structures.specification)}
         for k in range(len(structures)):
             outcome = evaluate(solver, structures[k], index=k)
-            values = {n: {"value": a.tolist() if outcome.status == "done" else None, "unit": units[n]}
-                      for n, a in outcome.properties.items()}
-            results.append({"file": str(file), "index": k, "structure": outcome.structure, "status": outcome.status,
-                            "message": outcome.message, "iterations": outcome.iterations, "properties": values})
+            values = {
+                n: {"value": a.tolist() if outcome.status == "done" else None, "unit": units[n]}
+                for n, a in outcome.properties.items()
+            }
+            results.append(
+                {
+                    "file": str(file),
+                    "index": k,
+                    "structure": outcome.structure,
+                    "status": outcome.status,
+                    "message": outcome.message,
+                    "iterations": outcome.iterations,
+                    "properties": values,
+                }
+            )
     return results
 
 

@@ -1,9 +1,9 @@
 """Structures on disk: one HDF5 file with values, specification and properties, discrete values packed to few bits.
 
-    /values                 (n, channels, *grid), or packed bits of binary ones
-    /properties/NAME        (n, *shape), attribute "unit"
-    /groups                 (n,)
-    attributes              kind, channels, shape, spacing, periodic, constituents, packed
+/values                 (n, channels, *grid), or packed bits of binary ones
+/properties/NAME        (n, *shape), attribute "unit"
+/groups                 (n,)
+attributes              kind, channels, shape, spacing, periodic, constituents, packed
 """
 
 from __future__ import annotations
@@ -29,8 +29,15 @@ def structures_to_bytes(structures: Structures) -> bytes:
     with h5py.File(buffer, "w") as file:
         values = np.packbits(structures.values.reshape(len(structures), -1), axis=1) if packed else structures.values
         file.create_dataset("values", data=values, compression="gzip" if values.size else None)
-        file.attrs.update(kind=s.kind, channels=s.channels, shape=s.grid.shape, spacing=s.grid.spacing,
-                          periodic=s.grid.periodic, constituents=list(s.constituents), packed=packed)
+        file.attrs.update(
+            kind=s.kind,
+            channels=s.channels,
+            shape=s.grid.shape,
+            spacing=s.grid.spacing,
+            periodic=s.grid.periodic,
+            constituents=list(s.constituents),
+            packed=packed,
+        )
         for q in structures.quantities:
             file.create_dataset(f"properties/{q.name}", data=structures.properties[q.name]).attrs["unit"] = q.unit
         if structures.groups is not None:
@@ -44,16 +51,19 @@ def read_structures(path: Path, index: Array | None = None) -> Structures:
         with h5py.File(path, "r") as file:
             return _read(file, slice(None) if index is None else np.asarray(index))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"'{path}' is not a file of structures ({error}): expected HDF5 with the dataset 'values' and the "
-                        "attributes kind, shape, spacing, periodic and constituents") from None
+        raise DataError(
+            f"'{path}' is not a file of structures ({error}): expected HDF5 with the dataset 'values' and the "
+            "attributes kind, shape, spacing, periodic and constituents"
+        ) from None
 
 
 def _read(file: Any, rows: Any) -> Structures:
     a = file.attrs
-    grid = Grid(tuple(int(n) for n in a["shape"]), tuple(float(h) for h in a["spacing"]),
-                tuple(bool(p) for p in a["periodic"]))
-    specification = Specification(str(a["kind"]), int(a["channels"]), grid,  # type: ignore[arg-type]
-                                  tuple(str(c) for c in a["constituents"]))
+    grid = Grid(
+        tuple(int(n) for n in a["shape"]), tuple(float(h) for h in a["spacing"]), tuple(bool(p) for p in a["periodic"])
+    )
+    kind: Any = str(a["kind"])
+    specification = Specification(kind, int(a["channels"]), grid, tuple(str(c) for c in a["constituents"]))
     values = file["values"][rows]
     if bool(a["packed"]):
         size = int(np.prod(specification.shape))

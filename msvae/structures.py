@@ -50,16 +50,19 @@ class Grid:
     def __post_init__(self) -> None:
         d = len(self.shape)
         if len(self.spacing) != d or len(self.periodic) != d:
-            raise DataError(f"a grid of shape {self.shape} needs {d} spacings and {d} periodic flags, found "
-                            f"{len(self.spacing)} and {len(self.periodic)}")
+            raise DataError(
+                f"a grid of shape {self.shape} needs {d} spacings and {d} periodic flags, found "
+                f"{len(self.spacing)} and {len(self.periodic)}"
+            )
         if any(n < 1 for n in self.shape):
             raise DataError(f"a grid needs at least one point along every axis, found shape {self.shape}")
         if any(not (h > 0 and np.isfinite(h)) for h in self.spacing):
             raise DataError(f"the spacing of a grid is a positive length in m, found {self.spacing}")
 
     @classmethod
-    def of(cls, shape: Sequence[int], spacing: float | Sequence[float] = 1.0, *,
-           periodic: bool | Sequence[bool] = True) -> Grid:
+    def of(
+        cls, shape: Sequence[int], spacing: float | Sequence[float] = 1.0, *, periodic: bool | Sequence[bool] = True
+    ) -> Grid:
         """Return a grid from one spacing and one flag for all axes, or one for each.
 
         >>> Grid.of((8, 8), 1e-6).lengths
@@ -147,11 +150,15 @@ class Specification:
         if self.kind not in KINDS:
             raise DataError(f"a structure's kind is one of {', '.join(KINDS)}, found '{self.kind}'")
         if self.channels < 1 or not self.constituents:
-            raise DataError(f"structures of kind '{self.kind}' need at least one channel and one constituent, "
-                            f"found {self.channels} and {len(self.constituents)}")
+            raise DataError(
+                f"structures of kind '{self.kind}' need at least one channel and one constituent, "
+                f"found {self.channels} and {len(self.constituents)}"
+            )
         if self.kind in ("composition", "field") and len(self.constituents) != self.channels:
-            raise DataError(f"structures of kind '{self.kind}' name each of their {self.channels} channels, "
-                            f"found {len(self.constituents)} names")
+            raise DataError(
+                f"structures of kind '{self.kind}' name each of their {self.channels} channels, "
+                f"found {len(self.constituents)} names"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -217,15 +224,23 @@ class Structures:
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
         known = {q.name: q for q in self.quantities}
-        arrays = {name: _property(np.asarray(a, dtype=np.float64), known.get(name), name=name, n=len(values))
-                  for name, a in self.properties.items()}
+        arrays = {
+            name: _property(np.asarray(a, dtype=np.float64), known.get(name), name=name, n=len(values))
+            for name, a in self.properties.items()
+        }
         object.__setattr__(self, "properties", MappingProxyType(arrays))
         if self.groups is not None and np.shape(self.groups) != (len(values),):
             raise DataError(f"groups has shape {np.shape(self.groups)}, expected ({len(values)},)")
 
     @classmethod
-    def from_labels(cls, labels: ArrayLike, spacing: float | Sequence[float] = 1.0, *,
-                    periodic: bool | Sequence[bool] = True, phases: int | Sequence[str] | None = None) -> Structures:
+    def from_labels(
+        cls,
+        labels: ArrayLike,
+        spacing: float | Sequence[float] = 1.0,
+        *,
+        periodic: bool | Sequence[bool] = True,
+        phases: int | Sequence[str] | None = None,
+    ) -> Structures:
         """Return structures of kind "phases" from integer labels (n, *grid).
 
         spacing: in m. phases: how many there are, or their names; by default the largest label plus one.
@@ -244,8 +259,9 @@ class Structures:
         return cls(array[:, None], Specification("phases", 1, grid, names))
 
     @classmethod
-    def from_values(cls, values: ArrayLike, spacing: float | Sequence[float] = 1.0, *,
-                    periodic: bool | Sequence[bool] = True) -> Structures:
+    def from_values(
+        cls, values: ArrayLike, spacing: float | Sequence[float] = 1.0, *, periodic: bool | Sequence[bool] = True
+    ) -> Structures:
         """Return structures of kind "field" with one component from grey values (n, *grid); spacing in m."""
         array = np.asarray(values)
         if array.ndim < 2:
@@ -259,8 +275,13 @@ class Structures:
     def __getitem__(self, index: int | slice | Sequence[int] | Array) -> Structures:
         """Return the chosen structures, always as a batch."""
         chosen = np.atleast_1d(np.arange(len(self))[index])
-        return Structures(self.values[chosen], self.specification, {k: v[chosen] for k, v in self.properties.items()},
-                          self.quantities, None if self.groups is None else np.asarray(self.groups)[chosen])
+        return Structures(
+            self.values[chosen],
+            self.specification,
+            {k: v[chosen] for k, v in self.properties.items()},
+            self.quantities,
+            None if self.groups is None else np.asarray(self.groups)[chosen],
+        )
 
     @property
     def labels(self) -> Array:
@@ -299,12 +320,16 @@ class Structures:
 def _checked(values: Array, specification: Specification) -> Array:
     """Return values in the specification's dtype, or raise DataError."""
     if values.shape[1:] != specification.shape:
-        raise DataError(f"structures of kind '{specification.kind}' on this grid have the shape "
-                        f"(n, {', '.join(map(str, specification.shape))}), found {values.shape}")
+        raise DataError(
+            f"structures of kind '{specification.kind}' on this grid have the shape "
+            f"(n, {', '.join(map(str, specification.shape))}), found {values.shape}"
+        )
     if not np.isfinite(values).all():
         where = np.unique(np.argwhere(~np.isfinite(values))[:, 0])
-        raise DataError(f"structure {where[0]} holds NaN or infinity ({len(where)} of {len(values)} structures do): "
-                        "remove or repair them")
+        raise DataError(
+            f"structure {where[0]} holds NaN or infinity ({len(where)} of {len(values)} structures do): "
+            "remove or repair them"
+        )
     if specification.is_discrete and values.size:
         _check_labels(values, specification)
     if specification.kind == "composition" and values.size:
@@ -317,16 +342,20 @@ def _check_labels(values: Array, specification: Specification) -> None:
     if count > 256:
         raise DataError(f"at most 256 constituents are possible, found {count}")
     if (values != np.floor(values)).any() or values.min() < 0 or values.max() >= count:
-        raise DataError(f"values of kind '{specification.kind}' are integers from 0 to {count - 1}, found "
-                        f"{values.min():g} to {values.max():g}")
+        raise DataError(
+            f"values of kind '{specification.kind}' are integers from 0 to {count - 1}, found "
+            f"{values.min():g} to {values.max():g}"
+        )
 
 
 def _check_fractions(values: Array) -> None:
     total = values.sum(axis=1)
     if values.min() < 0 or np.abs(total - 1).max() > 1e-4:
         worst = int(np.abs(total - 1).argmax())
-        raise DataError(f"fractions of a composition are >= 0 and sum to 1, found a sum of {total[worst]:g} in "
-                        f"structure {worst} and a smallest fraction of {values.min():g}")
+        raise DataError(
+            f"fractions of a composition are >= 0 and sum to 1, found a sum of {total[worst]:g} in "
+            f"structure {worst} and a smallest fraction of {values.min():g}"
+        )
 
 
 def _property(array: Array, quantity: Quantity | None, *, name: str, n: int) -> Array:

@@ -1,7 +1,8 @@
 """The study: one TOML file, validated into typed values, with one sentence for each mistake.
 
-A study is a set of tables. [dataset], [architecture] and [solver] name a plugin with `name = "..."`; their other keys are
-that plugin's settings. All other tables are those of `msvae.settings`. A frozen study has every default written out.
+A study is a set of tables. [dataset], [architecture] and [solver] name a plugin with `name = "..."`; their other keys
+are that plugin's settings. All other tables are those of `msvae.settings`. A frozen study has every default
+written out.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ else:
 __all__ = ["Study", "load_plugin", "load_solver", "parse_assignment", "schema"]
 
 PLUGIN_TABLES: Mapping[str, type[Plugin]] = plugins.FAMILIES
+UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names of an unknown key
 DEFAULT_ARCHITECTURE = "convolutional"
 WITHOUT_EFFECT = ("title", "executor")  # on results: a resumed run may differ in them
 Value = TypeVar("Value")
@@ -77,8 +79,7 @@ class Study(Sections):
         return cls.parse(text, name=str(file), directory=file.parent, overrides=overrides)
 
     @classmethod
-    def parse(cls, text: str, *, name: str = "study", directory: Path = Path(),
-              overrides: Sequence[str] = ()) -> Study:
+    def parse(cls, text: str, *, name: str = "study", directory: Path = Path(), overrides: Sequence[str] = ()) -> Study:
         """Return the study of a TOML text; plugin files are looked for beside `directory`."""
         try:
             tables = tomllib.loads(text)
@@ -122,8 +123,10 @@ class Study(Sections):
 
     def _needed(self, value: Value | None, table: str) -> Value:
         if value is None:
-            raise StudyError(f"{self.source.at([])} has no [{table}], which campaign '{self.campaign}' needs: add the "
-                             f"table with name = ... (see `msvae plugin list`)")
+            raise StudyError(
+                f"{self.source.at([])} has no [{table}], which campaign '{self.campaign}' needs: add the "
+                f"table with name = ... (see `msvae plugin list`)"
+            )
         return value
 
 
@@ -175,7 +178,9 @@ def _build(tables: dict[str, Any], source: Source, directory: Path) -> Study:
     if unknown:
         key = min(unknown)
         known = [*PLUGIN_TABLES, *(f.name for f in dataclasses.fields(Sections))]
-        raise StudyError(f"{source.at([key])}: unknown key{did_you_mean(key, known)} (known: {', '.join(sorted(known))})")
+        raise StudyError(
+            f"{source.at([key])}: unknown key{did_you_mean(key, known)} (known: {', '.join(sorted(known))})"
+        )
     sections = _validated(Sections, core, source, ())
     for file in sections.plugin_files:
         plugins.add_file((directory / file).resolve())
@@ -191,7 +196,7 @@ def load_plugin(interface: type[AnyPlugin], table: Any, source: Source) -> AnyPl
     """Return the plugin of an interface that a table names, with the table's other keys as its settings."""
     family = next(f for f, i in PLUGIN_TABLES.items() if i is interface)
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
-        raise StudyError(f"{source.at([family])}: expected a table with name = \"...\", found {table!r}")
+        raise StudyError(f'{source.at([family])}: expected a table with name = "...", found {table!r}')
     try:
         plugin = plugins.registry().find(interface, table["name"])
     except PluginError as error:
@@ -216,12 +221,13 @@ def _validated(cls: type[Value], table: Mapping[str, Any], source: Source, path:
 
 def _sentence(error: ValidationError, cls: type[Any], source: Source, path: tuple[str, ...]) -> str:
     """Return one sentence for the first of pydantic's errors: place, found, expected, nearest known key."""
-    first = error.errors(include_url=False)[0]
+    faults = error.errors(include_url=False)
+    first = next((f for f in faults if f["type"] in UNKNOWN), faults[0])  # a misspelt key is also a missing one
     place = [*path, *(p for p in first["loc"] if not (isinstance(p, str) and ("[" in p or p in ("int", "float"))))]
     kind, found = first["type"], json.dumps(first["input"], default=str)
     found = found if len(found) <= 80 else found[:77] + "..."
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+    if kind in UNKNOWN:
         known = _known_keys(cls, [str(p) for p in first["loc"][:-1]])
         key = str(place[-1])
         listed = f" (known: {', '.join(sorted(known))})" if known else ""
@@ -263,22 +269,31 @@ def _check_generate(study: Study) -> None:
         raise StudyError(f"{study.source.at([])} has no [generate], which campaign 'generate' needs")
     width = len(study.model.conditions)
     if width == 0:
-        raise StudyError(f"{study.source.at(['model', 'conditions'])}: campaign 'generate' needs at least one condition")
+        raise StudyError(
+            f"{study.source.at(['model', 'conditions'])}: campaign 'generate' needs at least one condition"
+        )
     for k, row in enumerate(study.generate.rows):
         if len(row) != width:
-            raise StudyError(f"{study.source.at(['generate', 'values', k])}: found {len(row)} values, expected one for "
-                             f"each of the {width} conditions")
+            raise StudyError(
+                f"{study.source.at(['generate', 'values', k])}: found {len(row)} values, expected one for "
+                f"each of the {width} conditions"
+            )
 
 
-def _check_component(component: Component, declared: Mapping[str, Any], source: Source,
-                     path: Sequence[str | int]) -> None:
+def _check_component(
+    component: Component, declared: Mapping[str, Any], source: Source, path: Sequence[str | int]
+) -> None:
     if component.property not in declared:
-        raise StudyError(f"{source.at([*path, 'property'])}: nothing computes '{component.property}'"
-                         f"{did_you_mean(component.property, declared)} (computed: {', '.join(sorted(declared))})")
+        raise StudyError(
+            f"{source.at([*path, 'property'])}: nothing computes '{component.property}'"
+            f"{did_you_mean(component.property, declared)} (computed: {', '.join(sorted(declared))})"
+        )
     unit = declared[component.property].unit
     if component.unit is not None and component.unit != unit:
-        raise StudyError(f"{source.at([*path, 'unit'])}: found '{component.unit}', but '{component.property}' is in "
-                         f"'{unit}': units are not converted, give the value in '{unit}'")
+        raise StudyError(
+            f"{source.at([*path, 'unit'])}: found '{component.unit}', but '{component.property}' is in "
+            f"'{unit}': units are not converted, give the value in '{unit}'"
+        )
 
 
 def _plain(value: Any) -> Any:
@@ -314,7 +329,7 @@ def _line_of(text: str, path: Sequence[str]) -> int | None:
         if header:
             table = [p.strip(' "') for p in header[1].split(".")]
         here = [*table, *(p.strip('"') for p in key[1].split("."))] if key and not header else table
-        depth = len(here) if here and list(path[:len(here)]) == here else 0
+        depth = len(here) if here and list(path[: len(here)]) == here else 0
         if depth and (best is None or depth > best[0]):
             best = (depth, number)
     return best[1] if best else None

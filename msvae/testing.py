@@ -1,8 +1,8 @@
 """Conformance: what every plugin has to hold, as checks that `msvae plugin check` and pytest both run.
 
-    @pytest.mark.parametrize("check", msvae.testing.checks(MySolver), ids=str)
-    def test_conformance(check):
-        check()
+@pytest.mark.parametrize("check", msvae.testing.checks(MySolver), ids=str)
+def test_conformance(check):
+    check()
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -47,8 +48,12 @@ def example_structures(kind: Kind, dimensions: int, n: int, seed: int = 0) -> St
     rng = np.random.default_rng(seed)
     grid = Grid.of(GRIDS[dimensions], 1e-6)
     channels = {"phases": 1, "field": 1, "composition": 3, "occupation": 4}[kind]
-    names = {"phases": ("matrix", "inclusion"), "field": ("grey",), "composition": ("Fe", "Ni", "Cr"),
-             "occupation": ("Fe", "Ni")}[kind]
+    names = {
+        "phases": ("matrix", "inclusion"),
+        "field": ("grey",),
+        "composition": ("Fe", "Ni", "Cr"),
+        "occupation": ("Fe", "Ni"),
+    }[kind]
     specification = Specification(kind, channels, grid, names)
     shape = (n, *specification.shape)
     values: Array
@@ -105,8 +110,8 @@ def architecture_checks(plugin: type[Architecture]) -> Iterator[Check]:
     """Yield the checks of an architecture: shapes, gradients, state, for each kind and dimension."""
     yield Check("settings are frozen", lambda: _frozen(plugin))
     for kind, d in _cases(plugin):
-        yield Check(f"networks map the declared shapes ({kind}, {d}D)", lambda k=kind, d=d: _shapes(plugin, k, d))
-        yield Check(f"gradients reach every parameter ({kind}, {d}D)", lambda k=kind, d=d: _gradients(plugin, k, d))
+        yield Check(f"networks map the declared shapes ({kind}, {d}D)", partial(_shapes, plugin, kind, d))
+        yield Check(f"gradients reach every parameter ({kind}, {d}D)", partial(_gradients, plugin, kind, d))
 
 
 def _networks(plugin: type[Architecture], kind: Kind, dimensions: int) -> tuple[Any, Any, Specification]:
@@ -145,7 +150,11 @@ def solver_checks(plugin: type[Solver]) -> Iterator[Check]:
     yield Check("settings are frozen and survive pickling", lambda: _pickles(plugin))
     for kind, d in _cases(plugin):
         for promise, check in SOLVER_PROMISES.items():
-            yield Check(f"{promise} ({kind}, {d}D)", lambda c=check, k=kind, d=d: c(plugin.example(), k, d))
+            yield Check(f"{promise} ({kind}, {d}D)", partial(_solver_check, check, plugin, kind, d))
+
+
+def _solver_check(check: Callable[[Solver, Kind, int], None], plugin: type[Solver], kind: Kind, d: int) -> None:
+    check(plugin.example(), kind, d)
 
 
 def _pickles(plugin: type[Solver]) -> None:
@@ -160,7 +169,8 @@ def _declared(solver: Solver, kind: Kind, dimensions: int) -> None:
     properties = solver.evaluate(structures)
     quantities = solver.quantities(structures.specification)
     assert set(properties) == {q.name for q in quantities}, (
-        f"evaluate returned {sorted(properties)}, declared are {sorted(q.name for q in quantities)}")
+        f"evaluate returned {sorted(properties)}, declared are {sorted(q.name for q in quantities)}"
+    )
     for q in quantities:
         array = np.asarray(properties[q.name])
         assert array.shape == (2, *q.sizes), f"'{q.name}' has shape {array.shape}, declared is {(2, *q.sizes)}"
@@ -183,7 +193,8 @@ def _batches(solver: Solver, kind: Kind, dimensions: int) -> None:
     for q in solver.quantities(structures.specification):
         single = np.asarray(solver.evaluate(structures[1])[q.name])
         assert np.allclose(single[0], whole[q.name][1], rtol=1e-6, atol=0, equal_nan=True), (
-            f"'{q.name}' of a structure depends on the others in its batch")
+            f"'{q.name}' of a structure depends on the others in its batch"
+        )
         empty = np.asarray(solver.evaluate(structures[:0])[q.name])
         assert empty.shape == (0, *q.sizes), f"'{q.name}' of an empty batch has shape {empty.shape}"
 
@@ -199,7 +210,8 @@ def _scaling(solver: Solver, kind: Kind, dimensions: int) -> None:
         size = float(np.abs(first[q.name]).max())
         assert np.allclose(second[q.name], factor * first[q.name], rtol=1e-4, atol=1e-6 * factor * size), (
             f"'{q.name}' in {q.unit} does not scale with spacing to the power {q.scaling}: "
-            "set spacing_exponent of its Quantity if it should scale otherwise")
+            "set spacing_exponent of its Quantity if it should scale otherwise"
+        )
 
 
 SOLVER_PROMISES: dict[str, Callable[[Solver, Kind, int], None]] = {

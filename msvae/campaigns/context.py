@@ -63,8 +63,11 @@ class Context:
         store = self.run.store(stage, solver.quantities(specification))
         have = set(store.load()["index"].tolist())
         missing = [task for task in tasks if task.index not in have]
-        recipe = Recipe(str(self.run.frozen_study.resolve()), str(self.run.structures_file.resolve()),
-                        str(self.run.model_file.resolve()) if with_model else None)
+        recipe = Recipe(
+            str(self.run.frozen_study.resolve()),
+            str(self.run.structures_file.resolve()),
+            str(self.run.model_file.resolve()) if with_model else None,
+        )
         with self._reported(title) as report:
             done = len(tasks) - len(missing)
             for group in run_tasks(self.executor, recipe, missing, width=self.width):
@@ -89,8 +92,13 @@ def _checked(table: Evaluations, stage: str) -> Evaluations:
     if len(table) and failed.all():
         raise TargetError(f"all {len(table)} evaluations of stage '{stage}' failed; the first: {table['message'][0]}")
     if failed.any():
-        log.warning("%d of %d evaluations of stage '%s' failed; the first: %s", failed.sum(), len(table), stage,
-                    table["message"][failed][0])
+        log.warning(
+            "%d of %d evaluations of stage '%s' failed; the first: %s",
+            failed.sum(),
+            len(table),
+            stage,
+            table["message"][failed][0],
+        )
     return table
 
 

@@ -1,8 +1,8 @@
 """Inverse design: find a structure whose solver-verified properties meet a target, with few solver calls.
 
-Label the data set, train a property-predicting VAE, then search its latent space: ask for a batch of latents, decode and
-evaluate them on the ranks, tell the searcher, retrain the head on what was found, and stop when a design is within
-tolerance or the budget is spent. Only what the solver said counts.
+Label the data set, train a property-predicting VAE, then search its latent space: ask for a batch of latents, decode
+and evaluate them on the ranks, tell the searcher, retrain the head on what was found, and stop when a design is
+within tolerance or the budget is spent. Only what the solver said counts.
 """
 
 from __future__ import annotations
@@ -71,7 +71,12 @@ def distance_from(targets: tuple[Target, ...], properties: Mapping[str, Any]) ->
 
 def _torch_distance(targets: tuple[Target, ...], properties: dict[str, torch.Tensor]) -> torch.Tensor:
     """Return the root mean square of the same distances, which is smooth."""
-    parts = [(properties[t.property][(slice(None), *t.component)] - t.value) / (t.tolerance * _size(t)) for t in targets]
+
+    def part(target: Target) -> torch.Tensor:
+        index: tuple[Any, ...] = (slice(None), *target.component)
+        return (properties[target.property][index] - target.value) / (target.tolerance * _size(target))
+
+    parts = [part(t) for t in targets]
     return torch.stack(parts).square().mean(dim=0).sqrt()
 
 
@@ -91,13 +96,16 @@ def _search(context: Context, structures: Structures, vae: VAE, *, repeat: int) 
     stage, seed = f"search-{repeat}", seed_of(context.study.seed, "search", repeat)
     if design.searcher == "random":
         return _loop(context, RandomSearch(vae.latents, seed), stage, design.budget, learner=None)
-    if not set(t.property for t in design.targets) <= set(vae.heads):
-        raise StudyError(f"{context.study.source.at(['model', 'heads'])}: the search is led by the head, so model.heads has to "
-                         "name every targeted property")
+    if not {t.property for t in design.targets} <= set(vae.heads):
+        raise StudyError(
+            f"{context.study.source.at(['model', 'heads'])}: the search is led by the head, so model.heads has to "
+            "name every targeted property"
+        )
     learner = Learner.of(copy.deepcopy(vae), structures, seed=seed)
     known = distance_from(design.targets, learner.properties)
-    searcher = GaussianProcessSearch(learner.vae, lambda p: _torch_distance(design.targets, p), encoded=learner.latents,
-                                     known=known, seed=seed)
+    searcher = GaussianProcessSearch(
+        learner.vae, lambda p: _torch_distance(design.targets, p), encoded=learner.latents, known=known, seed=seed
+    )
     with single_threaded_pools(context.study.executor.threads):
         return _loop(context, searcher, stage, design.budget, learner=learner)
 
@@ -123,7 +131,7 @@ def _loop(context: Context, searcher: Searcher, stage: str, budget: int, *, lear
             table = context.evaluate(stage, tasks, with_model=True)
             tables.append(table)
             calls, rounds = calls + len(tasks), rounds + 1
-            searcher.tell(table.latents, distance_from(design.targets, table.properties))
+            searcher.tell(table.latents, distance_from(design.targets, table.properties), table.properties)
             if learner is not None and rounds % design.retrain_every == 0:
                 learner.retrain(tables)
             _report(report, tables, design, calls, budget)
@@ -155,7 +163,9 @@ class Learner:
     def of(cls, vae: VAE, structures: Structures, *, seed: int) -> Learner:
         """Return a learner that starts from the labelled structures."""
         names = list(vae.heads)
-        known = np.all([np.isfinite(structures.properties[n]).reshape(len(structures), -1).all(axis=1) for n in names], axis=0)
+        known = np.all(
+            [np.isfinite(structures.properties[n]).reshape(len(structures), -1).all(axis=1) for n in names], axis=0
+        )
         chosen = structures[np.flatnonzero(known)]
         return cls(vae, vae.encode(chosen), {n: np.array(chosen.properties[n]) for n in names}, seed)
 
@@ -165,7 +175,9 @@ class Learner:
         latents = np.concatenate([self.latents, *(t.latents for t in found)])
         properties = {n: np.concatenate([a, *(t.properties[n] for t in found)]) for n, a in self.properties.items()}
         new = len(latents) - len(self.latents)
-        weights = np.concatenate([np.ones(len(self.latents)), np.full(new, max(1.0, len(self.latents) / max(2 * new, 1)))])
+        weights = np.concatenate(
+            [np.ones(len(self.latents)), np.full(new, max(1.0, len(self.latents) / max(2 * new, 1)))]
+        )
         refit_heads(self.vae, latents, properties, seed=self.seed, weights=weights)
 
 
@@ -173,12 +185,14 @@ def _save(context: Context, vae: VAE, searches: list[Search], controls: list[Sea
     """Write the best design and the course of every search into the run."""
     row = best.best
     solver = context.study.need_solver()
-    structure = vae.decode(best.table.latents[row:row + 1])
+    structure = vae.decode(best.table.latents[row : row + 1])
     quantities = solver.quantities(structure.specification)
-    properties = {q.name: best.table.properties[q.name][row:row + 1] for q in quantities}
+    properties = {q.name: best.table.properties[q.name][row : row + 1] for q in quantities}
     context.run.save_structures(structure.with_properties(properties, quantities), "best_design.h5")
-    course = [{"stage": s.stage, "calls": s.calls, "distances": [None if np.isnan(d) else float(d) for d in s.distances]}
-              for s in [*searches, *controls]]
+    course = [
+        {"stage": s.stage, "calls": s.calls, "distances": [None if np.isnan(d) else float(d) for d in s.distances]}
+        for s in [*searches, *controls]
+    ]
     context.run.write_json("searches.json", course)
 
 
@@ -188,19 +202,43 @@ def _summary(structures: Structures, design: DesignSettings, searches: list[Sear
     best = min(searches, key=lambda s: float(np.nanmin(s.distances)))
     known = {q.name: q for q in structures.quantities}
     columns = ("", *(f"{t.of} ({known[t.property].unit})" for t in design.targets), "largest error", "solver calls")
-    asked = ("target", *(f"{t.value:.5g}" for t in design.targets), "within " + "/".join(
-        f"{100 * t.tolerance:g} %" for t in design.targets), "")
-    rows = [asked,
-            ("best training structure", *_values(design, structures.properties, nearest), _error(design, structures.properties, nearest), ""),
-            ("best designed structure", *_values(design, best.table.properties, best.best),
-             _error(design, best.table.properties, best.best), _calls(best, design.budget)),
-            (f"search, median of {len(searches)}", *("" for _ in design.targets), "", _median(searches, design.budget))]
+    asked = (
+        "target",
+        *(f"{t.value:.5g}" for t in design.targets),
+        "within " + "/".join(f"{100 * t.tolerance:g} %" for t in design.targets),
+        "",
+    )
+    rows = [
+        asked,
+        (
+            "best training structure",
+            *_values(design, structures.properties, nearest),
+            _error(design, structures.properties, nearest),
+            "",
+        ),
+        (
+            "best designed structure",
+            *_values(design, best.table.properties, best.best),
+            _error(design, best.table.properties, best.best),
+            _calls(best, design.budget),
+        ),
+        (f"search, median of {len(searches)}", *("" for _ in design.targets), "", _median(searches, design.budget)),
+    ]
     if controls:
-        rows.append((f"random samples of the prior, median of {len(controls)}", *("" for _ in design.targets), "",
-                     _median(controls, design.control_budget)))
+        rows.append(
+            (
+                f"random samples of the prior, median of {len(controls)}",
+                *("" for _ in design.targets),
+                "",
+                _median(controls, design.control_budget),
+            )
+        )
     met = np.nanmin(best.distances) <= 1
-    note = "the design is verified by the solver" if met else (
-        f"the target was not met: the nearest verified design is at {np.nanmin(best.distances):.2f} times the tolerance")
+    note = (
+        "the design is verified by the solver"
+        if met
+        else (f"the target was not met: the nearest verified design is {np.nanmin(best.distances):.2f} tolerances away")
+    )
     return Table("Inverse design", columns, tuple(rows), (note,))
 
 

@@ -29,8 +29,12 @@ def run(context: Context) -> Table:
             name = q.name + (f"{list(index)}" if index else "")
             rows.append((name, q.unit, *(f"{f(known):.5g}" for f in (np.mean, np.std, np.min, np.max))))
     failed = int((~context.run.store(STAGE).load().done).sum())
-    return Table(f"Properties of {len(structures)} structures", ("property", "unit", "mean", "sd", "min", "max"),
-                 tuple(rows), (f"{failed} evaluations failed",) if failed else ())
+    return Table(
+        f"Properties of {len(structures)} structures",
+        ("property", "unit", "mean", "sd", "min", "max"),
+        tuple(rows),
+        (f"{failed} evaluations failed",) if failed else (),
+    )
 
 
 def the_structures(context: Context) -> Structures:
@@ -58,4 +62,3 @@ def labelled(context: Context) -> Structures:
         properties[q.name] = np.full((len(structures), *q.sizes), np.nan)
         properties[q.name][table["index"]] = table.properties[q.name]
     return structures.with_properties(properties, solver.quantities(structures.specification))
-

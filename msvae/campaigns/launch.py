@@ -15,8 +15,15 @@ from msvae.study import Study
 __all__ = ["launch"]
 
 
-def launch(study_file: Path, output: Path, *, resume: bool = False, force: bool = False,
-           overrides: Sequence[str] = (), campaign: str | None = None) -> Table | None:
+def launch(
+    study_file: Path,
+    output: Path,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    overrides: Sequence[str] = (),
+    campaign: str | None = None,
+) -> Table | None:
     """Run a study's campaign and return its table; None on the ranks that only served evaluations.
 
     campaign: runs this one instead of the study's own.

@@ -36,9 +36,11 @@ def training_structures(context: Context) -> Structures:
     structures = the_structures(context)
     missing = wanted - {q.name for q in structures.quantities}
     if missing and context.study.solver is None:
-        raise StudyError(f"{context.study.source.at(['model'])}: the data set has no property "
-                         f"'{min(missing)}' and the study no [solver] to compute it (it has: "
-                         f"{', '.join(q.name for q in structures.quantities) or 'none'})")
+        raise StudyError(
+            f"{context.study.source.at(['model'])}: the data set has no property "
+            f"'{min(missing)}' and the study no [solver] to compute it (it has: "
+            f"{', '.join(q.name for q in structures.quantities) or 'none'})"
+        )
     return labelled(context) if missing else structures
 
 
@@ -52,8 +54,14 @@ def trained(context: Context, structures: Structures) -> VAE:
     torch.manual_seed(seed_of(study.seed, "weights"))
     vae = VAE(blueprint)
     with single_threaded_pools(study.executor.threads), stage_progress("train") as report:
-        history = fit(vae, _usable(structures, blueprint), study.training, seed=study.seed,
-                      checkpoint=run.path / "checkpoint.safetensors", report=report)
+        history = fit(
+            vae,
+            _usable(structures, blueprint),
+            study.training,
+            seed=study.seed,
+            checkpoint=run.path / "checkpoint.safetensors",
+            report=report,
+        )
     run.write_json("training.json", history)
     save_model(vae, run.model_file)
     return vae.eval()
@@ -80,7 +88,9 @@ def structure_head(context: Context, structures: Structures) -> StructureHead | 
     return head
 
 
-def scores(context: Context, structures: Structures, vae: VAE, head: StructureHead | None) -> list[tuple[str, str, str]]:
+def scores(
+    context: Context, structures: Structures, vae: VAE, head: StructureHead | None
+) -> list[tuple[str, str, str]]:
     """Return rows (what, measure, value) over the held-back structures."""
     _, aside = split(structures, context.study.training.held_back, context.study.seed)
     test = structures[aside]
@@ -117,8 +127,10 @@ def _prediction_scores(who: str, name: str, predicted: Array, true: Array) -> li
     k = int(np.nanvar(flat_true, axis=0).argmax())
     label = f"{who}: {name}" + (f"[{k}]" if flat_true.shape[1] > 1 else "")
     error = np.abs(flat_predicted[:, k] - flat_true[:, k])
-    return [(label, "R2", f"{determination(flat_predicted[:, k], flat_true[:, k]):.4f}"),
-            (label, "mean absolute error", f"{np.nanmean(error):.4g}")]
+    return [
+        (label, "R2", f"{determination(flat_predicted[:, k], flat_true[:, k]):.4f}"),
+        (label, "mean absolute error", f"{np.nanmean(error):.4g}"),
+    ]
 
 
 def _conditions(vae: VAE, structures: Structures) -> Array | None:

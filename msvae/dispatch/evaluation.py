@@ -39,8 +39,9 @@ class Evaluation:
     iterations: int = 0
 
 
-def evaluate(solver: Solver, structures: Structures, *, index: int, rank: int = 0, seed: int = 0,
-             latents: Array | None = None) -> Evaluation:
+def evaluate(
+    solver: Solver, structures: Structures, *, index: int, rank: int = 0, seed: int = 0, latents: Array | None = None
+) -> Evaluation:
     """Return the evaluation of a batch of one structure; no exception of the solver passes."""
     start = time.perf_counter()
     quantities = solver.quantities(structures.specification)
@@ -51,13 +52,23 @@ def evaluate(solver: Solver, structures: Structures, *, index: int, rank: int = 
     except Exception as error:  # a border: a solver may raise anything, and the campaign goes on
         status, message = "failed", f"{type(error).__name__}: {error}"
     done = status == "done"
-    values = {q.name: np.array(properties[q.name][0], dtype=np.float64) if done else np.full(q.sizes, np.nan)
-              for q in quantities}
+    values = {
+        q.name: np.array(properties[q.name][0], dtype=np.float64) if done else np.full(q.sizes, np.nan)
+        for q in quantities
+    }
     counts = getattr(properties, "iterations", None)
-    return Evaluation(index, structures.ids[0], status, values, message,
-                      latents=np.zeros(0) if latents is None else np.asarray(latents, dtype=np.float64),
-                      cost=time.perf_counter() - start, seed=seed, rank=rank,
-                      iterations=0 if counts is None else int(counts[0]))
+    return Evaluation(
+        index,
+        structures.ids[0],
+        status,
+        values,
+        message,
+        latents=np.zeros(0) if latents is None else np.asarray(latents, dtype=np.float64),
+        cost=time.perf_counter() - start,
+        seed=seed,
+        rank=rank,
+        iterations=0 if counts is None else int(counts[0]),
+    )
 
 
 def _judge(properties: Mapping[str, Any], quantities: tuple[Quantity, ...]) -> tuple[Status, str]:

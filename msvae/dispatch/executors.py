@@ -1,4 +1,4 @@
-"""Executors: anything that runs work is a `concurrent.futures.Executor`; which one, the study or the environment says."""
+"""Executors: anything that runs work is a `concurrent.futures.Executor`; the study or the environment says which."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from msvae.dispatch import world
 from msvae.errors import StudyError
@@ -52,12 +52,14 @@ def open_executor(settings: ExecutorSettings) -> Iterator[Executor | None]:
 @contextmanager
 def _mpi_executor() -> Iterator[Executor | None]:
     if world.size() < 2:
-        raise StudyError("executor.name is 'mpi', but there is one rank: start with `mpiexec -n N python -m mpi4py -m msvae "
-                         "...` with N of 2 or more and mpi4py installed, or use 'auto'")
+        raise StudyError(
+            "executor.name is 'mpi', but there is one rank: start with `mpiexec -n N python -m mpi4py -m msvae "
+            "...` with N of 2 or more and mpi4py installed, or use 'auto'"
+        )
     from mpi4py.futures import MPICommExecutor
 
     with MPICommExecutor(world.communicator(), root=0) as executor:
-        yield executor
+        yield cast("Executor | None", executor)
 
 
 def limit_threads(threads: int) -> None:

@@ -70,7 +70,9 @@ def _work(recipe: Recipe, task: Task) -> Evaluation:
     study = _study(recipe.study)
     structures = _structure(recipe, task)
     seed = seed_of(study.seed, structures.ids[0])
-    return evaluate(study.need_solver(), structures, index=task.index, rank=world.rank(), seed=seed, latents=task.latents)
+    return evaluate(
+        study.need_solver(), structures, index=task.index, rank=world.rank(), seed=seed, latents=task.latents
+    )
 
 
 def _structure(recipe: Recipe, task: Task) -> Structures:

@@ -1,10 +1,10 @@
 """The run directory: everything that a campaign made, and enough to go on with it.
 
-    study.toml          the study, frozen: every default written out        plugins/      the plugin files it names
-    provenance.json     versions, plugins, MPI, host, seed                  structures.h5 the data set, as loaded
-    evaluations/STAGE/  what the solver said (see store.py)                 model.*       the trained model
-    training.json       losses of every epoch                               summary.json  the table at the end
-    figures/, report.html
+study.toml          the study, frozen: every default written out        plugins/      the plugin files it names
+provenance.json     versions, plugins, MPI, host, seed                  structures.h5 the data set, as loaded
+evaluations/STAGE/  what the solver said (see store.py)                 model.*       the trained model
+training.json       losses of every epoch                               summary.json  the table at the end
+figures/, report.html
 """
 
 from __future__ import annotations
@@ -52,8 +52,10 @@ class Run:
             if resume:
                 return cls._resume(directory, study)
             if not force:
-                raise RunError(f"'{directory}' holds a run already: go on with it by --resume, replace it by --force, or "
-                               "give another --output")
+                raise RunError(
+                    f"'{directory}' holds a run already: go on with it by --resume, replace it by --force, or "
+                    "give another --output"
+                )
             shutil.rmtree(directory)
         elif directory.is_dir() and any(directory.iterdir()):
             raise RunError(f"'{directory}' is not empty and not a run: give an --output that does not exist yet")
@@ -88,8 +90,10 @@ class Run:
         run = cls.open(directory)
         change = _with_file_names(run.study).difference(_with_file_names(study))
         if change:
-            raise RunError(f"'{directory}' is the run of another study: {change}; resume it with its own study, or give "
-                           "another --output")
+            raise RunError(
+                f"'{directory}' is the run of another study: {change}; resume it with its own study, or give "
+                "another --output"
+            )
         return run
 
     def _plugin_sources(self) -> list[Path]:

@@ -33,8 +33,12 @@ def provenance(study: Study) -> dict[str, Any]:
 
 def _origin(plugin: Plugin) -> dict[str, str]:
     entry = next(e for e in registry().named(plugin.name) if e.plugin is type(plugin))
-    return {"family": entry.family, "name": plugin.name, "distribution": entry.distribution,
-            "version": _version(entry.distribution) or "a file of the study"}
+    return {
+        "family": entry.family,
+        "name": plugin.name,
+        "distribution": entry.distribution,
+        "version": _version(entry.distribution) or "a file of the study",
+    }
 
 
 def _version(distribution: str) -> str | None:

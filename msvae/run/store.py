@@ -58,8 +58,9 @@ class Evaluations:
 
     def where(self, mask: Array) -> Evaluations:
         """Return the chosen rows."""
-        return Evaluations({k: v[mask] for k, v in self.columns.items()},
-                           {k: v[mask] for k, v in self.properties.items()}, self.units)
+        return Evaluations(
+            {k: v[mask] for k, v in self.columns.items()}, {k: v[mask] for k, v in self.properties.items()}, self.units
+        )
 
 
 class EvaluationStore:
@@ -92,11 +93,13 @@ class EvaluationStore:
         with h5py.File(buffer, "w") as file:
             for name, column in table.columns.items():
                 text = column.dtype.kind in "UO"
-                file.create_dataset(name, data=column.astype(object) if text else column,
-                                    dtype=h5py.string_dtype() if text else None)
+                file.create_dataset(
+                    name, data=column.astype(object) if text else column, dtype=h5py.string_dtype() if text else None
+                )
             for name, array in table.properties.items():
                 file.create_dataset(f"properties/{name}", data=array).attrs["unit"] = self.units.get(
-                    name, table.units.get(name, "1"))
+                    name, table.units.get(name, "1")
+                )
         write_atomically(self.directory / f"{first:08d}-{last:08d}.h5", buffer.getvalue())
 
     def _read(self, path: Path) -> Evaluations:
@@ -107,8 +110,10 @@ class EvaluationStore:
                 properties = {name: data[()] for name, data in stored.items()}
                 return Evaluations(columns, properties, {n: str(d.attrs["unit"]) for n, d in stored.items()})
         except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-            raise RunError(f"'{path}' is not a file of evaluations ({error}): restore it from a copy, or delete it to "
-                           "evaluate its structures again") from None
+            raise RunError(
+                f"'{path}' is not a file of evaluations ({error}): restore it from a copy, or delete it to "
+                "evaluate its structures again"
+            ) from None
 
     def _segments(self) -> list[tuple[int, int, Path]]:
         """Return (first, last, path) of the segments that no merged one stands for, in order."""
@@ -135,12 +140,15 @@ def joined(tables: Sequence[Evaluations]) -> Evaluations:
     """Return tables as one, in the order of their index; latents of unequal width are filled with NaN."""
     tables = list(tables) or [_table([])]
     width = max(t.latents.shape[1] for t in tables)
-    columns = {name: np.concatenate([_wide(t.columns[name], width) if name == "latents" else t.columns[name]
-                                     for t in tables]) for name in tables[0].columns}
+    columns = {
+        name: np.concatenate([_wide(t.columns[name], width) if name == "latents" else t.columns[name] for t in tables])
+        for name in tables[0].columns
+    }
     names = list(dict.fromkeys(name for t in tables for name in t.properties))
     shapes = {n: t.properties[n].shape[1:] for t in tables for n in t.properties}
-    properties = {n: np.concatenate([t.properties.get(n, np.full((len(t), *shapes[n]), np.nan)) for t in tables])
-                  for n in names}
+    properties = {
+        n: np.concatenate([t.properties.get(n, np.full((len(t), *shapes[n]), np.nan)) for t in tables]) for n in names
+    }
     order = np.argsort(columns["index"], kind="stable")
     units = {k: v for t in tables for k, v in t.units.items()}
     return Evaluations(columns, properties, units).where(order)
@@ -151,11 +159,22 @@ def _wide(latents: Array, width: int) -> Array:
 
 
 def _table(evaluations: Sequence[Evaluation]) -> Evaluations:
-    kinds: dict[str, Any] = {"index": np.int64, "structure": str, "status": str, "message": str, "cost": np.float64,
-                             "seed": np.uint64, "rank": np.int32, "iterations": np.int64}
+    kinds: dict[str, Any] = {
+        "index": np.int64,
+        "structure": str,
+        "status": str,
+        "message": str,
+        "cost": np.float64,
+        "seed": np.uint64,
+        "rank": np.int32,
+        "iterations": np.int64,
+    }
     columns = {name: np.array([getattr(e, name) for e in evaluations], dtype=kind) for name, kind in kinds.items()}
-    columns["latents"] = np.array([e.latents for e in evaluations], dtype=np.float64).reshape(len(evaluations), -1) \
-        if evaluations else np.zeros((0, 0))
+    columns["latents"] = (
+        np.array([e.latents for e in evaluations], dtype=np.float64).reshape(len(evaluations), -1)
+        if evaluations
+        else np.zeros((0, 0))
+    )
     names = evaluations[0].properties if evaluations else ()
     properties = {name: np.stack([e.properties[name] for e in evaluations]) for name in names}
     assert set(columns["status"]) <= set(STATUSES)

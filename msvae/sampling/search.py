@@ -6,7 +6,7 @@ a search that was killed goes on by being told its own record.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,8 +27,8 @@ class Searcher(Protocol):
     def ask(self, n: int) -> Array:
         """Return n latents (n, d) to evaluate next."""
 
-    def tell(self, latents: Array, distances: Array) -> None:
-        """Learn the distances (n,) of evaluated latents (n, d) from the target; NaN where the solver failed."""
+    def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
+        """Learn the properties of evaluated latents (n, d), and distances (n,) from the target; NaN for failures."""
 
 
 class RandomSearch:
@@ -41,60 +41,76 @@ class RandomSearch:
     def ask(self, n: int) -> Array:
         return self.rng.standard_normal((n, self.dimensions))
 
-    def tell(self, latents: Array, distances: Array) -> None:
+    def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
         """Learn nothing."""
 
 
 class GaussianProcessSearch:
-    """Half of a batch from scikit-optimize, half from descent through the head; both start from encoded structures.
+    """A quarter of a batch from scikit-optimize, the rest from descent through the head; both start from encoded data.
 
     The Gaussian process (expected improvement, constant liar for batches) models log(1 + distance) over the box of the
-    encoded data. Descent goes through the differentiable head from the most promising latents near encoded data.
+    encoded data. Descent goes through the differentiable head: from latents near encoded structures, and from the best
+    verified designs, where the head's prediction is shifted by its error there, as a quasi-Newton method would.
     """
 
     def __init__(self, vae: VAE, distance: Distance, *, encoded: Array, known: Array, seed: int) -> None:
         """encoded: latents (n, d) of known structures. known: their distances (n,) from the target."""
         self.vae, self.distance, self.encoded = vae, distance, encoded
         self.rng = np.random.default_rng(seed)
-        self.best = encoded[np.argsort(known)[:REMEMBERED]]
+        order = np.argsort(known)[:REMEMBERED]
+        self.near = encoded[order]
+        self.found = np.zeros((0, encoded.shape[1]))
+        self.properties: dict[str, Array] = {}
+        self.distances = np.zeros(0)
         self.optimiser = _optimiser(encoded, seed)
-        self._remember(self.best, np.sort(known)[:REMEMBERED])
+        self._model(self.near, known[order])
 
     def ask(self, n: int) -> Array:
-        modelled = n // 2
+        modelled = n // 4
         asked = np.array(self.optimiser.ask(n_points=modelled)) if modelled else np.zeros((0, self.encoded.shape[1]))
-        starts = self._starts(512)
-        found = descend(self.vae, self.distance, starts, anchor=self.encoded)
-        return np.concatenate([found[self._spread_out(found, n - modelled)], asked])
+        refined = self._refined((n - modelled + 1) // 2)
+        fresh = self._fresh(n - modelled - len(refined))
+        return np.concatenate([refined, fresh, asked])
 
-    def tell(self, latents: Array, distances: Array) -> None:
-        worst = np.nanmax(distances) if np.isfinite(distances).any() else 1e3
-        self._remember(latents, np.where(np.isfinite(distances), distances, worst))
-        self.best = np.concatenate([latents[np.isfinite(distances)], self.best])[:2 * REMEMBERED]
+    def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
+        good = np.isfinite(distances)
+        worst = np.nanmax(distances) if good.any() else 1e3
+        self._model(latents, np.where(good, distances, worst))
+        self.found = np.concatenate([self.found, latents[good]])
+        self.distances = np.concatenate([self.distances, distances[good]])
+        self.properties = {k: np.concatenate([self.properties.get(k, v[:0]), v[good]]) for k, v in properties.items()}
 
-    def _remember(self, latents: Array, distances: Array) -> None:
+    def _model(self, latents: Array, distances: Array) -> None:
         low, high = np.array(self.optimiser.space.bounds).T
         self.optimiser.tell(np.clip(latents, low, high).tolist(), np.log1p(distances).tolist())
 
-    def _starts(self, n: int) -> Array:
-        """Return latents near encoded structures and near the best that were found."""
-        near = self.encoded[self.rng.integers(len(self.encoded), size=n // 2)]
-        good = self.best[self.rng.integers(min(len(self.best), 20), size=n - n // 2)]
-        return np.concatenate([near, good]) + 0.3 * self.rng.standard_normal((n, self.encoded.shape[1]))
-
-    def _spread_out(self, found: Array, n: int) -> Array:
-        """Return the indices of n good latents that are not the same one n times."""
+    def _refined(self, n: int) -> Array:
+        """Return at most n latents: short descents from the best designs, with the head's error there removed."""
+        best = np.argsort(self.distances)[:n]
+        if len(best) == 0:
+            return self.encoded[:0]
+        starts = self.found[best]
         with torch.no_grad():
-            order = np.argsort(self._predicted(found))
-        pool = order[: max(8 * n, 16)]
-        chosen = [int(pool[0])]
-        while len(chosen) < n:
-            gaps = np.linalg.norm(found[pool][:, None] - found[chosen][None], axis=2).min(axis=1)
-            chosen.append(int(pool[np.argmax(gaps)]))
-        return np.array(chosen)
+            said = head_means(self.vae, torch.as_tensor(starts, dtype=torch.float32))
+        shift = {name: torch.as_tensor(self.properties[name][best]) - mean for name, mean in said.items()}
+        jitter = 0.05 * self.rng.standard_normal(starts.shape)
+        return descend(self.vae, self.distance, starts + jitter, anchor=self.encoded, shift=shift, tether=starts)
 
-    def _predicted(self, latents: Array) -> Array:
-        return self.distance(head_means(self.vae, torch.as_tensor(latents, dtype=torch.float32))).numpy()
+    def _fresh(self, n: int) -> Array:
+        """Return n latents that differ from each other: descents from near encoded structures."""
+        if n == 0:
+            return self.encoded[:0]
+        size = self.encoded.shape[1]
+        anywhere = self.encoded[self.rng.integers(len(self.encoded), size=128)]
+        starts = np.concatenate([anywhere, self.near]) + 0.2 * self.rng.standard_normal((128 + len(self.near), size))
+        found = descend(self.vae, self.distance, starts, anchor=self.encoded)
+        with torch.no_grad():
+            predicted = self.distance(head_means(self.vae, torch.as_tensor(found, dtype=torch.float32))).numpy()
+        pool = found[np.argsort(predicted)[: max(8 * n, 16)]]
+        chosen = [0]
+        while len(chosen) < n:
+            chosen.append(int(np.linalg.norm(pool[:, None] - pool[chosen][None], axis=2).min(axis=1).argmax()))
+        return pool[chosen]
 
 
 def _optimiser(encoded: Array, seed: int) -> Any:
@@ -103,29 +119,46 @@ def _optimiser(encoded: Array, seed: int) -> Any:
     low, high = encoded.min(axis=0), encoded.max(axis=0)
     margin = 0.1 * (high - low) + 1e-3
     box = [(float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True)]
-    return Optimizer(box, base_estimator="GP", n_initial_points=0, acq_func="EI", acq_optimizer="sampling",
-                     random_state=seed % 2**32)
+    return Optimizer(
+        box, base_estimator="GP", n_initial_points=0, acq_func="EI", acq_optimizer="sampling", random_state=seed % 2**32
+    )
 
 
 def head_means(vae: VAE, latents: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return the heads' means (n, *shape) in the properties' units, differentiable in latents (n, d)."""
-    return {q.name: vae.scale_of(q.name).inverse(vae.heads[q.name](latents).mean).reshape(-1, *q.sizes)
-            for q in vae.blueprint.quantities}
+    return {
+        q.name: vae.scale_of(q.name).inverse(vae.heads[q.name](latents).mean).reshape(-1, *q.sizes)
+        for q in vae.blueprint.quantities
+    }
 
 
-def descend(vae: VAE, distance: Distance, starts: Array, *, anchor: Array, steps: int = 60, rate: float = 0.05) -> Array:
+def descend(
+    vae: VAE,
+    distance: Distance,
+    starts: Array,
+    *,
+    anchor: Array,
+    shift: dict[str, torch.Tensor] | None = None,
+    tether: Array | None = None,
+    steps: int = 60,
+    rate: float = 0.05,
+) -> Array:
     """Return latents (n, d) after gradient descent of the predicted distance, kept near the encoded data.
 
     anchor: encoded latents (m, d), whose mean and spread say where the decoder has been trained.
+    shift: what is added to the head's means (n, *shape). tether: latents (n, d) that are not to be left far behind.
     """
     centre = torch.as_tensor(anchor.mean(axis=0), dtype=torch.float32)
     width = torch.as_tensor(anchor.std(axis=0) + 1e-3, dtype=torch.float32)
+    home = None if tether is None else torch.as_tensor(tether, dtype=torch.float32)
     latents = torch.as_tensor(starts, dtype=torch.float32).requires_grad_()
     optimiser = torch.optim.Adam([latents], lr=rate)
     for _ in range(steps):
-        outside = (((latents - centre) / width).square().mean(dim=1) - 1.5).clamp_min(0)
-        loss = (distance(head_means(vae, latents)).log1p() + outside).sum()
+        means = head_means(vae, latents)
+        means = means if shift is None else {name: mean + shift[name] for name, mean in means.items()}
+        loss = (distance(means).log1p() + (((latents - centre) / width).square().mean(dim=1) - 1.5).clamp_min(0)).sum()
+        loss = loss if home is None else loss + 0.5 * ((latents - home) / width).square().sum()
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
     return latents.detach().numpy().astype(np.float64)

@@ -43,7 +43,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise RunError(f"'{path}' cannot be written: {error.strerror}; free space or permit writing, then --resume") from None
+        raise RunError(
+            f"'{path}' cannot be written: {error.strerror}; free space or permit writing, then --resume"
+        ) from None
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -59,16 +61,21 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = json.loads((file.metadata() or {})["msvae"])
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise RunError(f"'{path}' is not a file of msvae tensors ({error}): delete it, or restore it from a copy") from None
+        raise RunError(
+            f"'{path}' is not a file of msvae tensors ({error}): delete it, or restore it from a copy"
+        ) from None
 
 
 def save_model(vae: VAE, path: Path) -> None:
     """Write the weights to `path` (.safetensors) and the blueprint to the same name with .toml."""
     blueprint = vae.blueprint
     architecture = {"name": blueprint.architecture.name, **dataclasses.asdict(blueprint.architecture)}
-    tables = {"specification": dataclasses.asdict(blueprint.specification),
-              "settings": dataclasses.asdict(blueprint.settings), "architecture": architecture,
-              "quantities": [dataclasses.asdict(q) for q in blueprint.quantities]}
+    tables = {
+        "specification": dataclasses.asdict(blueprint.specification),
+        "settings": dataclasses.asdict(blueprint.settings),
+        "architecture": architecture,
+        "quantities": [dataclasses.asdict(q) for q in blueprint.quantities],
+    }
     write_atomically(path.with_suffix(".toml"), tomli_w.dumps(_without_none(tables)).encode())
     save_tensors(path, vae.state_dict(), {})
 
@@ -82,9 +89,12 @@ def load_model(path: Path) -> VAE:
             specification=_typed(Specification, tables["specification"]),
             settings=_typed(ModelSettings, tables["settings"]),
             architecture=load_plugin(Architecture, tables["architecture"], Source(str(toml), "")),
-            quantities=tuple(_typed(Quantity, q) for q in tables["quantities"]))
+            quantities=tuple(_typed(Quantity, q) for q in tables["quantities"]),
+        )
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, ValidationError) as error:
-        raise RunError(f"'{toml}' does not describe a model ({type(error).__name__}: {error}): restore it from a copy") from None
+        raise RunError(
+            f"'{toml}' does not describe a model ({type(error).__name__}: {error}): restore it from a copy"
+        ) from None
     vae = VAE(blueprint)
     tensors, _ = load_tensors(path)
     restore(vae, tensors, path)

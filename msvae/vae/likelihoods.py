@@ -7,6 +7,7 @@ structures, prepares values as the encoder's input, and reads values back from a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -133,11 +134,20 @@ def likelihood_for(specification: Specification, choice: str = "auto") -> Likeli
     """Return the likelihood of a specification: by its kind, or the chosen one if it fits; else StudyError."""
     two = len(specification.constituents) == 2
     natural = ("bernoulli" if two else "categorical") if specification.is_discrete else "gaussian"
-    fitting = {"bernoulli": specification.is_discrete and two, "categorical": specification.is_discrete,
-               "gaussian": not specification.is_discrete}
+    fitting = {
+        "bernoulli": specification.is_discrete and two,
+        "categorical": specification.is_discrete,
+        "gaussian": not specification.is_discrete,
+    }
     name = natural if choice == "auto" else choice
     if not fitting[name]:
-        raise StudyError(f"model.likelihood: '{name}' does not fit structures of kind '{specification.kind}' with "
-                         f"{len(specification.constituents)} constituents: use '{natural}'")
-    return {"bernoulli": BernoulliLikelihood, "categorical": CategoricalLikelihood,
-            "gaussian": GaussianLikelihood}[name](specification)
+        raise StudyError(
+            f"model.likelihood: '{name}' does not fit structures of kind '{specification.kind}' with "
+            f"{len(specification.constituents)} constituents: use '{natural}'"
+        )
+    known: dict[str, Callable[[Specification], Likelihood]] = {
+        "bernoulli": BernoulliLikelihood,
+        "categorical": CategoricalLikelihood,
+        "gaussian": GaussianLikelihood,
+    }
+    return known[name](specification)

@@ -48,10 +48,15 @@ class Blueprint:
     def of(cls, structures: Structures, settings: ModelSettings, architecture: Architecture) -> Blueprint:
         """Return the blueprint for structures; StudyError if a head or condition names no property of theirs."""
         known = {q.name: q for q in structures.quantities}
-        for key, name in [*(("heads", h) for h in settings.heads), *(("conditions", c.property) for c in settings.conditions)]:
+        for key, name in [
+            *(("heads", h) for h in settings.heads),
+            *(("conditions", c.property) for c in settings.conditions),
+        ]:
             if name not in known:
-                raise StudyError(f"model.{key}: the structures have no property '{name}' (they have: "
-                                 f"{', '.join(sorted(known)) or 'none'}): name a solver that computes it, or leave it out")
+                raise StudyError(
+                    f"model.{key}: the structures have no property '{name}' (they have: "
+                    f"{', '.join(sorted(known)) or 'none'}): name a solver that computes it, or leave it out"
+                )
         misfit = architecture.misfit(structures.specification)
         if misfit:
             raise StudyError(f"architecture: {misfit}")
@@ -91,8 +96,13 @@ class Head(nn.Module):
 
     def __init__(self, latents: int, features: int, size: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(latents, features), nn.SiLU(), nn.Linear(features, features), nn.SiLU(),
-                                    nn.Linear(features, 2 * size))
+        self.layers = nn.Sequential(
+            nn.Linear(latents, features),
+            nn.SiLU(),
+            nn.Linear(features, features),
+            nn.SiLU(),
+            nn.Linear(features, 2 * size),
+        )
 
     def forward(self, latents: Tensor) -> Distribution:
         mean, log_scale = self.layers(latents).chunk(2, dim=1)
@@ -112,8 +122,9 @@ class VAE(nn.Module):
         self.posterior = Posterior(encoder, settings)
         self.decoder = blueprint.architecture.decoder(specification, self.likelihood.outputs, settings.latents + k)
         self.prior = Prior(settings.latents)
-        self.heads = nn.ModuleDict({q.name: Head(settings.latents, settings.features, q.size)
-                                    for q in blueprint.quantities})
+        self.heads = nn.ModuleDict(
+            {q.name: Head(settings.latents, settings.features, q.size) for q in blueprint.quantities}
+        )
         self.scales = nn.ModuleDict({q.name: Standardiser(q.size) for q in blueprint.quantities})
         self.condition_scale = Standardiser(k)
 
@@ -144,13 +155,19 @@ class VAE(nn.Module):
         conditions: (n, k) in the properties' own units; by default those of the structures.
         """
         if structures.specification != self.blueprint.specification:
-            raise DataError(f"the model was trained on structures of specification {self.blueprint.specification}, "
-                            f"found {structures.specification}")
+            raise DataError(
+                f"the model was trained on structures of specification {self.blueprint.specification}, "
+                f"found {structures.specification}"
+            )
         if conditions is None:
             conditions = condition_values(structures, self.blueprint.settings)
         scaled = self._scaled(conditions, len(structures))
-        means = [self.posterior(self.likelihood.features(torch.as_tensor(structures.values[i:i + 64].copy())),
-                                scaled[i:i + 64]).mean for i in range(0, len(structures), 64)]
+        means = [
+            self.posterior(
+                self.likelihood.features(torch.as_tensor(structures.values[i : i + 64].copy())), scaled[i : i + 64]
+            ).mean
+            for i in range(0, len(structures), 64)
+        ]
         return torch.cat([torch.zeros(0, self.latents), *means]).double().numpy()
 
     @torch.no_grad()
@@ -163,7 +180,7 @@ class VAE(nn.Module):
         if z.ndim != 2 or z.shape[1] != self.latents:
             raise DataError(f"latents have the shape (n, {self.latents}), found {tuple(z.shape)}")
         scaled = self._scaled(conditions, len(z))
-        values = [self.likelihood.mode(self.reconstruct(z[i:i + 1], scaled[i:i + 1])) for i in range(len(z))]
+        values = [self.likelihood.mode(self.reconstruct(z[i : i + 1], scaled[i : i + 1])) for i in range(len(z))]
         specification = self.blueprint.specification
         stacked = torch.cat(values).numpy() if values else np.zeros((0, *specification.shape))
         return Structures(_valid(stacked, specification), specification)
@@ -207,10 +224,13 @@ def component_values(properties: Mapping[str, Any], component: Component) -> Arr
     """Return one number (n,) of a property; StudyError if the property has no such component."""
     array = np.asarray(properties[component.property])
     if len(component.component) != array.ndim - 1 or any(
-            i >= s for i, s in zip(component.component, array.shape[1:], strict=False)):
-        raise StudyError(f"'{component}': the property has shape {array.shape[1:]}, found the component "
-                         f"{list(component.component)}")
-    return array[(slice(None), *component.component)]
+        i >= s for i, s in zip(component.component, array.shape[1:], strict=False)
+    ):
+        raise StudyError(
+            f"'{component}': the property has shape {array.shape[1:]}, found the component {list(component.component)}"
+        )
+    index: tuple[Any, ...] = (slice(None), *component.component)
+    return np.asarray(array[index])
 
 
 def _valid(values: Array, specification: Specification) -> Array:
@@ -218,4 +238,4 @@ def _valid(values: Array, specification: Specification) -> Array:
     if specification.kind != "composition":
         return values
     positive = np.maximum(values, 1e-9)
-    return positive / positive.sum(axis=1, keepdims=True)
+    return np.asarray(positive / positive.sum(axis=1, keepdims=True))

@@ -52,8 +52,10 @@ def terms(vae: VAE, batch: Batch, generator: torch.Generator) -> dict[str, Tenso
     noise = torch.randn(posterior.mean.shape, generator=generator)
     latents = posterior.mean + posterior.stddev * noise
     decoded = vae.reconstruct(latents, batch.conditions)
-    result = {"reconstruction": -decoded.log_prob(batch.values.float()).mean(),
-              "divergence": kl_divergence(posterior, vae.prior()).mean()}
+    result = {
+        "reconstruction": -decoded.log_prob(batch.values.float()).mean(),
+        "divergence": kl_divergence(posterior, vae.prior()).mean(),
+    }
     for name, target in batch.properties.items():
         result[f"head {name}"] = -_known_log_likelihood(vae.heads[name](latents), target).mean()
     return result
@@ -66,7 +68,7 @@ def total(parts: Mapping[str, Tensor], *, beta: float, head_weight: float) -> Te
     return loss + head_weight * torch.stack(heads).sum() if heads else loss
 
 
-def _known_log_likelihood(distribution: Independent, target: Tensor) -> Tensor:
+def _known_log_likelihood(distribution: Independent[Normal], target: Tensor) -> Tensor:
     """Return log p(y) (n,) over the known components of y (n, k)."""
     known = torch.isfinite(target)
     normal = distribution.base_dist

@@ -19,7 +19,7 @@ from torch.distributions import Distribution, Independent, Normal
 from msvae.errors import StudyError
 from msvae.interfaces import Architecture
 from msvae.seeds import seed_of
-from msvae.settings import ModelSettings, StructureHeadSettings
+from msvae.settings import StructureHeadSettings
 from msvae.structures import Array, Quantity, Specification, Structures
 from msvae.vae.likelihoods import likelihood_for
 from msvae.vae.scaling import Standardiser
@@ -32,15 +32,24 @@ FEATURES = 128
 class StructureHead(nn.Module):
     """p(y|x) for standardised properties, as a diagonal normal distribution."""
 
-    def __init__(self, specification: Specification, quantities: tuple[Quantity, ...], settings: StructureHeadSettings,
-                 architecture: Architecture) -> None:
+    def __init__(
+        self,
+        specification: Specification,
+        quantities: tuple[Quantity, ...],
+        settings: StructureHeadSettings,
+        architecture: Architecture,
+    ) -> None:
         super().__init__()
         if settings.contrast is not None and specification.kind != "field":
-            raise StudyError(f"structure_head.contrast: only grey values (kind 'field') have one, found structures of "
-                             f"kind '{specification.kind}': leave it out")
+            raise StudyError(
+                f"structure_head.contrast: only grey values (kind 'field') have one, found structures of "
+                f"kind '{specification.kind}': leave it out"
+            )
         if any(axis >= specification.grid.dimensions for axis in settings.flips):
-            raise StudyError(f"structure_head.flips: found {list(settings.flips)}, expected axes from 0 to "
-                             f"{specification.grid.dimensions - 1}")
+            raise StudyError(
+                f"structure_head.flips: found {list(settings.flips)}, expected axes from 0 to "
+                f"{specification.grid.dimensions - 1}"
+            )
         self.specification, self.quantities, self.settings = specification, quantities, settings
         self.likelihood = likelihood_for(specification)
         channels = self.likelihood.inputs * (1 if settings.contrast is None else 2)
@@ -71,7 +80,7 @@ class StructureHead(nn.Module):
     def predict(self, structures: Structures) -> dict[str, Array]:
         """Return predicted properties (n, *shape) in their units, averaged over the declared flips."""
         values = torch.as_tensor(structures.values.copy())
-        blocks = [self._mean(values[i:i + 128]) for i in range(0, len(values), 128)]
+        blocks = [self._mean(values[i : i + 128]) for i in range(0, len(values), 128)]
         mean = self.scale.inverse(torch.cat([torch.zeros(0, self.scale.mean.numel()), *blocks])).numpy()
         parts = np.split(mean, np.cumsum([q.size for q in self.quantities])[:-1], axis=1)
         return {q.name: part.reshape(-1, *q.sizes) for q, part in zip(self.quantities, parts, strict=True)}
@@ -86,8 +95,9 @@ class StructureHead(nn.Module):
         return {"properties": [q.name for q in self.quantities]}
 
 
-def fit_structure_head(head: StructureHead, structures: Structures, *, seed: int,
-                       report: Callable[[int, int, str], None] | None = None) -> None:
+def fit_structure_head(
+    head: StructureHead, structures: Structures, *, seed: int, report: Callable[[int, int, str], None] | None = None
+) -> None:
     """Fit a structure-space head to structures with known properties by one cycle of AdamW.
 
     One cycle: Smith and Topin 2019, arXiv:1708.07120.
@@ -103,10 +113,11 @@ def fit_structure_head(head: StructureHead, structures: Structures, *, seed: int
         generator = torch.Generator().manual_seed(seed_of(seed, "structure head", epoch))
         for chosen, flip in _batches(head, len(structures), generator):
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
-                distribution = cast(Independent, head(features[chosen].flip(flip) if flip else features[chosen]))
+                inputs = features[chosen].flip(flip) if flip else features[chosen]
+                distribution = cast("Independent[Normal]", head(inputs))
             loss = _loss(distribution, targets[chosen])
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
             optimiser.step()
             schedule.step()
@@ -127,16 +138,16 @@ def _batches(head: StructureHead, n: int, generator: torch.Generator) -> Iterato
     order = torch.randperm(n, generator=generator)
     for start in range(0, n, head.settings.batch_size):
         flip = head.flips[int(torch.randint(len(head.flips), (1,), generator=generator))]
-        yield order[start:start + head.settings.batch_size], flip
+        yield order[start : start + head.settings.batch_size], flip
 
 
-def _loss(distribution: Independent, target: Tensor) -> Tensor:
+def _loss(distribution: Independent[Normal], target: Tensor) -> Tensor:
     """Huber loss of the mean plus the spread's likelihood with the mean held fixed.
 
     The mean is not fitted by its likelihood: that lets it give up rows that it finds hard (Seitzer et al. 2022,
     arXiv:2203.09168).
     """
-    normal = cast(Normal, distribution.base_dist)
+    normal = distribution.base_dist
     known = torch.isfinite(target)
     target = torch.where(known, target, normal.mean.detach())
     distance = nn.functional.smooth_l1_loss(normal.mean, target, beta=0.1, reduction="none")

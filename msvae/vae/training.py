@@ -42,8 +42,10 @@ def split(structures: Structures, held_back: float, seed: int) -> tuple[Array, A
     chosen = names[: int(np.searchsorted(np.cumsum(sizes), max(wanted, 1))) + 1]
     aside = np.isin(groups, chosen)
     if aside.all() or n < 2:
-        raise DataError(f"training.held_back: {held_back:g} of {n} structures in {len(names)} groups leaves nothing to "
-                        "train on: give more structures, or hold back fewer")
+        raise DataError(
+            f"training.held_back: {held_back:g} of {n} structures in {len(names)} groups leaves nothing to "
+            "train on: give more structures, or hold back fewer"
+        )
     return np.flatnonzero(~aside), np.flatnonzero(aside)
 
 
@@ -57,8 +59,9 @@ class Trainer:
     history: History = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.optimiser = torch.optim.AdamW(self.vae.parameters(), lr=self.settings.learning_rate,
-                                           weight_decay=self.settings.weight_decay)
+        self.optimiser = torch.optim.AdamW(
+            self.vae.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
 
     def beta(self, epoch: int) -> float:
         """Weight of the divergence in an epoch."""
@@ -78,7 +81,7 @@ class Trainer:
         sums: dict[str, float] = {}
         starts = range(0, len(batch), size)
         for k, start in enumerate(starts):
-            chosen = order[start:start + size]
+            chosen = order[start : start + size]
             self._set_rate((number + k / len(starts)) / self.settings.epochs)
             for name, value in self._step(batch[chosen], generator, self.beta(number)).items():
                 sums[name] = sums.get(name, 0.0) + value * len(chosen)
@@ -93,10 +96,12 @@ class Trainer:
             parts = terms(self.vae, batch, generator)
         loss = total(parts, beta=beta, head_weight=self.vae.blueprint.settings.head_weight)
         if not torch.isfinite(loss):
-            raise MsvaeError(f"training diverged in epoch {len(self.history)} (the loss is {loss.item()}): "
-                             "lower training.learning_rate or training.gradient_norm")
+            raise MsvaeError(
+                f"training diverged in epoch {len(self.history)} (the loss is {loss.item()}): "
+                "lower training.learning_rate or training.gradient_norm"
+            )
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.vae.parameters(), self.settings.gradient_norm)
         self.optimiser.step()
         return {name: float(value.detach()) for name, value in parts.items()}
@@ -114,8 +119,11 @@ class Trainer:
         restore(self.vae, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, path)
         self.history = metadata["history"]
         for name, parameter in self.vae.named_parameters():
-            state = {key: tensors[f"optimiser.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
-                     if f"optimiser.{key}.{name}" in tensors}
+            state = {
+                key: tensors[f"optimiser.{key}.{name}"]
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"optimiser.{key}.{name}" in tensors
+            }
             if state:
                 self.optimiser.state[parameter] = state
 
@@ -125,8 +133,15 @@ class Trainer:
                 yield name, self.optimiser.state[parameter]
 
 
-def fit(vae: VAE, structures: Structures, settings: TrainingSettings, *, seed: int,
-        checkpoint: Path | None = None, report: Report | None = None) -> History:
+def fit(
+    vae: VAE,
+    structures: Structures,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+    report: Report | None = None,
+) -> History:
     """Fit a VAE to structures and return the mean terms of every epoch, in nats per structure.
 
     Terms of the held-back structures have the prefix "held back ". An existing checkpoint is continued.
@@ -163,8 +178,9 @@ def held_back_terms(vae: VAE, batch: Batch, seed: int) -> dict[str, float]:
     return {f"held back {name}": value / len(batch) for name, value in sums.items()}
 
 
-def refit_heads(vae: VAE, latents: Array, properties: dict[str, Array], *, seed: int, steps: int = 300,
-                weights: Array | None = None) -> None:
+def refit_heads(
+    vae: VAE, latents: Array, properties: dict[str, Array], *, seed: int, steps: int = 300, weights: Array | None = None
+) -> None:
     """Train the heads alone on latents (n, d) and their properties (n, *shape), encoder and decoder held fixed.
 
     weights: (n,) how often each row is drawn, relative to the others.
@@ -176,8 +192,10 @@ def refit_heads(vae: VAE, latents: Array, properties: dict[str, Array], *, seed:
     optimiser = torch.optim.AdamW(vae.heads.parameters(), lr=2e-3, weight_decay=1e-3)
     for _ in range(steps):
         chosen = torch.multinomial(chances, min(64, len(z)), replacement=True, generator=generator)
-        loss = torch.stack([-(vae.heads[name](z[chosen]).log_prob(targets[name][chosen])).mean() for name in vae.heads]).sum()
+        loss = torch.stack(
+            [-(vae.heads[name](z[chosen]).log_prob(targets[name][chosen])).mean() for name in vae.heads]
+        ).sum()
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.heads.parameters(), 5.0)
         optimiser.step()

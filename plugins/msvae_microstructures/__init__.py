@@ -1,7 +1,6 @@
 """Data sets of microstructures: simulated ones, images, published collections."""
 
 from msvae import Dataset, hook
-
 from msvae_microstructures.hdf5 import Hdf5
 from msvae_microstructures.mechanical_mnist import MechanicalMnist
 from msvae_microstructures.simulated import Simulated

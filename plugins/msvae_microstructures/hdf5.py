@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import h5py
 import numpy as np
+
 from msvae import DataError, Dataset, Grid, Quantity, Specification, Structures, read_structures
 
 
@@ -35,8 +36,9 @@ class Hdf5(Dataset):
 
     def __post_init__(self) -> None:
         if len(self.units) != len(self.properties):
-            raise ValueError(f"units names one unit for each of the {len(self.properties)} properties, "
-                             f"found {len(self.units)}")
+            raise ValueError(
+                f"units names one unit for each of the {len(self.properties)} properties, found {len(self.units)}"
+            )
 
     def load(self, seed: int) -> Structures:
         if self.values is None:
@@ -45,8 +47,9 @@ class Hdf5(Dataset):
             with h5py.File(self.path, "r") as file:
                 return self._read(file)
         except (OSError, KeyError, TypeError) as error:
-            raise DataError(f"dataset.path: '{self.path}' cannot be read as HDF5 with the array '{self.values}': "
-                            f"{error}") from None
+            raise DataError(
+                f"dataset.path: '{self.path}' cannot be read as HDF5 with the array '{self.values}': {error}"
+            ) from None
 
     @classmethod
     def example(cls, n: int, seed: int) -> Structures:
@@ -60,7 +63,9 @@ class Hdf5(Dataset):
         grid = Grid.of(array.shape[2:], self.spacing, periodic=self.periodic)
         names = self.constituents or self._default_names(array)
         stored = {name: np.asarray(file[name]) for name in self.properties}
-        quantities = tuple(Quantity(n, u, stored[n].shape[1:]) for n, u in zip(self.properties, self.units, strict=True))
+        quantities = tuple(
+            Quantity(n, u, stored[n].shape[1:]) for n, u in zip(self.properties, self.units, strict=True)
+        )
         specification = Specification(self.kind, array.shape[1], grid, names)
         return Structures(array, specification, stored, quantities)
 

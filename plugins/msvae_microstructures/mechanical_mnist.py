@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from msvae import Array, DataError, Dataset, Grid, Quantity, Specification, Structures
 
 DISPLACEMENTS = (0.0, 0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0)
@@ -45,8 +46,10 @@ class MechanicalMnist(Dataset):
         bitmaps = _table(self._file(self.images or f"mnist_img_{self.part}.txt"), self.limit, columns=784)
         energies = _table(self._file(self.energies or f"summary_psi_{self.part}_all.txt"), self.limit, columns=13)
         if len(bitmaps) != len(energies):
-            raise DataError(f"'{self.path}' has {len(bitmaps)} bitmaps but {len(energies)} rows of energies: "
-                            "the files do not belong together")
+            raise DataError(
+                f"'{self.path}' has {len(bitmaps)} bitmaps but {len(energies)} rows of energies: "
+                "the files do not belong together"
+            )
         if bitmaps.min() < 0 or bitmaps.max() > 255:
             raise DataError(f"bitmaps of '{self.path}' are from 0 to 255, found {bitmaps.min():g} to {bitmaps.max():g}")
         values = bitmaps.reshape(-1, 1, 28, 28) / 255
@@ -61,14 +64,18 @@ class MechanicalMnist(Dataset):
         for row in values:
             for cy, cx in rng.uniform(6, 22, (6, 2)):
                 row += np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 6)
-        return Structures(np.clip(values, 0, 1)[:, None], SPECIFICATION, {"energy": np.full((n, 13), np.nan)}, (ENERGY,))
+        return Structures(
+            np.clip(values, 0, 1)[:, None], SPECIFICATION, {"energy": np.full((n, 13), np.nan)}, (ENERGY,)
+        )
 
     def _file(self, name: str) -> Path:
         for candidate in (self.path / name, self.path / f"{name}.zip"):
             if candidate.is_file():
                 return candidate
-        raise DataError(f"dataset.path: '{self.path}' has neither '{name}' nor '{name}.zip': give the folder with the "
-                        "published files of Mechanical MNIST")
+        raise DataError(
+            f"dataset.path: '{self.path}' has neither '{name}' nor '{name}.zip': give the folder with the "
+            "published files of Mechanical MNIST"
+        )
 
 
 def _table(path: Path, limit: int | None, *, columns: int) -> Array:

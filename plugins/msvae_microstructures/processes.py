@@ -9,8 +9,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from msvae import Array
 from scipy.spatial import cKDTree
+
+from msvae import Array
 
 
 def gaussian_field(shape: Sequence[int], rng: np.random.Generator, *, lengths: Sequence[float]) -> Array:
@@ -26,7 +27,7 @@ def thresholded(field: Array, fraction: float) -> Array:
     """Return labels 0 and 1 such that the largest `fraction` of the values is phase 1, to the nearest voxel."""
     order = np.argsort(field, axis=None, kind="stable")
     labels = np.zeros(field.size, dtype=np.uint8)
-    labels[order[field.size - round(fraction * field.size):]] = 1
+    labels[order[field.size - round(fraction * field.size) :]] = 1
     return labels.reshape(field.shape)
 
 
@@ -41,7 +42,7 @@ def overlapping_spheres(shape: Sequence[int], rng: np.random.Generator, *, fract
     if count == 0:
         return np.zeros(shape, dtype=np.uint8)
     distance, _ = cKDTree(rng.uniform(0, shape, (count, d)), boxsize=shape).query(_centres(shape))
-    return (distance <= radius).reshape(shape).astype(np.uint8)
+    return np.asarray(distance <= radius, dtype=np.uint8).reshape(shape)
 
 
 def voronoi(shape: Sequence[int], rng: np.random.Generator, *, grain: float, fractions: Sequence[float]) -> Array:
@@ -53,11 +54,19 @@ def voronoi(shape: Sequence[int], rng: np.random.Generator, *, grain: float, fra
     count = max(1, round(math.prod(shape) / grain**d))
     _, nearest = cKDTree(rng.uniform(0, shape, (count, d)), boxsize=shape).query(_centres(shape))
     phases = rng.choice(len(fractions), size=count, p=fractions)
-    return phases[nearest].reshape(shape).astype(np.uint8)
+    return np.asarray(phases[nearest], dtype=np.uint8).reshape(shape)
 
 
-def spinodal(shape: Sequence[int], rng: np.random.Generator, *, mean: float, height: float = 85.0,
-             gradient: float = 0.0175, duration: float = 0.025, step: float = 5e-6) -> Array:
+def spinodal(
+    shape: Sequence[int],
+    rng: np.random.Generator,
+    *,
+    mean: float,
+    height: float = 85.0,
+    gradient: float = 0.0175,
+    duration: float = 0.025,
+    step: float = 5e-6,
+) -> Array:
     """Return the concentration after spinodal decomposition on a unit cube, starting at mean + U(-.05, .05).
 
     Cahn-Hilliard: dc/dt = lap(f'(c) - gradient lap c), f = height c^2 (1 - c)^2, mobility 1; semi-implicit in Fourier

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from msvae import Array, DataError, Dataset, Structures
 
+from msvae import Array, DataError, Dataset, Structures
 from msvae_microstructures import processes
 
 
@@ -63,7 +63,7 @@ class Simulated(Dataset):
         if self.process == "gaussian-field":
             lengths = np.full(len(self.shape), length)
             lengths[rng.integers(len(self.shape))] *= np.exp(rng.uniform(*np.log(self.anisotropy)))
-            return processes.thresholded(processes.gaussian_field(self.shape, rng, lengths=lengths), fraction)
+            return processes.thresholded(processes.gaussian_field(self.shape, rng, lengths=lengths.tolist()), fraction)
         if self.process == "spheres":
             return processes.overlapping_spheres(self.shape, rng, fraction=fraction, radius=length)
         if self.process == "voronoi":

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+
 from msvae import Array, DataError, Dataset, Structures
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
@@ -23,9 +24,10 @@ class Tiff(Dataset):
     """Phases or grey values of TIFF images (8 or 16 bit or float, grey or RGB; uncompressed, deflate or LZW).
 
     path: a file, or a folder whose files are taken in the order of their names.
-    dimensions_of: 2 takes each page as a structure; 3 takes a multi-page file, or a folder of single pages, as a volume.
+    dimensions_of: 2 takes each page as a structure; 3 takes a multi-page file, or a folder of pages, as a volume.
     threshold: grey values above it are phase 1; in the image's own values, as are labels.
-    labels: the grey value of each phase, in order; any other value is an error. Neither: grey values, integers as 0 to 1.
+    labels: the grey value of each phase, in order; any other value is an error.
+        With neither, grey values are kept, integers scaled to 0 to 1.
     patch: size of the pieces that images are cut to, in voxels; by default the whole image.
     overlap: fraction of a patch that its neighbour shares.
     spacing: of the voxels in m; by default from the file's tags.
@@ -61,10 +63,15 @@ class Tiff(Dataset):
         spacing = self.spacing or _spacing(files[0])
         images = list(self._images(files))
         if not self.patch and len({image.shape for image in images}) > 1:
-            raise DataError(f"dataset.path: the images of '{self.path}' have different sizes "
-                            f"({', '.join(map(str, sorted({i.shape for i in images})))}): set dataset.patch")
-        pieces = [(piece, self._group(k, corner, len(images))) for k, image in enumerate(images)
-                  for corner, piece in self._patches(image)]
+            raise DataError(
+                f"dataset.path: the images of '{self.path}' have different sizes "
+                f"({', '.join(map(str, sorted({i.shape for i in images})))}): set dataset.patch"
+            )
+        pieces = [
+            (piece, self._group(k, corner, len(images)))
+            for k, image in enumerate(images)
+            for corner, piece in self._patches(image)
+        ]
         values = np.stack([piece for piece, _ in pieces])
         batch = self._structures(values, spacing)
         groups = np.unique([group for _, group in pieces], return_inverse=True)[1]
@@ -73,8 +80,9 @@ class Tiff(Dataset):
     @classmethod
     def example(cls, n: int, seed: int) -> Structures:
         rng = np.random.default_rng(seed)
-        return Structures.from_labels(rng.random((n, 12, 12)) > rng.uniform(0.3, 0.7, (n, 1, 1)), 1e-6, phases=2,
-                                      periodic=False)
+        return Structures.from_labels(
+            rng.random((n, 12, 12)) > rng.uniform(0.3, 0.7, (n, 1, 1)), 1e-6, phases=2, periodic=False
+        )
 
     def _images(self, files: Sequence[Path]) -> Iterator[Array]:
         """Yield images (rows, columns), or volumes (slices, rows, columns)."""
@@ -84,7 +92,9 @@ class Tiff(Dataset):
         elif all(len(stack) == 1 for stack in stacks):
             shapes = {stack.shape for stack in stacks}
             if len(shapes) > 1:
-                raise DataError(f"dataset.path: the slices of '{self.path}' have different sizes, found {sorted(shapes)}")
+                raise DataError(
+                    f"dataset.path: the slices of '{self.path}' have different sizes, found {sorted(shapes)}"
+                )
             yield np.concatenate(stacks)
         else:
             yield from stacks
@@ -107,8 +117,10 @@ class Tiff(Dataset):
         if self.labels:
             found = set(np.unique(values).tolist())
             if not found <= set(self.labels):
-                raise DataError(f"dataset.labels: '{self.path}' has the grey values {sorted(found - set(self.labels))[:5]} "
-                                f"beside {list(self.labels)}: name every value, or use a threshold")
+                raise DataError(
+                    f"dataset.labels: '{self.path}' has the grey values {sorted(found - set(self.labels))[:5]} "
+                    f"beside {list(self.labels)}: name every value, or use a threshold"
+                )
             numbers = np.zeros(values.shape, dtype=np.uint8)
             for k, grey in enumerate(self.labels):
                 numbers[values == grey] = k
@@ -136,8 +148,10 @@ def _read(path: Path) -> Array:
             series = file.series[0]
             array, axes = np.asarray(series.asarray()), series.axes
     except Exception as error:  # a damaged file makes the reader and its codecs raise anything
-        raise DataError(f"'{path}' cannot be read as TIFF ({type(error).__name__}: {error}): the file is damaged or not "
-                        "a TIFF; restore it") from None
+        raise DataError(
+            f"'{path}' cannot be read as TIFF ({type(error).__name__}: {error}): the file is damaged or not "
+            "a TIFF; restore it"
+        ) from None
     if axes.endswith("S"):
         grey = array[..., :3] @ np.asarray(LUMINANCE)
         array = grey.round().astype(array.dtype) if np.issubdtype(array.dtype, np.integer) else grey

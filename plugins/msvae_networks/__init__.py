@@ -1,7 +1,6 @@
 """Architectures of the networks that encode and decode structures."""
 
 from msvae import Architecture, hook
-
 from msvae_networks.convolutional import Convolutional
 from msvae_networks.perceptron import Perceptron
 

@@ -2,7 +2,8 @@
 
 The encoder halves the grid until its longest side is at most seven; the decoder goes the same way back. Sizes that are
 not even are rounded up on the way down and cut on the way up. Axes that the structure continues along are padded
-periodically.
+periodically. In 3D the finest level works on blocks of 2^3 voxels as channels (space to depth): a convolution of one
+channel at full resolution would cost more than all the others together.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
-from msvae import Architecture, Specification
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from msvae import Architecture, Specification
 
 WIDTHS = {"tiny": 8, "small": 16, "base": 32}
 COARSEST = 7
@@ -34,8 +38,9 @@ class Convolutional(Architecture):
 
     def encoder(self, specification: Specification, channels: int, features: int) -> nn.Module:
         grids, widths, periodic = self._levels(specification)
-        levels: list[nn.Module] = [Conv(channels, widths[0], periodic)]
-        for a, b in zip(widths, widths[1:], strict=False):
+        block = _block(specification.grid.shape)
+        levels: list[nn.Module] = [SpaceToDepth(block), Conv(channels * math.prod(block), widths[0], periodic)]
+        for a, b in pairwise(widths):
             levels += [Residual(a, b, periodic, stride=2), Residual(b, b, periodic)]
         return nn.Sequential(*levels, nn.SiLU(), nn.Flatten(), nn.Linear(widths[-1] * math.prod(grids[-1]), features))
 
@@ -45,11 +50,15 @@ class Convolutional(Architecture):
         levels: list[nn.Module] = [nn.Linear(inputs, math.prod(start)), nn.Unflatten(1, start)]
         for grid, a, b in zip(grids[-2::-1], widths[:0:-1], widths[-2::-1], strict=True):
             levels += [Residual(a, a, periodic), Upsample(grid), Residual(a, b, periodic)]
-        return nn.Sequential(*levels, nn.SiLU(), Conv(widths[0], channels, periodic))
+        block, shape = _block(specification.grid.shape), specification.grid.shape
+        return nn.Sequential(
+            *levels, nn.SiLU(), Conv(widths[0], channels * math.prod(block), periodic), DepthToSpace(block, shape)
+        )
 
     def _levels(self, specification: Specification) -> tuple[list[tuple[int, ...]], list[int], tuple[bool, ...]]:
         """Return the grid and the width of every level, and which axes are periodic."""
-        grids = list(_halvings(specification.grid.shape))
+        shape, block = specification.grid.shape, _block(specification.grid.shape)
+        grids = list(_halvings(tuple(-(-n // b) for n, b in zip(shape, block, strict=True))))
         first = WIDTHS[self.size]
         return grids, [first * min(2**k, 4) for k in range(len(grids))], specification.grid.periodic
 
@@ -68,6 +77,39 @@ def _halvings(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         yield shape
 
 
+def _block(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the voxels along each axis that are channels at the finest level."""
+    return tuple(2 if len(shape) == 3 and n > 1 else 1 for n in shape)
+
+
+class SpaceToDepth(nn.Module):
+    """Blocks of voxels as channels; a grid that is not a multiple of the block repeats its first planes at its end."""
+
+    def __init__(self, block: tuple[int, ...]) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        for axis, b in enumerate(self.block, start=2):
+            odd = -x.shape[axis] % b
+            x = torch.cat([x, x.narrow(axis, 0, odd)], dim=axis) if odd else x
+            x = x.unflatten(axis, (x.shape[axis] // b, b)).movedim(axis + 1, 1).flatten(1, 2)
+        return x
+
+
+class DepthToSpace(nn.Module):
+    """The inverse of SpaceToDepth, cut to a grid."""
+
+    def __init__(self, block: tuple[int, ...], grid: tuple[int, ...]) -> None:
+        super().__init__()
+        self.block, self.grid = block, grid
+
+    def forward(self, x: Tensor) -> Tensor:
+        for axis, (b, n) in reversed(list(enumerate(zip(self.block, self.grid, strict=True), start=2))):
+            x = x.unflatten(1, (b, x.shape[1] // b)).movedim(1, axis + 1).flatten(axis, axis + 1).narrow(axis, 0, n)
+        return x
+
+
 class Conv(nn.Module):
     """A convolution of three points a side, padded periodically along periodic axes and by zeros along others."""
 
@@ -75,7 +117,7 @@ class Conv(nn.Module):
         super().__init__()
         layer = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(periodic)]
         self.wrapped = tuple(k for p in reversed(periodic) for k in (int(p), int(p)))
-        self.layer = layer(inputs, outputs, 3, stride=stride, padding=tuple(int(not p) for p in periodic))
+        self.layer = layer(inputs, outputs, 3, stride=stride, padding=tuple(int(not p) for p in periodic))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(functional.pad(x, self.wrapped, mode="circular") if any(self.wrapped) else x)  # type: ignore[no-any-return]
@@ -87,7 +129,9 @@ class Residual(nn.Module):
     def __init__(self, inputs: int, outputs: int, periodic: tuple[bool, ...], *, stride: int = 1) -> None:
         super().__init__()
         self.first = nn.Sequential(nn.SiLU(), Conv(inputs, outputs, periodic, stride=stride))
-        self.second = nn.Sequential(nn.GroupNorm(_groups(outputs), outputs), nn.SiLU(), Conv(outputs, outputs, periodic))
+        self.second = nn.Sequential(
+            nn.GroupNorm(_groups(outputs), outputs), nn.SiLU(), Conv(outputs, outputs, periodic)
+        )
         self.norm = nn.GroupNorm(_groups(outputs), outputs)
         layer = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(periodic)]
         straight = inputs == outputs and stride == 1

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import nn
 
 from msvae import Architecture, Specification
-from torch import nn
 
 
 @dataclass(frozen=True)
@@ -32,5 +34,5 @@ class Perceptron(Architecture):
 
     def _layers(self, inputs: int, outputs: int) -> list[nn.Module]:
         sizes = [inputs] + [self.width] * self.depth
-        hidden = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.SiLU())]
+        hidden = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.SiLU())]
         return [*hidden, nn.Linear(self.width, outputs)]

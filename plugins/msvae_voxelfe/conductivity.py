@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from msvae import Properties, Quantity, Settings, Solver, Structures
 
+from msvae import Properties, Quantity, Settings, Solver, Structures
 from msvae_voxelfe.element import conduction_element
 from msvae_voxelfe.materials import check_table, effective
 
@@ -27,7 +27,7 @@ class Conductivity(Solver):
     """Effective conductivity tensor of periodic structures by trilinear finite elements on the voxels.
 
     phases: the material of each phase, in order; for grey values those at grey 0 and 1, linear between.
-    tolerance: relative residual at which iterations stop. iterations: their largest number.
+    tolerance: relative residual, in the norm of the energy, at which iterations stop. iterations: their largest number.
     """
 
     name = "conductivity"
@@ -35,7 +35,7 @@ class Conductivity(Solver):
     computes = (Quantity("conductivity", "W/m/K", ("d", "d")),)
 
     phases: tuple[ConductivePhase, ...]
-    tolerance: float = 1e-6
+    tolerance: float = 1e-5
     iterations: int = 2000
 
     def __post_init__(self) -> None:
@@ -43,8 +43,14 @@ class Conductivity(Solver):
 
     def evaluate(self, structures: Structures) -> Properties:
         table = np.array([[phase.conductivity] for phase in self.phases])
-        return effective(structures, table, name="conductivity", tolerance=self.tolerance, limit=self.iterations,
-                         element=conduction_element)
+        return effective(
+            structures,
+            table,
+            name="conductivity",
+            tolerance=self.tolerance,
+            limit=self.iterations,
+            element=conduction_element,
+        )
 
     @classmethod
     def example(cls) -> Conductivity:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from msvae import Properties, Quantity, Settings, Solver, Structures
 
+from msvae import Properties, Quantity, Settings, Solver, Structures
 from msvae_voxelfe.element import elastic_element
 from msvae_voxelfe.materials import check_table, effective
 
@@ -22,7 +22,9 @@ class ElasticPhase(Settings):
         if not 0 <= self.youngs_modulus < np.inf:
             raise ValueError(f"youngs_modulus is a finite number of Pa >= 0, found {self.youngs_modulus:g}")
         if not -1 < self.poissons_ratio < 0.5:
-            raise ValueError(f"poissons_ratio is above -1 and below 0.5 (incompressible), found {self.poissons_ratio:g}")
+            raise ValueError(
+                f"poissons_ratio is above -1 and below 0.5 (incompressible), found {self.poissons_ratio:g}"
+            )
 
     @property
     def lame(self) -> tuple[float, float]:
@@ -37,7 +39,7 @@ class Elasticity(Solver):
 
     Voigt order 11 22 33 23 13 12 (2D: 11 22 12), engineering shear strains.
     phases: the material of each phase, in order; for grey values those at grey 0 and 1, with moduli linear between.
-    tolerance: relative residual at which iterations stop. iterations: their largest number.
+    tolerance: relative residual, in the norm of the energy, at which iterations stop. iterations: their largest number.
     """
 
     name = "elasticity"
@@ -45,7 +47,7 @@ class Elasticity(Solver):
     computes = (Quantity("stiffness", "Pa", ("v", "v")),)
 
     phases: tuple[ElasticPhase, ...]
-    tolerance: float = 1e-6
+    tolerance: float = 1e-5
     iterations: int = 2000
 
     def __post_init__(self) -> None:
@@ -53,8 +55,14 @@ class Elasticity(Solver):
 
     def evaluate(self, structures: Structures) -> Properties:
         table = np.array([phase.lame for phase in self.phases])
-        return effective(structures, table, name="stiffness", tolerance=self.tolerance, limit=self.iterations,
-                         element=elastic_element)
+        return effective(
+            structures,
+            table,
+            name="stiffness",
+            tolerance=self.tolerance,
+            limit=self.iterations,
+            element=elastic_element,
+        )
 
     @classmethod
     def example(cls) -> Elasticity:

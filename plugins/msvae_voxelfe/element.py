@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import product
 
 import numpy as np
+
 from msvae import Array
 
 VOIGT = {2: ((0, 0), (1, 1), (0, 1)), 3: ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))}
@@ -24,18 +25,19 @@ class LinearElement:
     stiffness: (m, A, A), integral of B^T D_j B over the voxel; A = corners x components, corner slowest.
     load: (m, A, L), integral of B^T D_j e_l for each of the L macroscopic load cases e_l.
     average: (m, L, L), integral of e_k^T D_j e_l.
-    volume: of the voxel. components: unknowns at a node.
+    spacing: edge lengths of the voxel. components: unknowns at a node.
     """
 
     stiffness: Array
     load: Array
     average: Array
-    volume: float
+    spacing: tuple[float, ...]
     components: int
 
     @property
-    def dimensions(self) -> int:
-        return int(self.stiffness.shape[1] // self.components).bit_length() - 1
+    def volume(self) -> float:
+        """Volume of the voxel; its area in 2D."""
+        return float(np.prod(self.spacing))
 
 
 def corners(dimensions: int) -> list[tuple[int, ...]]:
@@ -43,8 +45,8 @@ def corners(dimensions: int) -> list[tuple[int, ...]]:
     return list(product((0, 1), repeat=dimensions))
 
 
-def shape_gradients(spacing: Sequence[float]) -> tuple[Array, Array]:
-    """Return the gradients (q, corners, d) of the shape functions at the Gauss points, and their weights (q,)."""
+def shape_gradients(spacing: Sequence[float]) -> Array:
+    """Return the gradients (q, corners, d) of the shape functions at the Gauss points, whose weights are equal."""
     d = len(spacing)
     points = np.array(list(product((0.5 - 0.5 / np.sqrt(3), 0.5 + 0.5 / np.sqrt(3)), repeat=d)))
     gradients = np.empty((len(points), 2**d, d))
@@ -54,34 +56,39 @@ def shape_gradients(spacing: Sequence[float]) -> tuple[Array, Array]:
             sign = 1.0 if corner[axis] else -1.0
             others = np.prod(np.delete(factors, axis, axis=1), axis=1)
             gradients[:, a, axis] = sign * others / spacing[axis]
-    return gradients, np.full(len(points), np.prod(spacing) / len(points))
+    return gradients
 
 
-def _element(strain: Array, weights: Array, laws: Array, components: int) -> LinearElement:
-    """Return the matrices for strain operators B (q, L, A) and unit laws D (m, L, L)."""
+def _element(strain: Array, laws: Array, spacing: tuple[float, ...], components: int) -> LinearElement:
+    """Return the matrices for strain operators B (q, L, A) at the Gauss points and unit laws D (m, L, L)."""
+    weights = np.full(len(strain), np.prod(spacing) / len(strain))
     loaded = np.einsum("q,qka,jkl->jal", weights, strain, laws)
-    return LinearElement(stiffness=np.einsum("q,qka,jkl,qlb->jab", weights, strain, laws, strain), load=loaded,
-                         average=weights.sum() * laws, volume=float(weights.sum()), components=components)
+    return LinearElement(
+        stiffness=np.einsum("q,qka,jkl,qlb->jab", weights, strain, laws, strain),
+        load=loaded,
+        average=weights.sum() * laws,
+        spacing=spacing,
+        components=components,
+    )
 
 
 @lru_cache(maxsize=16)
 def conduction_element(spacing: tuple[float, ...]) -> LinearElement:
     """Return the element of Fourier's (Ohm's, Fick's) law q = -k grad T; one material field, k."""
-    gradients, weights = shape_gradients(spacing)
-    return _element(gradients.swapaxes(1, 2), weights, np.eye(len(spacing))[None], components=1)
+    return _element(shape_gradients(spacing).swapaxes(1, 2), np.eye(len(spacing))[None], spacing, components=1)
 
 
 @lru_cache(maxsize=16)
 def elastic_element(spacing: tuple[float, ...]) -> LinearElement:
     """Return the element of Hooke's isotropic law; material fields: Lame's lambda and mu. 2D is plane strain."""
-    gradients, weights = shape_gradients(spacing)
+    gradients = shape_gradients(spacing)
     d = len(spacing)
     pairs = VOIGT[d]
-    strain = np.zeros((len(weights), len(pairs), 2**d, d))
+    strain = np.zeros((2**d, len(pairs), 2**d, d))
     for k, (i, j) in enumerate(pairs):
         strain[:, k, :, i] += gradients[:, :, j]
         if i != j:
             strain[:, k, :, j] += gradients[:, :, i]
     normal = np.array([float(i == j) for i, j in pairs])
     laws = np.stack([np.outer(normal, normal), np.diag(1.0 + normal)])
-    return _element(strain.reshape(len(weights), len(pairs), -1), weights, laws, components=d)
+    return _element(strain.reshape(2**d, len(pairs), -1), laws, spacing, components=d)

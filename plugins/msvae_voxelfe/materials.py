@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from msvae import Array, DataError, Properties, Structures
 
+from msvae import Array, DataError, Properties, Structures
 from msvae_voxelfe.element import LinearElement
 from msvae_voxelfe.homogenization import homogenize
 
@@ -21,8 +21,15 @@ def check_table(phases: Sequence[object], tolerance: float, iterations: int) -> 
         raise ValueError(f"iterations is at least 1, found {iterations}")
 
 
-def effective(structures: Structures, table: Array, *, name: str, tolerance: float, limit: int,
-              element: Callable[[tuple[float, ...]], LinearElement]) -> Properties:
+def effective(
+    structures: Structures,
+    table: Array,
+    *,
+    name: str,
+    tolerance: float,
+    limit: int,
+    element: Callable[[tuple[float, ...]], LinearElement],
+) -> Properties:
     """Return the effective tensor of each structure for a table (phases, m) of material parameters.
 
     A structure that nothing can be computed for is a failure with its reason; the others do not notice.
@@ -30,7 +37,9 @@ def effective(structures: Structures, table: Array, *, name: str, tolerance: flo
     material = interpolate(structures, table)
     failures = _unsolvable(material)
     kept = np.array([k for k in range(len(structures)) if k not in failures], dtype=int)
-    result = homogenize(material[kept], element(structures.specification.grid.spacing), tolerance=tolerance, limit=limit)
+    result = homogenize(
+        material[kept], element(structures.specification.grid.spacing), tolerance=tolerance, limit=limit
+    )
     tensors = np.full((len(structures), *result.tensors.shape[1:]), np.nan)
     iterations = np.zeros(len(structures), dtype=np.int64)
     tensors[kept], iterations[kept] = result.tensors, result.iterations
@@ -42,8 +51,10 @@ def interpolate(structures: Structures, table: Array) -> Array:
     """Return material fields (n, m, *grid) for a table (phases, m); DataError if the table does not fit."""
     if structures.specification.kind == "phases":
         if len(structures) and int(structures.labels.max()) >= len(table):
-            raise DataError(f"solver.phases: the structures have phase {int(structures.labels.max())}, but the table ends at "
-                            f"phase {len(table) - 1}: give the material of every phase")
+            raise DataError(
+                f"solver.phases: the structures have phase {int(structures.labels.max())}, but the table ends at "
+                f"phase {len(table) - 1}: give the material of every phase"
+            )
         return np.ascontiguousarray(np.moveaxis(table[structures.labels], -1, 1))
     if len(table) != 2:
         raise DataError(f"solver.phases: grey values need the materials at grey 0 and 1, found {len(table)} phases")

@@ -1,0 +1,300 @@
+"""The figures of a report: each is a function of a run that draws one figure, or returns None where it has no data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from msvae.run.directory import Run
+from msvae.structure_file import read_structures
+from msvae.structures import Array, Structures
+from msvae.vae.model import component_values, condition_values
+
+__all__ = ["FIGURES", "Drawing"]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its file name and its caption."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+def training_curves(run: Run) -> Drawing | None:
+    """Terms of the objective over the epochs, for training and held-back structures."""
+    history = run.read_json("training.json")
+    if not history:
+        return None
+    names = [name for name in history[0] if not name.startswith("held back ")]
+    figure = Figure(figsize=(3.2 * len(names), 2.8))
+    for axis, name in zip(_axes(figure, 1, len(names)), names, strict=True):
+        for prefix, label in (("", "training"), ("held back ", "held back")):
+            axis.plot([row[prefix + name] for row in history], label=label)
+        axis.set(xlabel="epoch", ylabel="nats per structure", title=name)
+        axis.legend()
+    return Drawing(
+        "training",
+        "Terms of the objective: reconstruction (negative log-likelihood), divergence "
+        "(Kullback-Leibler), heads (negative log-likelihood of standardised properties).",
+        figure,
+    )
+
+
+def reconstructions(run: Run) -> Drawing | None:
+    """Structures above what the model makes of their latents."""
+    if not run.model_file.exists():
+        return None
+    structures = _held_back(run)[:8]
+    settings = run.model.blueprint.settings
+    conditions = condition_values(structures, settings) if settings.conditions else None
+    again = run.model.decode(run.model.encode(structures), conditions)
+    figure = Figure(figsize=(1.2 * len(structures), 2.6))
+    for k, axis in enumerate(_axes(figure, 2, len(structures))):
+        batch = structures if k < len(structures) else again
+        _picture(axis, batch, k % len(structures))
+        if k % len(structures) == 0:
+            axis.set_ylabel("structure" if k == 0 else "decoded")
+    return Drawing(
+        "reconstructions",
+        "Held-back structures (above) and their reconstructions from the latent mean (below)"
+        + ("; the middle slice." if structures.specification.grid.dimensions == 3 else "."),
+        figure,
+    )
+
+
+def latent_map(run: Run) -> Drawing | None:
+    """Encoded structures on their two leading principal axes, coloured by the property that the study is about."""
+    found = _headline_property(run)
+    if not run.model_file.exists() or found is None:
+        return None
+    label, values, structures = found
+    latents = run.model.encode(structures)
+    centred = latents - latents.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    flat = centred @ axes[:2].T if len(axes) > 1 else np.column_stack([centred[:, 0], np.zeros(len(centred))])
+    figure = Figure(figsize=(4.6, 3.6))
+    axis = figure.subplots()
+    points = axis.scatter(flat[:, 0], flat[:, 1], c=values, s=9)
+    figure.colorbar(points, label=label)
+    axis.set(xlabel="first principal axis of z (1)", ylabel="second principal axis of z (1)")
+    return Drawing("latent_map", "Latent means of the structures, coloured by the property.", figure)
+
+
+def properties(run: Run) -> Drawing | None:
+    """Histogram of each labelled property's leading component."""
+    if "label" not in run.stages:
+        return None
+    table = run.store("label").load()
+    figure = Figure(figsize=(3.4 * len(table.properties), 2.6))
+    for axis, (name, array) in zip(_axes(figure, 1, len(table.properties)), table.properties.items(), strict=True):
+        leading = array.reshape(len(array), -1)[:, 0]
+        axis.hist(leading[np.isfinite(leading)], bins=30)
+        index = "[" + ", ".join("0" * (array.ndim - 1)) + "]" if array.ndim > 1 else ""
+        axis.set(xlabel=f"{name}{index} ({table.units.get(name, '1')})", ylabel="structures")
+    return Drawing("properties", "What the solver computed for the data set.", figure)
+
+
+def target_and_found(run: Run) -> Drawing | None:
+    """Training structures, designs and target in the plane of the first two targets; and distance over solver calls."""
+    searches, design = run.read_json("searches.json"), run.study.design
+    if not searches or design is None:
+        return None
+    figure = Figure(figsize=(9.2, 3.6))
+    left, right = _axes(figure, 1, 2)
+    first, second = design.targets[0], design.targets[min(1, len(design.targets) - 1)]
+    for name, marker in (("label", "."), ("search-0", "o")):
+        table = run.store(name).load()
+        if len(table):
+            left.scatter(
+                component_values(table.properties, first.of),
+                component_values(table.properties, second.of),
+                s=8 if name == "label" else 22,
+                marker=marker,
+                zorder=2 if name == "label" else 3,
+                label="training structures" if name == "label" else "designs of the first search",
+            )
+    left.plot(first.value, second.value, "k+", markersize=14, markeredgewidth=2, label="target", zorder=4)
+    units = run.store("search-0").load().units
+    left.set(xlabel=f"{first.of} ({units[first.property]})", ylabel=f"{second.of} ({units[second.property]})")
+    left.legend(loc="best", fontsize=7)
+    _courses(right, searches)
+    return Drawing(
+        "target_and_found",
+        "Left: solver-computed properties. Right: nearest verified design so far, in "
+        "tolerances (1 meets the target), for each search and for random samples of the prior.",
+        figure,
+    )
+
+
+def _courses(axis: Any, searches: list[dict[str, Any]]) -> None:
+    for search in searches:
+        control = search["stage"].startswith("control")
+        course = np.fmin.accumulate([np.inf if d is None else d for d in search["distances"]])
+        first = search["stage"].endswith("-0")
+        label = ("random samples of the prior" if control else "search") if first else None
+        axis.step(
+            np.arange(1, len(course) + 1), course, where="post", color="C1" if control else "C0", alpha=0.8, label=label
+        )
+    axis.axhline(1, color="k", lw=0.8, ls="--")
+    axis.set(xscale="log", yscale="log", xlabel="solver calls", ylabel="distance (tolerances)")
+    axis.legend()
+
+
+def best_design(run: Run) -> Drawing | None:
+    """The best design: its surface in 3D, or its image in 2D."""
+    path = run.path / "best_design.h5"
+    if not path.exists():
+        return None
+    structures = read_structures(path)
+    values = structures.values[0, 0]
+    figure = Figure(figsize=(4.2, 4.0))
+    if structures.specification.grid.dimensions != 3:
+        _picture(figure.subplots(), structures, 0)
+        return Drawing("best_design", "The best design.", figure)
+    axis: Any = figure.add_subplot(projection="3d")
+    phase = 0 if structures.fractions[0, 0] < 0.5 else 1
+    axis.voxels(values == phase, facecolors="#0072B2", edgecolor="#004a75", linewidth=0.1)
+    micrometres = [f"{1e6 * length:.3g}" for length in structures.specification.grid.lengths]
+    axis.set(xlabel="axis 0 (voxels)", ylabel="axis 1 (voxels)", zlabel="axis 2 (voxels)", box_aspect=values.shape)
+    name = structures.specification.constituents[phase]
+    return Drawing("best_design", f"The best design: {name}, a cell of {' x '.join(micrometres)} micrometres.", figure)
+
+
+def generated(run: Run) -> Drawing | None:
+    """Generated structures, one row of samples for each asked value."""
+    loaded = _generated(run)
+    if loaded is None:
+        return None
+    structures, asked, _ = loaded
+    values = np.unique(asked)
+    figure = Figure(figsize=(6.4, 0.8 * len(values) + 0.4))
+    for k, axis in enumerate(_axes(figure, len(values), 8)):
+        row = np.flatnonzero(asked == values[k // 8])
+        _picture(axis, structures, int(row[k % 8 % len(row)]))
+        if k % 8 == 0:
+            axis.set_ylabel(f"{values[k // 8]:g}", rotation=0, ha="right", va="center")
+    return Drawing("generated", f"Generated structures; at the left the asked {run.study.model.conditions[0]}.", figure)
+
+
+def asked_and_found(run: Run) -> Drawing | None:
+    """Asked values against those that the predictor gives the generated structures."""
+    loaded = _generated(run)
+    if loaded is None:
+        return None
+    _, asked, found = loaded
+    figure = Figure(figsize=(4.4, 3.8))
+    axis = figure.subplots()
+    axis.scatter(asked, found, s=9, alpha=0.6, label="generated structures")
+    axis.plot([asked.min(), asked.max()], [asked.min(), asked.max()], "k--", lw=0.8, label="as asked")
+    condition = run.study.model.conditions[0]
+    unit = condition.unit or "1"
+    axis.set(xlabel=f"asked {condition} ({unit})", ylabel=f"predicted {condition} ({unit})")
+    axis.legend()
+    return Drawing(
+        "asked_and_found", "Asked values, and what the structure-space head predicts for what was generated.", figure
+    )
+
+
+def parity(run: Run) -> Drawing | None:
+    """Predicted against true property of the held-back structures."""
+    if not (run.path / "structure_head.safetensors").exists():
+        return None
+    from msvae.campaigns.context import Context
+    from msvae.campaigns.train import structure_head
+    from msvae.dispatch.executors import SerialExecutor
+
+    head = structure_head(Context(run.study, run, SerialExecutor()), run.structures)
+    test = _held_back(run)
+    assert head is not None
+    name = head.quantities[0].name
+    true = test.properties[name].reshape(len(test), -1)
+    predicted = head.predict(test)[name].reshape(len(test), -1)
+    k = int(np.nanvar(true, axis=0).argmax())
+    score = 1 - ((true - predicted)[:, k] ** 2).sum() / ((true[:, k] - true[:, k].mean()) ** 2).sum()
+    figure = Figure(figsize=(4.2, 3.8))
+    axis = figure.subplots()
+    axis.scatter(true[:, k], predicted[:, k], s=7, alpha=0.6)
+    axis.axline((true[:, k].mean(),) * 2, slope=1, color="k", lw=0.8, ls="--")
+    unit = head.quantities[0].unit
+    axis.set(
+        xlabel=f"{name}, component {k} ({unit})",
+        ylabel=f"predicted ({unit})",
+        title=f"R2 = {score:.4f}, {len(test)} held-back structures",
+    )
+    return Drawing("parity", "The structure-space head on structures that training never saw.", figure)
+
+
+FIGURES: tuple[Callable[[Run], Drawing | None], ...] = (
+    properties,
+    training_curves,
+    reconstructions,
+    latent_map,
+    parity,
+    target_and_found,
+    best_design,
+    generated,
+    asked_and_found,
+)
+
+
+def _axes(figure: Figure, rows: int, columns: int) -> list[Any]:
+    return list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+
+
+def _picture(axis: Any, structures: Structures, k: int) -> None:
+    """Draw an image, or the middle slice of a volume, or the numbers of a composition as bars."""
+    values = structures.values[k, 0]
+    axis.set(xticks=[], yticks=[])
+    axis.grid(visible=False)
+    if values.ndim < 2:
+        axis.bar(
+            structures.specification.constituents,
+            np.atleast_1d(structures.values[k].ravel())[: len(structures.specification.constituents)],
+        )
+        return
+    values = values[values.shape[0] // 2] if values.ndim == 3 else values
+    top = len(structures.specification.constituents) - 1 if structures.specification.is_discrete else None
+    axis.imshow(values, cmap="cividis", vmin=0 if top else None, vmax=top, interpolation="nearest")
+
+
+def _held_back(run: Run) -> Structures:
+    from msvae.vae.training import split
+
+    structures = run.structures
+    return structures[split(structures, run.study.training.held_back, run.study.seed)[1]]
+
+
+def _headline_property(run: Run) -> tuple[str, Array, Structures] | None:
+    """Return label, values and structures for colouring: the first target, condition or head that is known."""
+    study = run.study
+    structures = run.structures
+    if "label" in run.stages and study.solver is not None:
+        table = run.store("label").load()
+        structures = structures[table["index"]].with_properties(
+            table.properties, study.solver.quantities(structures.specification)
+        )
+    known = {q.name: q for q in structures.quantities}
+    chosen = [*(t.of for t in study.design.targets if study.design)] if study.design else list(study.model.conditions)
+    for component in chosen:
+        if component.property in known:
+            values = component_values(structures.properties, component)
+            return f"{component} ({known[component.property].unit})", values, structures
+    for name, q in known.items():
+        return f"{name} ({q.unit})", structures.properties[name].reshape(len(structures), -1)[:, -1], structures
+    return None
+
+
+def _generated(run: Run) -> tuple[Structures, Array, Array] | None:
+    """Return generated structures, what was asked of them, and what the predictor gives them."""
+    path = run.path / "generated.h5"
+    if not path.exists():
+        return None
+    structures = read_structures(path)
+    found = component_values(structures.properties, run.study.model.conditions[0])
+    return structures, structures.properties["asked_0"], found

@@ -1,0 +1,131 @@
+"""The page: report.html of a run, whole in one file, and its figures as PNG beside it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+from msvae.report.figures import FIGURES, Drawing
+from msvae.run.directory import Run
+from msvae.vae.files import write_atomically
+
+__all__ = ["write_report"]
+
+log = logging.getLogger(__name__)
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; margin: .8rem 0; } th, td { padding: .25rem .8rem; text-align: left; }
+th { border-bottom: 2px solid #333; } td { border-bottom: 1px solid #e4e4e4; font-variant-numeric: tabular-nums; }
+figure { margin: 1.2rem 0; } img { max-width: 100%; } figcaption { color: #444; font-size: .9rem; }
+pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .8rem; }
+"""
+
+
+def write_report(directory: str | Path) -> Path:
+    """Draw the figures of a run, write report.html into it, and return its path."""
+    run = Run.open(directory)
+    drawings = list(_drawings(run))
+    (run.path / "figures").mkdir(exist_ok=True)
+    images = {d.name: _png(d) for d in drawings}
+    for name, image in images.items():
+        write_atomically(run.path / "figures" / f"{name}.png", image)
+    page = run.path / "report.html"
+    write_atomically(page, _page(run, drawings, images).encode())
+    return page
+
+
+def _drawings(run: Run) -> Iterator[Drawing]:
+    with mpl.rc_context(fname=str(Path(__file__).with_name("msvae.mplstyle"))):
+        for draw in FIGURES:
+            drawing = draw(run)
+            if drawing is not None:
+                yield drawing
+
+
+def _png(drawing: Drawing) -> bytes:
+    buffer = io.BytesIO()
+    drawing.figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _page(run: Run, drawings: Sequence[Drawing], images: Mapping[str, bytes]) -> str:
+    title = html.escape(run.study.title or f"{run.study.campaign}: {run.path.name}")
+    parts = [
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>",
+        f"<h1>{title}</h1>",
+        _summary(run.read_json("summary.json")),
+        _evaluations(run),
+        "<h2>Figures</h2>",
+    ]
+    for drawing in drawings:
+        data = base64.b64encode(images[drawing.name]).decode()
+        caption = html.escape(drawing.caption)
+        parts.append(
+            f"<figure><img alt='{caption}' src='data:image/png;base64,{data}'>"
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+    parts += [
+        "<h2>Provenance</h2>",
+        _provenance(run.read_json("provenance.json")),
+        "<h2>Study</h2>",
+        f"<pre>{html.escape(run.study.frozen())}</pre>",
+        "</html>",
+    ]
+    return "\n".join(parts)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{html.escape(c)}</th>" for c in columns)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _summary(summary: Mapping[str, Any] | None) -> str:
+    if summary is None:
+        return "<p>The campaign has not ended yet.</p>"
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in summary["notes"])
+    return f"<h2>{html.escape(summary['title'])}</h2>{_table(summary['columns'], summary['rows'])}{notes}"
+
+
+def _evaluations(run: Run) -> str:
+    rows = []
+    for stage in run.stages:
+        table = run.store(stage).load()
+        rows.append(
+            (
+                stage,
+                str(len(table)),
+                str(int((~table.done).sum())),
+                f"{table['cost'].sum():.1f}",
+                f"{1e3 * table['cost'].mean():.1f}",
+            )
+        )
+    if not rows:
+        return ""
+    columns = ("stage", "evaluations", "failed", "solver time (s)", "mean (ms)")
+    return f"<h2>Evaluations</h2>{_table(columns, rows)}"
+
+
+def _provenance(values: Mapping[str, Any] | None) -> str:
+    if values is None:
+        return "<p>unknown</p>"
+    flat = [
+        (
+            key,
+            ", ".join(f"{k} {v}" for k, v in value.items() if v is not None)
+            if isinstance(value, dict)
+            else ", ".join(" ".join(map(str, p.values())) for p in value)
+            if isinstance(value, list)
+            else str(value),
+        )
+        for key, value in values.items()
+    ]
+    return _table(("what", "value"), flat)

@@ -1,0 +1,113 @@
+"""The compiled kernels: kernels.c, built with the machine's C compiler on first use and kept in the user's cache.
+
+Without a compiler `kernels` returns None, and the torch implementation of the same mathematics is used.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msvae import Array
+
+__all__ = ["Kernels", "kernels"]
+
+SOURCE = Path(__file__).with_name("kernels.c")
+FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp-simd", "-fPIC", "-shared", "-std=gnu11")
+CTYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+log = logging.getLogger(__name__)
+
+
+class Kernels:
+    """The functions of kernels.c for one floating-point type; all of them release the interpreter's lock."""
+
+    def __init__(self, library: ctypes.CDLL, dtype: np.dtype[Any]) -> None:
+        self.library, self.dtype = library, dtype
+        self.real = ctypes.c_float if dtype == np.float32 else ctypes.c_double
+        library.dot.restype = ctypes.c_double
+
+    def product(self, u: Array, force: Array, material: Array, spacing: Array, *, macro: Array | None = None) -> Array:
+        """Add to force (components, *grid) the forces of macro + B u; return the stresses (components, 3) summed up."""
+        components = len(u)
+        total = np.zeros((components, 3))
+        given = (
+            np.zeros((components, 3), dtype=self.dtype) if macro is None else np.ascontiguousarray(macro, self.dtype)
+        )
+        work = np.empty(36 * (u.shape[-1] + 1), dtype=self.dtype)
+        function = self.library.elastic if components == 3 else self.library.conduct
+        shape = np.array(u.shape[1:], dtype=np.int64)
+        function(_at(u), _at(force), _at(material), _at(shape), _at(spacing), _at(given), _at(total), _at(work))
+        return total
+
+    def dot(self, a: Array, b: Array) -> float:
+        """Return the sum of a b, added up in double precision."""
+        return float(self.library.dot(_at(a), _at(b), ctypes.c_long(a.size)))
+
+    def advance(self, x: Array, r: Array, p: Array, q: Array, alpha: float) -> None:
+        """x += alpha p; r -= alpha q; q = 0."""
+        self.library.advance(_at(x), _at(r), _at(p), _at(q), self.real(alpha), ctypes.c_long(x.size))
+
+    def redirect(self, p: Array, z: Array, beta: float) -> None:
+        """p = z + beta p."""
+        self.library.redirect(_at(p), _at(z), self.real(beta), ctypes.c_long(p.size))
+
+    def multiply(self, spectrum: Array, symbol: Array) -> None:
+        """spectrum (components, *half) = symbol (1 or 6, *half) applied to it, in place."""
+        function = self.library.multiply3 if len(spectrum) == 3 else self.library.multiply1
+        function(_at(spectrum), _at(symbol), ctypes.c_long(spectrum[0].size))
+
+
+def _at(array: Array) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+@lru_cache(maxsize=2)
+def kernels(precision: str) -> Kernels | None:
+    """Return the kernels for "float32" or "float64"; None where there is no working compiler."""
+    dtype = np.dtype(precision)
+    compiler = shutil.which(os.environ.get("CC", "") or "cc") or shutil.which("gcc")
+    if compiler is None or os.environ.get("MSVAE_NO_COMPILER"):
+        return None
+    try:
+        return Kernels(ctypes.CDLL(str(_built(compiler, CTYPES[dtype]))), dtype)
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("kernels.c cannot be compiled (%s): using torch, which is slower", error)
+        return None
+
+
+def _built(compiler: str, real: str) -> Path:
+    """Return the shared library for this source, compiler and processor, building it if it is not in the cache."""
+    key = hashlib.sha256("\0".join([SOURCE.read_text(), compiler, real, *FLAGS, _processor()]).encode()).hexdigest()[
+        :16
+    ]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msvae"
+    library = folder / f"voxelfe-{real}-{key}{sysconfig.get_config_var('SHLIB_SUFFIX') or '.so'}"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp") as made:
+            command = [compiler, *FLAGS, f"-DREAL={real}", "-o", made.name, str(SOURCE)]
+            subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+            shutil.copy(made.name, f"{made.name}.done")
+        os.replace(f"{made.name}.done", library)  # whole or absent, also when many ranks build at once
+    return library
+
+
+def _processor() -> str:
+    """Return what tells processors apart that need different builds."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
+    except OSError:
+        return platform.processor() or platform.machine()

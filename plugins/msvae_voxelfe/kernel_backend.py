@@ -1,0 +1,195 @@
+"""Homogenization with the compiled kernels: one load case at a time, everything in cache.
+
+Conjugate gradients run in single precision; the residual, and so the stopping test, is renewed in double precision at
+each restart (iterative refinement), and the effective tensor is the double-precision energy of the fluctuations, whose
+error is quadratic in theirs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from scipy import fft
+
+from msvae import Array
+from msvae_voxelfe.compiled import Kernels
+from msvae_voxelfe.element import VOIGT
+
+REDUCTION = 1e-4  # of the residual, that single precision can be trusted with before the residual is renewed
+
+
+class Periodic:
+    """One structure's operator K = sum B^T D B in both precisions, and the inverse of its homogeneous counterpart."""
+
+    def __init__(
+        self, material: Array, spacing: tuple[float, ...], components: int, single: Kernels, double: Kernels
+    ) -> None:
+        """material: (m, nx, ny, nz), float64; spacing: of the three axes."""
+        self.single, self.double, self.components = single, double, components
+        self.grid = tuple(int(n) for n in material.shape[1:])
+        self.fine = np.ascontiguousarray(material)
+        self.coarse = np.ascontiguousarray(material, dtype=np.float32)
+        self.spacing = np.array(spacing)
+        self.spacing32 = self.spacing.astype(np.float32)
+        reference = material.reshape(len(material), -1).mean(axis=1)
+        self.symbol = inverse_symbol(self.grid, spacing, components, reference, double)
+
+    def precondition(self, residual: Array) -> Array:
+        """Return the homogeneous solution (components, *grid) for a residual in single precision."""
+        spectrum = fft.rfftn(residual, axes=(1, 2, 3))
+        self.single.multiply(spectrum, self.symbol)
+        return np.ascontiguousarray(fft.irfftn(spectrum, s=self.grid, axes=(1, 2, 3), overwrite_x=True))
+
+    def residual(self, u: Array, macro: Array) -> tuple[Array, Array]:
+        """Return -(B^T D (macro + B u)) and the sum of the stresses (components, 3), in double precision."""
+        force = np.zeros_like(u)
+        stress = self.double.product(u, force, self.fine, self.spacing, macro=macro)
+        return -force, stress
+
+    def fluctuation(self, macro: Array, tolerance: float, limit: int) -> tuple[Array, int, bool]:
+        """Return u (components, *grid) that balances a macroscopic gradient, the iterations, and if it converged."""
+        u = np.zeros((self.components, *self.grid))
+        rest, stress = self.residual(u, macro)
+        goal = tolerance * float(np.sqrt(max((macro * stress).sum(), 0.0)))
+        size, used = self._norm(rest), 0
+        while size > goal and used < limit:
+            correction, count = self._gradients(rest, max(0.5 * goal / size, REDUCTION), limit - used)
+            u, used = u + correction, used + count
+            rest, _ = self.residual(u, macro)
+            before, size = size, self._norm(rest)
+            if not size < before:
+                break
+        return u, used, bool(size <= goal)
+
+    def _norm(self, residual: Array) -> float:
+        peak = float(np.abs(residual).max())
+        if peak == 0:
+            return 0.0
+        scaled = (residual / peak).astype(np.float32)
+        return peak * float(np.sqrt(max(self.single.dot(scaled, self.precondition(scaled)), 0.0)))
+
+    def _gradients(self, force: Array, reduction: float, limit: int) -> tuple[Array, int]:
+        """Return the solution of K u = force to a reduction of the residual, in single precision; and iterations."""
+        peak = float(np.abs(force).max())
+        r = (force / peak).astype(np.float32)
+        z = self.precondition(r)
+        x, q, p = np.zeros_like(r), np.zeros_like(r), z.copy()
+        norm = self.single.dot(r, z)
+        goal = reduction**2 * norm
+        step = 0
+        while step < limit:
+            step += 1
+            self.single.product(p, q, self.coarse, self.spacing32)
+            curvature = self.single.dot(p, q)
+            if not curvature > 0:
+                break
+            self.single.advance(x, r, p, q, norm / curvature)
+            z = self.precondition(r)
+            previous, norm = norm, self.single.dot(r, z)
+            if norm <= goal:
+                break
+            self.single.redirect(p, z, norm / previous)
+        return peak * x.astype(np.float64), step
+
+
+def inverse_symbol(
+    grid: tuple[int, ...], spacing: tuple[float, ...], components: int, reference: Array, double: Kernels
+) -> Array:
+    """Return the inverse (1 or 6, *half grid), float32, of the homogeneous operator's symbol; 0 at frequency 0."""
+    units = _unit_symbols(grid, spacing, components, double)
+    symbol = np.tensordot(reference, units, axes=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = 1 / symbol if components == 1 else _inverted(symbol)
+    inverse[(slice(None), 0, 0, 0)] = 0.0
+    return np.ascontiguousarray(inverse, dtype=np.float32)
+
+
+@lru_cache(maxsize=8)
+def _unit_symbols(grid: tuple[int, ...], spacing: tuple[float, ...], components: int, double: Kernels) -> Array:
+    """Return the symbols (laws, 1 or 6, *half) of the unit laws; real, for a brick is its own mirror image."""
+    laws = 1 if components == 1 else 2
+    pairs = ((0, 0),) if components == 1 else VOIGT[3]
+    result = []
+    for law in range(laws):
+        material = np.zeros((laws, *grid))
+        material[law] = 1.0
+        columns = []
+        for c in range(components):
+            impulse = np.zeros((components, *grid))
+            impulse[c, 0, 0, 0] = 1.0
+            force = np.zeros_like(impulse)
+            double.product(impulse, force, material, np.array(spacing))
+            columns.append(fft.rfftn(force, axes=(1, 2, 3)).real)
+        result.append(np.stack([columns[j][i] for i, j in pairs]))
+    return np.stack(result)
+
+
+def _inverted(symbol: Array) -> Array:
+    """Return the inverse of symmetric 3 x 3 matrices (6, ...) in the order 11 22 33 23 13 12."""
+    a, b, c, d, e, f = symbol
+    cofactors = np.stack([b * c - d * d, a * c - e * e, a * b - f * f, e * f - a * d, d * f - b * e, d * e - c * f])
+    return np.asarray(cofactors / (a * cofactors[0] + f * cofactors[5] + e * cofactors[4]))
+
+
+def macro_gradients(dimensions: int, components: int) -> Array:
+    """Return the macroscopic gradients (L, components, 3) of the load cases; 2D lies in the last two of three axes."""
+    first = 3 - dimensions
+    if components == 1:
+        return np.eye(3)[first:, None]
+    cases = np.zeros((len(VOIGT[dimensions]), 3, 3))
+    for case, (i, j) in zip(cases, VOIGT[dimensions], strict=True):
+        case[first + i, first + j] += 0.5
+        case[first + j, first + i] += 0.5
+    return cases
+
+
+def effective_tensor(operator: Periodic, macros: Array, tolerance: float, limit: int) -> tuple[Array, int]:
+    """Return the tensor (L, L) of one structure and the largest number of iterations, negative if not converged."""
+    solved = [operator.fluctuation(macro, tolerance, limit) for macro in macros]
+    volume = float(np.prod(operator.grid) * np.prod(operator.spacing))
+    tensor = np.empty((len(macros), len(macros)))
+    for column, (macro, (u, _, _)) in enumerate(zip(macros, solved, strict=True)):
+        rest, stress = operator.residual(u, macro)
+        for row, (other, (v, _, _)) in enumerate(zip(macros, solved, strict=True)):
+            tensor[row, column] = (other * stress).sum() - (v * rest).sum()
+    count = max(used for _, used, _ in solved)
+    converged = all(good for _, _, good in solved)
+    return 0.5 * (tensor + tensor.T) / volume, count if converged else -count - 1
+
+
+def solve_batch(
+    material: Array,
+    spacing: tuple[float, ...],
+    components: int,
+    tolerance: float,
+    limit: int,
+    *,
+    backends: tuple[Kernels, Kernels],
+) -> tuple[Array, Array]:
+    """Return tensors (n, L, L) and iterations (n,), negative where not converged; structures share the threads."""
+    dimensions = material.ndim - 2
+    macros = macro_gradients(dimensions, components)
+    solid = material if dimensions == 3 else material[:, :, None]
+    lengths = spacing if dimensions == 3 else (1.0, *spacing)
+    peak = float(material.max())
+
+    def one(k: int) -> tuple[Array, int]:
+        operator = Periodic(solid[k] / peak, lengths, components, *backends)
+        tensor, count = effective_tensor(operator, macros, tolerance, limit)
+        return tensor * peak, count
+
+    results = _each(one, len(material))
+    return np.stack([tensor for tensor, _ in results]), np.array([count for _, count in results])
+
+
+def _each(function: Callable[[int], Any], n: int) -> list[Any]:
+    threads = min(n, int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    if threads <= 1:
+        return [function(k) for k in range(n)]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, range(n)))

@@ -1,0 +1,188 @@
+/* Matrix-free fully integrated trilinear (Q1) elements on a periodic voxel grid, and the vector work of conjugate
+ * gradients. Compiled once for float and once for double (-DREAL=...); see compiled.py. 2D is a grid with nx = 1.
+ *
+ * Over a voxel, with xi, eta, zeta in [-1, 1], a trilinear field is u = sum m_pqr xi^p eta^q zeta^r with the modes
+ * m_pqr = 1/8 sum over corners of s_x^p s_y^q s_z^r u (s = -1 or +1). Its gradient has the orthogonal parts
+ *     1, xi, eta, zeta, eta zeta, xi zeta, xi eta     with mean squares  1, 1/3, 1/3, 1/3, 1/9, 1/9, 1/9,
+ * so the exactly integrated element needs the material law once per part, and no element matrix.
+ */
+#include <stddef.h>
+#include <stdlib.h>
+
+#ifndef REAL
+#define REAL float
+#endif
+typedef REAL real;
+#define INLINE static inline __attribute__((always_inline))
+
+/* S = law(G) for a gradient G[component][axis]: q = k g for one component, Hooke's isotropic law for three */
+INLINE void law(int components, const real *material, real G[3][3], real S[3][3]) {
+    if (components == 1) {
+        for (int x = 0; x < 3; x++) S[0][x] = material[0] * G[0][x];
+        return;
+    }
+    const real lambda = material[0], mu = material[1];
+    const real trace = lambda * (G[0][0] + G[1][1] + G[2][2]);
+    for (int c = 0; c < 3; c++)
+        for (int x = 0; x < 3; x++) S[c][x] = mu * (G[c][x] + G[x][c]) + (c == x ? trace : 0);
+}
+
+/* modes M[component][pqr] -> forces on the modes, in place; sum[9] gathers the mean part of S */
+INLINE void element(int components, const real *material, const real *scale, const real *macro, real M[3][8], real *S0) {
+    /* part: which axes' gradients it has, the mode each takes for that axis, and its mean square */
+    static const int mode[7][3] = {{4, 2, 1}, {-1, 6, 5}, {6, -1, 3}, {5, 3, -1}, {7, -1, -1}, {-1, 7, -1}, {-1, -1, 7}};
+    static const real weight[7] = {1, (real)1 / 3, (real)1 / 3, (real)1 / 3, (real)1 / 9, (real)1 / 9, (real)1 / 9};
+    real F[3][8] = {{0}};
+#pragma GCC unroll 7
+    for (int part = 0; part < 7; part++) {
+        real G[3][3] = {{0}}, S[3][3] = {{0}};
+#pragma GCC unroll 3
+        for (int c = 0; c < components; c++)
+#pragma GCC unroll 3
+            for (int x = 0; x < 3; x++)
+                if (mode[part][x] >= 0) G[c][x] = scale[x] * M[c][mode[part][x]] + (part == 0 ? macro[3 * c + x] : 0);
+        law(components, material, G, S);
+#pragma GCC unroll 3
+        for (int c = 0; c < components; c++)
+#pragma GCC unroll 3
+            for (int x = 0; x < 3; x++) {
+                if (mode[part][x] >= 0) F[c][mode[part][x]] += weight[part] * scale[x] * S[c][x];
+                if (part == 0) S0[3 * c + x] = S[c][x];
+            }
+    }
+    for (int c = 0; c < components; c++)
+        for (int m = 0; m < 8; m++) M[c][m] = F[c][m];
+}
+
+/* force += B^T law(macro + B u) over all voxels; total[3 components] gathers law(...) summed over voxels */
+INLINE void apply(int components, int laws, const real *restrict u, real *restrict force, const real *restrict material,
+                  const long *n, const real *spacing, const real *macro, double *total, real *restrict work) {
+    const long nx = n[0], ny = n[1], nz = n[2], plane = ny * nz, size = nx * plane, row = nz + 1;
+    const real scale[3] = {2 / spacing[0], 2 / spacing[1], 2 / spacing[2]};
+    const real volume = spacing[0] * spacing[1] * spacing[2];
+    real *restrict in = work, *restrict low = work + 12 * row, *restrict high = work + 24 * row;
+    for (long i = 0; i < nx; i++)
+        for (long j = 0; j < ny; j++) {
+            const long i1 = i + 1 == nx ? 0 : i + 1, j1 = j + 1 == ny ? 0 : j + 1;
+            const long at[4] = {i * plane + j * nz, i * plane + j1 * nz, i1 * plane + j * nz, i1 * plane + j1 * nz};
+            for (int c = 0; c < components; c++) {
+                const real *a = u + c * size + at[0], *b = u + c * size + at[1];
+                const real *d = u + c * size + at[2], *e = u + c * size + at[3];
+                real *restrict o = in + 4 * c * row;
+#pragma omp simd
+                for (long k = 0; k < nz; k++) {
+                    const real p = a[k] + b[k], q = b[k] - a[k], r = d[k] + e[k], s = e[k] - d[k];
+                    o[k] = p + r;
+                    o[row + k] = q + s;
+                    o[2 * row + k] = r - p;
+                    o[3 * row + k] = s - q;
+                }
+                for (int m = 0; m < 4; m++) o[m * row + nz] = o[m * row];
+            }
+            double sums[9] = {0};
+            real line[9] = {0};
+#pragma omp simd reduction(+ : line[:9])
+            for (long k = 0; k < nz; k++) {
+                real M[3][8], S0[9] = {0}, p[2];
+                for (int l = 0; l < laws; l++) p[l] = material[l * size + at[0] + k];
+#pragma GCC unroll 3
+                for (int c = 0; c < components; c++)
+#pragma GCC unroll 4
+                    for (int m = 0; m < 4; m++) { /* m = 2 p + q of the mode; along z: sum is r = 0, difference r = 1 */
+                        const real a = in[(4 * c + m) * row + k], b = in[(4 * c + m) * row + k + 1];
+                        M[c][2 * m] = (a + b) * (real)0.125;
+                        M[c][2 * m + 1] = (b - a) * (real)0.125;
+                    }
+                element(components, p, scale, macro, M, S0);
+                for (int s = 0; s < 3 * components; s++) line[s] += S0[s];
+#pragma GCC unroll 3
+                for (int c = 0; c < components; c++)
+#pragma GCC unroll 4
+                    for (int m = 0; m < 4; m++) {
+                        low[(4 * c + m) * row + k] = M[c][2 * m] - M[c][2 * m + 1];
+                        high[(4 * c + m) * row + k] = M[c][2 * m] + M[c][2 * m + 1];
+                    }
+            }
+            for (int s = 0; s < 3 * components; s++) sums[s] += line[s];
+            for (int s = 0; s < 3 * components; s++) total[s] += sums[s] * volume;
+            for (int c = 0; c < components; c++) {
+                real *restrict o = low + 4 * c * row, *restrict q = high + 4 * c * row;
+                for (int m = 0; m < 4; m++) {
+                    real *restrict to = o + m * row;
+                    const real *restrict from = q + m * row;
+                    const real wrapped = to[0] + from[nz - 1];
+#pragma omp simd
+                    for (long k = 1; k < nz; k++) to[k] += from[k - 1];
+                    to[0] = wrapped;
+                }
+                real *f = force + c * size;
+                const real part = volume * (real)0.125;
+#define ADD(corner, sy, sx) { \
+    real *restrict to = f + at[corner]; \
+    _Pragma("omp simd") for (long k = 0; k < nz; k++) \
+        to[k] += part * (o[k] sy o[row + k] sx (o[2 * row + k] sy o[3 * row + k])); }
+                ADD(0, -, -)
+                ADD(1, +, -)
+                ADD(2, -, +)
+                ADD(3, +, +)
+            }
+        }
+}
+
+void conduct(const real *u, real *force, const real *material, const long *n, const real *h, const real *macro,
+             double *total, real *work) {
+    apply(1, 1, u, force, material, n, h, macro, total, work);
+}
+
+void elastic(const real *u, real *force, const real *material, const long *n, const real *h, const real *macro,
+             double *total, real *work) {
+    apply(3, 2, u, force, material, n, h, macro, total, work);
+}
+
+double dot(const real *restrict a, const real *restrict b, long size) {
+    double sum = 0;
+    for (long start = 0; start < size; start += 4096) {
+        const long end = start + 4096 < size ? start + 4096 : size;
+        real part = 0;
+#pragma omp simd reduction(+ : part)
+        for (long k = start; k < end; k++) part += a[k] * b[k];
+        sum += part;
+    }
+    return sum;
+}
+
+/* x += alpha p; r -= alpha q; q is cleared for the next product */
+void advance(real *restrict x, real *restrict r, const real *restrict p, real *restrict q, real alpha, long size) {
+#pragma omp simd
+    for (long k = 0; k < size; k++) {
+        x[k] += alpha * p[k];
+        r[k] -= alpha * q[k];
+        q[k] = 0;
+    }
+}
+
+/* p = z + beta p */
+void redirect(real *restrict p, const real *restrict z, real beta, long size) {
+#pragma omp simd
+    for (long k = 0; k < size; k++) p[k] = z[k] + beta * p[k];
+}
+
+/* spectrum (3, frequencies) of complex numbers *= symbol (6, frequencies): symmetric 3 x 3 in the order 11 22 33 23 13 12 */
+void multiply3(real *restrict spectrum, const real *restrict symbol, long size) {
+    real *restrict a = spectrum, *restrict b = spectrum + 2 * size, *restrict c = spectrum + 4 * size;
+#pragma omp simd
+    for (long k = 0; k < 2 * size; k++) {
+        const long s = k >> 1;
+        const real x = a[k], y = b[k], z = c[k];
+        const real s11 = symbol[s], s22 = symbol[size + s], s33 = symbol[2 * size + s];
+        const real s23 = symbol[3 * size + s], s13 = symbol[4 * size + s], s12 = symbol[5 * size + s];
+        a[k] = s11 * x + s12 * y + s13 * z;
+        b[k] = s12 * x + s22 * y + s23 * z;
+        c[k] = s13 * x + s23 * y + s33 * z;
+    }
+}
+
+void multiply1(real *restrict spectrum, const real *restrict symbol, long size) {
+#pragma omp simd
+    for (long k = 0; k < 2 * size; k++) spectrum[k] *= symbol[k >> 1];
+}

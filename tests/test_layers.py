@@ -1,0 +1,75 @@
+"""The road that data takes: imports run one way, plugins see only what msvae exports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ORDER = [
+    "errors", "seeds", "structures", "structure_file", "interfaces", "plugins", "settings", "study", "testing", "vae",
+    "sampling", "dispatch", "run", "progress", "campaigns", "report", "solve", "cli", "__main__",
+]  # fmt: skip
+CORE = sorted((ROOT / "msvae").rglob("*.py"))
+PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Return the dotted names that a file imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room(dotted: str) -> str:
+    return dotted.split(".")[1]
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_core_imports_run_down_the_road_and_never_reach_a_plugin(path: Path) -> None:
+    if path == ROOT / "msvae" / "__init__.py":
+        return
+    here = path.relative_to(ROOT / "msvae").parts[0].removesuffix(".py")
+    for name in imported(path):
+        assert not name.startswith("msvae_"), f"{path} imports the plugin {name}"
+        if name.startswith("msvae."):
+            assert ORDER.index(room(name)) <= ORDER.index(here), f"{path} imports {name}, which stands further down"
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_plugin_imports_only_what_msvae_exports_and_no_other_plugin(path: Path) -> None:
+    import msvae
+
+    own = path.relative_to(ROOT / "plugins").parts[0]
+    for name in imported(path):
+        if name.split(".")[0] == "msvae":
+            assert name.removeprefix("msvae.") in msvae.__all__, f"{path} imports {name}"
+        assert not name.startswith("msvae_") or name.split(".")[0] == own, f"{path} imports {name}"
+
+
+def test_only_one_file_imports_pluggy() -> None:
+    users = [p.name for p in CORE + PLUGINS if any(n.split(".")[0] == "pluggy" for n in imported(p))]
+    assert users == ["plugins.py"]
+
+
+def test_everything_exported_exists() -> None:
+    import msvae
+
+    assert all(getattr(msvae, name) is not None for name in msvae.__all__)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["plugin", "--help"]])
+def test_the_command_line_does_not_pay_for_torch(arguments: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['msvae', *{arguments!r}]\nfrom msvae.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, stdin=subprocess.DEVNULL)

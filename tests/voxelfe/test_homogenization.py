@@ -1,0 +1,220 @@
+"""Effective properties against exact solutions, bounds, and the two implementations against each other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+import msvae
+from msvae import DataError, Structures
+
+K = (2.0, 30.0)
+E = ((70e9, 0.33), (5e9, 0.2))
+
+
+def conductivity(*values: float, **settings: Any) -> msvae.Solver:
+    return msvae.load_solver("conductivity", phases=[{"conductivity": v} for v in values], **settings)
+
+
+def elasticity(*values: tuple[float, float], **settings: Any) -> msvae.Solver:
+    phases = [{"youngs_modulus": e, "poissons_ratio": nu} for e, nu in values]
+    return msvae.load_solver("elasticity", phases=phases, **settings)
+
+
+def laminate(shape: tuple[int, ...], axis: int, fraction: float) -> Structures:
+    labels = np.zeros(shape, dtype=int)
+    index: list[Any] = [slice(None)] * len(shape)
+    index[axis] = slice(0, round(fraction * shape[axis]))
+    labels[tuple(index)] = 1
+    return Structures.from_labels(labels[None], 1e-6)
+
+
+def random_structures(n: int, shape: tuple[int, ...], seed: int, smooth: float = 1.5) -> Structures:
+    rng = np.random.default_rng(seed)
+    fields = [ndimage.gaussian_filter(rng.random(shape), smooth, mode="wrap") for _ in range(n)]
+    labels = [f > np.quantile(f, rng.uniform(0.2, 0.8)) for f in fields]
+    return Structures.from_labels(np.stack(labels), 1e-6, phases=2)
+
+
+def hooke(e: float, nu: float) -> np.ndarray:
+    lam, mu = e * nu / ((1 + nu) * (1 - 2 * nu)), e / (2 * (1 + nu))
+    c = np.zeros((6, 6))
+    c[:3, :3] = lam
+    c[range(6), range(6)] += [2 * mu] * 3 + [mu] * 3
+    return c
+
+
+def laminate_stiffness(c0: np.ndarray, c1: np.ndarray, fraction: float, axis: int) -> np.ndarray:
+    """Return the exact stiffness of a laminate: tractions across and strains along the layers are uniform.
+
+    Milton 2002, The Theory of Composites, section 9.2, in mixed form.
+    """
+    normal = {0: [0, 5, 4], 1: [1, 5, 3], 2: [2, 4, 3]}[axis]
+    plane = [k for k in range(6) if k not in normal]
+    f = np.array([1 - fraction, fraction])
+    cs = np.stack([c0, c1])
+    nn, nt = cs[:, normal][:, :, normal], cs[:, normal][:, :, plane]
+    tn, tt = cs[:, plane][:, :, normal], cs[:, plane][:, :, plane]
+    inverse = np.linalg.inv(nn)
+    mean = lambda a: np.tensordot(f, a, axes=1)  # noqa: E731
+    enn = np.linalg.inv(mean(inverse))
+    ent = enn @ mean(inverse @ nt)
+    ett = mean(tt - tn @ inverse @ nt) + mean(tn @ inverse) @ ent
+    exact = np.zeros((6, 6))
+    exact[np.ix_(normal, normal)], exact[np.ix_(normal, plane)] = enn, ent
+    exact[np.ix_(plane, normal)], exact[np.ix_(plane, plane)] = ent.T, ett
+    return exact
+
+
+@pytest.mark.parametrize("shape", [(12, 7), (9, 5, 6)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_conductivity_of_a_laminate_is_harmonic_across_and_arithmetic_along(shape: tuple[int, ...], axis: int) -> None:
+    structures = laminate(shape, axis, 1 / 3)
+    fraction = structures.fractions[0, 1]
+    exact = np.full(len(shape), (1 - fraction) * K[0] + fraction * K[1])
+    exact[axis] = 1 / ((1 - fraction) / K[0] + fraction / K[1])
+    found = conductivity(*K).evaluate(structures)["conductivity"][0]
+    np.testing.assert_allclose(found, np.diag(exact), rtol=1e-6, atol=1e-6 * K[0])
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_stiffness_of_a_laminate_is_the_exact_one(axis: int) -> None:
+    structures = laminate((8, 6, 10), axis, 0.5)
+    fraction = structures.fractions[0, 1]
+    exact = laminate_stiffness(hooke(*E[0]), hooke(*E[1]), fraction, axis)
+    found = elasticity(*E).evaluate(structures)["stiffness"][0]
+    np.testing.assert_allclose(found, exact, rtol=1e-6, atol=1e-6 * exact.max())
+
+
+def test_plane_strain_in_2d_is_the_3d_solution_of_a_prism() -> None:
+    flat = random_structures(1, (9, 8), seed=0)
+    prism = Structures.from_labels(np.repeat(flat.labels[:, :, :, None], 3, axis=3), 1e-6)
+    two = elasticity(*E).evaluate(flat)["stiffness"][0]
+    three = elasticity(*E).evaluate(prism)["stiffness"][0]
+    rows = [0, 1, 5]
+    np.testing.assert_allclose(two, three[np.ix_(rows, rows)], rtol=1e-5, atol=1e-6 * two.max())
+
+
+def test_a_checkerboard_tends_to_the_geometric_mean_under_refinement() -> None:
+    """Dykhne 1971, Sov. Phys. JETP 32, 63: k = sqrt(k1 k2)."""
+    errors = []
+    for n in (8, 32, 128):
+        labels = (np.add.outer(np.arange(n) * 2 // n, np.arange(n) * 2 // n) % 2)[None]
+        found = conductivity(1.0, 4.0).evaluate(Structures.from_labels(labels))["conductivity"][0]
+        errors.append(abs(found[0, 0] / 2 - 1))
+    assert errors[2] < errors[1] < errors[0]
+    assert errors[2] < 0.005
+
+
+def test_isotropic_mixtures_lie_within_the_hashin_shtrikman_bounds() -> None:
+    """Hashin and Shtrikman 1962, J. Appl. Phys. 33, 3125; in 3D, for the mean of the diagonal of 50 structures."""
+    structures = random_structures(50, (12, 12, 12), seed=1)
+    mean = np.trace(conductivity(*K).evaluate(structures)["conductivity"], axis1=1, axis2=2) / 3
+    f = structures.fractions[:, 1]
+    low = K[0] + f / (1 / (K[1] - K[0]) + (1 - f) / (3 * K[0]))
+    high = K[1] + (1 - f) / (1 / (K[0] - K[1]) + f / (3 * K[1]))
+    assert (mean > low).all()
+    assert (mean < high).all()
+
+
+def test_every_structure_lies_within_the_voigt_and_reuss_bounds() -> None:
+    structures = random_structures(10, (8, 8, 8), seed=2)
+    found = elasticity(*E).evaluate(structures)["stiffness"]
+    c0, c1 = hooke(*E[0]), hooke(*E[1])
+    for tensor, f in zip(found, structures.fractions[:, 1], strict=True):
+        voigt = (1 - f) * c0 + f * c1
+        reuss = np.linalg.inv((1 - f) * np.linalg.inv(c0) + f * np.linalg.inv(c1))
+        scale = 1e-6 * voigt.max()
+        assert np.linalg.eigvalsh(voigt - tensor).min() > -scale
+        assert np.linalg.eigvalsh(tensor - reuss).min() > -scale
+
+
+def test_a_quarter_turn_of_the_structure_turns_the_tensor() -> None:
+    structures = random_structures(1, (10, 10), seed=3)
+    turned = Structures.from_labels(np.rot90(structures.labels, axes=(1, 2)), 1e-6)
+    k = conductivity(*K, tolerance=1e-8)
+    before, after = (k.evaluate(s)["conductivity"][0] for s in (structures, turned))
+    rotation = np.array([[0.0, -1.0], [1.0, 0.0]])
+    np.testing.assert_allclose(after, rotation @ before @ rotation.T, rtol=1e-6, atol=1e-6)
+
+
+def test_pores_of_zero_stiffness_converge_and_iterations_do_not_grow_with_the_grid() -> None:
+    counts = []
+    for n in (8, 16, 32):
+        labels = np.zeros((n, n, n), dtype=int)
+        labels[n // 4 : 3 * n // 4, n // 4 : 3 * n // 4, n // 4 : 3 * n // 4] = 1
+        result = elasticity((1.0, 0.3), (0.0, 0.0)).evaluate(Structures.from_labels(labels[None]))
+        assert not result.failures  # type: ignore[attr-defined]
+        assert 0.5 < result["stiffness"][0, 0, 0] / hooke(1.0, 0.3)[0, 0] < 0.875
+        counts.append(int(result.iterations[0]))  # type: ignore[attr-defined]
+    assert counts[2] < 2 * counts[0]
+
+
+@pytest.mark.parametrize("shape", [(7, 6), (5, 6, 4), (1, 6, 6)])
+@pytest.mark.parametrize("contrast", [10.0, 0.0])
+def test_compiled_kernels_and_torch_give_the_same_tensors(shape: tuple[int, ...], contrast: float) -> None:
+    from msvae_voxelfe import compiled, kernel_backend, tensor_backend
+    from msvae_voxelfe.element import conduction_element, elastic_element
+
+    backends = compiled.kernels("float32"), compiled.kernels("float64")
+    if backends[0] is None or backends[1] is None:
+        pytest.skip("no C compiler")
+    rng = np.random.default_rng(0)
+    spacing = tuple(rng.uniform(0.5, 2.0, len(shape)))
+    for element, laws in ((conduction_element(spacing), 1), (elastic_element(spacing), 2)):
+        material = rng.uniform(0.5, 1.5, (2, laws, *shape)) * np.where(rng.random((2, 1, *shape)) < 0.3, contrast, 1.0)
+        components = 1 if laws == 1 else 3
+        fast, _ = kernel_backend.solve_batch(material, spacing, components, 1e-7, 2000, backends=backends)
+        plain, _ = tensor_backend.solve_batch(material, element, 1e-7, 2000)
+        np.testing.assert_allclose(fast, plain, rtol=1e-6, atol=1e-8 * plain.max())
+
+
+def test_without_a_compiler_the_solvers_still_work() -> None:
+    code = (
+        "import msvae, numpy as np\n"
+        "s = msvae.Structures.from_labels([[[0, 1], [0, 1]]])\n"
+        "k = msvae.load_solver('conductivity', phases=[{'conductivity': 1.0}, {'conductivity': 4.0}])\n"
+        "assert np.allclose(k.evaluate(s)['conductivity'], [[[2.5, 0], [0, 1.6]]])\n"
+        "from msvae_voxelfe.compiled import kernels\nassert kernels('float32') is None\n"
+    )
+    environment = {**os.environ, "MSVAE_NO_COMPILER": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, stdin=subprocess.DEVNULL)
+
+
+def test_a_structure_that_cannot_be_solved_fails_alone() -> None:
+    labels = np.ones((3, 4, 4), dtype=int)
+    labels[0, :2] = labels[2, :, :2] = 0
+    result = conductivity(1.0, 0.0).evaluate(Structures.from_labels(labels))
+    assert list(result.failures) == [1]  # type: ignore[attr-defined]
+    assert np.isnan(result["conductivity"][1]).all()
+    assert np.isfinite(result["conductivity"][[0, 2]]).all()
+    assert result["conductivity"][0, 1, 1] == pytest.approx(0.5)
+
+
+def test_what_does_not_converge_is_a_failure_and_never_a_number() -> None:
+    result = elasticity((1.0, 0.3), (1e-5, 0.3), iterations=2).evaluate(random_structures(2, (8, 8), seed=4))
+    assert set(result.failures) == {0, 1}  # type: ignore[attr-defined]
+    assert "not converged" in result.failures[0]  # type: ignore[attr-defined]
+    assert np.isnan(result["stiffness"]).all()
+
+
+def test_grey_values_interpolate_between_the_two_phases() -> None:
+    structures = Structures.from_values(np.full((1, 4, 4), 0.25))
+    found = conductivity(1.0, 5.0).evaluate(structures)["conductivity"][0]
+    np.testing.assert_allclose(found, 2.0 * np.eye(2), atol=1e-12)
+    outside = conductivity(0.0, 1.0).evaluate(Structures.from_values(np.full((1, 4, 4), -0.5)))
+    assert outside.failures  # type: ignore[attr-defined]
+
+
+def test_a_table_that_does_not_fit_the_structures_is_refused() -> None:
+    three = Structures.from_labels([[[0, 1], [2, 2]]])
+    with pytest.raises(DataError, match="phase 2, but the table ends at phase 1"):
+        conductivity(1.0, 2.0).evaluate(three)
+    with pytest.raises(DataError, match="grey 0 and 1"):
+        conductivity(1.0).evaluate(Structures.from_values(np.ones((1, 2, 2))))
