@@ -15,6 +15,7 @@ name a file instead (`plugin_files = ["my_solver.py"]`). This is the only file t
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -222,10 +223,10 @@ def install(announced: Iterable[Announced]) -> Registry:
 
 
 def add_file(path: Path) -> None:
-    """Load the plugin file that a study names; PluginError if it cannot be."""
-    name = f"msvae_file_{path.stem}"
-    known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == str(path):
+    """Load the plugin file that a study names; PluginError if it cannot be. A copy of it is the same plugin."""
+    content = path.read_bytes() if path.is_file() else b""
+    name = f"msvae_file_{path.stem}_{hashlib.sha256(content).hexdigest()[:8]}"
+    if name in sys.modules:
         return
     reason = registry().add(Announced(path.stem, name, str(path)), lambda: _import_file(path, name))
     if reason is not None:

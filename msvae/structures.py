@@ -299,11 +299,11 @@ class Structures:
     @cached_property
     def fractions(self) -> Array:
         """Fraction (n, constituents) of each phase, species or element; mean (n, channels) of a field."""
-        flat = self.values.reshape(len(self), self.specification.channels, -1)
+        axes = tuple(range(2, self.values.ndim))
         if not self.specification.is_discrete:
-            return np.asarray(flat.mean(axis=2, dtype=np.float64))
+            return np.asarray(self.values.mean(axis=axes, dtype=np.float64))
         count = len(self.specification.constituents)
-        return np.stack([(flat == k).mean(axis=(1, 2)) for k in range(count)], axis=1)
+        return np.stack([(self.values == k).mean(axis=(1, *axes)) for k in range(count)], axis=1)
 
     def with_properties(self, properties: Mapping[str, ArrayLike], quantities: Sequence[Quantity]) -> Structures:
         """Return the same structures with these properties added or replaced."""

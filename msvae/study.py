@@ -262,6 +262,13 @@ def _check(study: Study) -> None:
         declared = {q.name: q for q in study.solver.computes}
         for k, target in enumerate(study.design.targets if study.design else ()):
             _check_component(target.of, declared, study.source, ["design", "targets", k])
+    if study.design is not None and study.design.searcher != "random":
+        missing = {t.property for t in study.design.targets} - set(study.model.heads)
+        if missing:
+            raise StudyError(
+                f"{study.source.at(['model', 'heads'])}: searcher '{study.design.searcher}' is led by the heads, so "
+                f"model.heads has to name every targeted property; '{min(missing)}' is missing"
+            )
 
 
 def _check_generate(study: Study) -> None:

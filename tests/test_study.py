@@ -101,7 +101,12 @@ def test_a_faulty_override_is_refused(override: str, says: str) -> None:
 
 
 def test_overrides_may_be_words_numbers_or_tables() -> None:
-    overrides = ["training.epochs=9", "title=two words", "dataset.length=[1e-6, 2e-6]", "model={latents=2}"]
+    overrides = [
+        "training.epochs=9",
+        "title=two words",
+        "dataset.length=[1e-6, 2e-6]",
+        "model={latents=2, heads=['stiffness']}",
+    ]
     study = Study.parse(GOOD, overrides=overrides)
     assert (study.training.epochs, study.title, study.model.latents) == (9, "two words", 2)
 

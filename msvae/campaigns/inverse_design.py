@@ -18,7 +18,6 @@ import torch
 from msvae.campaigns.context import Context, Table, single_threaded_pools
 from msvae.campaigns.train import trained, training_structures
 from msvae.dispatch.tasks import Task
-from msvae.errors import StudyError
 from msvae.progress import Report, stage_progress
 from msvae.run.store import Evaluations
 from msvae.sampling.search import GaussianProcessSearch, RandomSearch, Searcher
@@ -96,11 +95,6 @@ def _search(context: Context, structures: Structures, vae: VAE, *, repeat: int) 
     stage, seed = f"search-{repeat}", seed_of(context.study.seed, "search", repeat)
     if design.searcher == "random":
         return _loop(context, RandomSearch(vae.latents, seed), stage, design.budget, learner=None)
-    if not {t.property for t in design.targets} <= set(vae.heads):
-        raise StudyError(
-            f"{context.study.source.at(['model', 'heads'])}: the search is led by the head, so model.heads has to "
-            "name every targeted property"
-        )
     learner = Learner.of(copy.deepcopy(vae), structures, seed=seed)
     known = distance_from(design.targets, learner.properties)
     searcher = GaussianProcessSearch(

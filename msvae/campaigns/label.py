@@ -7,12 +7,11 @@ import numpy as np
 from msvae.campaigns.context import Context, Table
 from msvae.dispatch.tasks import Task
 from msvae.errors import DataError, StudyError
+from msvae.run.directory import LABEL as STAGE
 from msvae.seeds import seed_of
 from msvae.structures import Structures
 
 __all__ = ["labelled", "run", "the_structures"]
-
-STAGE = "label"
 
 
 def run(context: Context) -> Table:
@@ -22,7 +21,7 @@ def run(context: Context) -> Table:
     for q in context.study.need_solver().quantities(structures.specification):
         array = structures.properties[q.name]
         for index in np.ndindex(*q.sizes) if q.sizes else [()]:
-            if len(q.sizes) == 2 and index[1] < index[0]:
+            if len(set(q.sizes)) == 1 < len(q.sizes) and list(index) != sorted(index):
                 continue  # tensors are symmetric
             known = array[(slice(None), *index)]
             known = known[np.isfinite(known)]
@@ -56,9 +55,5 @@ def labelled(context: Context) -> Structures:
     if misfit:
         raise StudyError(f"solver: {misfit}")
     count = len(structures) if context.study.label.limit is None else min(context.study.label.limit, len(structures))
-    table = context.evaluate(STAGE, [Task(k) for k in range(count)], title="label")
-    properties = {}
-    for q in solver.quantities(structures.specification):
-        properties[q.name] = np.full((len(structures), *q.sizes), np.nan)
-        properties[q.name][table["index"]] = table.properties[q.name]
-    return structures.with_properties(properties, solver.quantities(structures.specification))
+    context.evaluate(STAGE, [Task(k) for k in range(count)], title="label")
+    return context.run.labelled

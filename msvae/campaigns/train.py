@@ -33,6 +33,8 @@ def training_structures(context: Context) -> Structures:
     wanted = {*context.study.model.heads, *(c.property for c in context.study.model.conditions)}
     if context.study.structure_head is not None:
         wanted |= set(context.study.structure_head.properties)
+    if context.study.design is not None:
+        wanted |= {target.property for target in context.study.design.targets}
     structures = the_structures(context)
     missing = wanted - {q.name for q in structures.quantities}
     if missing and context.study.solver is None:

@@ -209,7 +209,7 @@ def parity(run: Run) -> Drawing | None:
     from msvae.campaigns.train import structure_head
     from msvae.dispatch.executors import SerialExecutor
 
-    head = structure_head(Context(run.study, run, SerialExecutor()), run.structures)
+    head = structure_head(Context(run.study, run, SerialExecutor()), run.labelled)
     test = _held_back(run)
     assert head is not None
     name = head.quantities[0].name
@@ -266,19 +266,13 @@ def _picture(axis: Any, structures: Structures, k: int) -> None:
 def _held_back(run: Run) -> Structures:
     from msvae.vae.training import split
 
-    structures = run.structures
+    structures = run.labelled
     return structures[split(structures, run.study.training.held_back, run.study.seed)[1]]
 
 
 def _headline_property(run: Run) -> tuple[str, Array, Structures] | None:
     """Return label, values and structures for colouring: the first target, condition or head that is known."""
-    study = run.study
-    structures = run.structures
-    if "label" in run.stages and study.solver is not None:
-        table = run.store("label").load()
-        structures = structures[table["index"]].with_properties(
-            table.properties, study.solver.quantities(structures.specification)
-        )
+    study, structures = run.study, run.labelled
     known = {q.name: q for q in structures.quantities}
     chosen = [*(t.of for t in study.design.targets if study.design)] if study.design else list(study.model.conditions)
     for component in chosen:

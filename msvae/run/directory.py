@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tomli_w
 
 from msvae.errors import RunError
@@ -30,7 +31,9 @@ from msvae.vae.files import write_atomically
 if TYPE_CHECKING:
     from msvae.vae.model import VAE
 
-__all__ = ["Run"]
+__all__ = ["LABEL", "Run"]
+
+LABEL = "label"  # the stage in which a data set is evaluated
 
 
 class Run:
@@ -119,6 +122,19 @@ class Run:
     def structures(self) -> Structures:
         """The data set's structures, with the properties that came with them."""
         return read_structures(self.structures_file)
+
+    @property
+    def labelled(self) -> Structures:
+        """The data set's structures with what the solver said of them; NaN where it has not been asked, or failed."""
+        structures, solver = self.structures, self.study.solver
+        if solver is None or LABEL not in self.stages:
+            return structures
+        table = self.store(LABEL).load()
+        quantities = solver.quantities(structures.specification)
+        properties = {q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities}
+        for name, array in properties.items():
+            array[table["index"]] = table.properties[name]
+        return structures.with_properties(properties, quantities)
 
     @cached_property
     def model(self) -> VAE:

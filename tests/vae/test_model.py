@@ -85,14 +85,14 @@ def test_training_that_is_interrupted_and_resumed_gives_the_same_weights_bit_for
     fit(whole, structures, SETTINGS, seed=1)
     checkpoint = tmp_path / "checkpoint.safetensors"
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(done: int, total: int, text: str) -> None:
         if done == 2:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         fit(vae_for(structures), structures, SETTINGS, seed=1, checkpoint=checkpoint, report=kill)
     resumed = vae_for(structures)
     history = fit(resumed, structures, SETTINGS, seed=1, checkpoint=checkpoint)

@@ -1,0 +1,184 @@
+"""Campaigns end to end on small studies; resumed ones repeat nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from msvae import MsvaeError, Run, Study
+from msvae.campaigns import inverse_design
+from msvae.campaigns.launch import launch
+from msvae.report.page import write_report
+from msvae.sampling.search import GaussianProcessSearch, RandomSearch
+from msvae.settings import Target
+
+GENERATE = """
+[generate]
+values = [3.0, 5.0]
+samples = 3
+[structure_head]
+properties = ["conductivity"]
+epochs = 2
+flips = [0]
+"""
+
+
+def test_label_evaluates_every_structure_and_reports_the_spread(
+    study_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    table = launch(study_file("label"), tmp_path / "run")
+    assert table is not None
+    run = Run.open(tmp_path / "run")
+    found = run.evaluations.properties["conductivity"]
+    assert found.shape == (24, 2, 2)
+    assert table.rows[0][:3] == ("conductivity[0, 0]", "W/m/K", f"{found[:, 0, 0].mean():.5g}")
+    assert run.evaluations["structure"].tolist() == list(run.structures.ids)
+
+
+def test_label_can_be_limited_and_train_uses_what_is_known(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    launch(study_file("train"), tmp_path / "run", overrides=["label.limit=10"])
+    run = Run.open(tmp_path / "run")
+    assert len(run.evaluations) == 10
+    assert run.model.predict(np.zeros((1, 3)))["conductivity"].shape == (1, 2, 2)
+
+
+def test_inverse_design_ends_with_a_verified_design(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    overrides = [
+        "design.targets=[{property='conductivity', component=[0, 0], value=4.0, tolerance=0.05}]",
+        "design.budget=24",
+    ]
+    table = launch(study_file("inverse-design"), tmp_path / "run", overrides=overrides)
+    assert table is not None
+    run = Run.open(tmp_path / "run")
+    searched = run.store("search-0").load()
+    distances = np.abs(searched.properties["conductivity"][:, 0, 0] - 4.0) / 4.0
+    row = next(r for r in table.rows if r[0] == "best designed structure")
+    assert float(row[1]) == pytest.approx(searched.properties["conductivity"][distances.argmin(), 0, 0], rel=1e-4)
+    met = np.flatnonzero(distances <= 0.05)
+    assert row[3] == (str(met[0] + 1) if len(met) else "> 24")
+    assert run.store("control-0").load().latents.shape == (4, 3)
+
+
+def test_a_target_out_of_reach_is_reported_as_not_met(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    overrides = ["design.targets=[{property='conductivity', component=[0, 0], value=400.0}]"]
+    table = launch(study_file("inverse-design"), tmp_path / "run", overrides=overrides)
+    assert table is not None
+    assert "not met" in table.notes[0]
+    assert any("> 8" in row for row in table.rows)
+
+
+def test_a_search_that_is_resumed_asks_the_same_and_repeats_nothing(
+    study_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    study = study_file("inverse-design")
+    launch(study, tmp_path / "whole")
+    launch(study, tmp_path / "cut")
+    whole, cut = (Run.open(tmp_path / name) for name in ("whole", "cut"))
+    segments = sorted((cut.path / "evaluations" / "search-0").iterdir())
+    for path in segments[3:]:
+        path.unlink()
+    kept = {path: path.stat().st_mtime_ns for path in segments[:3]}
+    launch(study, tmp_path / "cut", resume=True)
+    np.testing.assert_array_equal(cut.store("search-0").load().latents, whole.store("search-0").load().latents)
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    assert cut.read_json("summary.json") == whole.read_json("summary.json")
+
+
+def test_a_finished_run_is_resumed_without_any_work(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    study = study_file("train")
+    first = launch(study, tmp_path / "run")
+    before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run" / "evaluations").rglob("*.h5"))
+    assert launch(study, tmp_path / "run", resume=True) == first
+    assert sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run" / "evaluations").rglob("*.h5")) == before
+
+
+def test_generate_asks_for_values_and_scores_what_it_got(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    overrides = [
+        "model.conditions=[{property='conductivity', component=[0, 0]}]",
+        "architecture={name='convolutional',size='tiny'}",
+    ]
+    table = launch(study_file("generate", GENERATE), tmp_path / "run", overrides=overrides)
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["3", "5"]
+    page = write_report(tmp_path / "run").read_text()
+    for word in ("asked", "Provenance", "data:image/png", "simulated"):
+        assert word in page
+    names = {p.stem for p in (tmp_path / "run" / "figures").iterdir()}
+    assert {
+        "properties",
+        "training",
+        "reconstructions",
+        "latent_map",
+        "parity",
+        "generated",
+        "asked_and_found",
+    } <= names
+
+
+def test_the_report_of_a_design_has_its_figures_in_2d_and_3d(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    for k, shape in enumerate(("[8, 8]", "[6, 6, 6]")):
+        launch(
+            study_file("inverse-design"), tmp_path / f"run{k}", overrides=[f"dataset.shape={shape}", "design.budget=4"]
+        )
+        write_report(tmp_path / f"run{k}")
+        names = {p.stem for p in (tmp_path / f"run{k}" / "figures").iterdir()}
+        assert {"target_and_found", "best_design", "latent_map"} <= names
+
+
+@pytest.mark.parametrize(
+    ("campaign", "overrides", "says"),
+    [
+        ("train", ["model.heads=['energy']"], "no property 'energy'"),
+        ("inverse-design", ["model.heads=[]"], "model.heads has to name"),
+        ("inverse-design", ["design.targets=[{property='conductivity', value=1.0}]"], "component"),
+        ("label", ["solver.phases=[{conductivity=1.0}]"], "phase 1"),
+        ("label", ["solver.phases=[{conductivity=0.0}, {conductivity=0.0}]"], "all 24 evaluations"),
+        ("train", ["architecture.name=convolutional", "architecture.width=3"], "unknown key"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_run_is_one_sentence(
+    study_file: Callable[..., Path], tmp_path: Path, campaign: str, overrides: list[str], says: str
+) -> None:
+    with pytest.raises(MsvaeError, match=says) as caught:
+        launch(study_file(campaign), tmp_path / "run", overrides=overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_distance_is_the_worst_target_in_tolerances() -> None:
+    targets = (Target("p", 10.0, tolerance=0.1), Target("q", 0.0, component=(1,), tolerance=0.5))
+    properties = {"p": np.array([11.0, 10.0, np.nan]), "q": np.array([[9.0, 0.25], [9.0, 1.0], [0.0, 0.0]])}
+    found = inverse_design.distance_from(targets, properties)
+    np.testing.assert_allclose(found, [1.0, 2.0, np.nan])
+
+
+def test_random_search_is_decided_by_its_seed() -> None:
+    np.testing.assert_array_equal(RandomSearch(3, 1).ask(4), RandomSearch(3, 1).ask(4))
+    assert not np.array_equal(RandomSearch(3, 1).ask(4), RandomSearch(3, 2).ask(4))
+
+
+def test_the_search_survives_failed_evaluations_and_any_batch(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    launch(study_file("train"), tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    encoded = run.model.encode(run.structures)
+
+    def distance(properties: dict[str, Any]) -> Any:
+        return (properties["conductivity"][:, 0, 0] - 4.0).abs()
+
+    search = GaussianProcessSearch(run.model, distance, encoded=encoded, known=np.linspace(1, 2, 24), seed=0)
+    for n in (1, 2, 5):
+        asked = search.ask(n)
+        assert asked.shape == (n, 3)
+        assert np.isfinite(asked).all()
+        search.tell(asked, np.full(n, np.nan), {"conductivity": np.full((n, 2, 2), np.nan)})
+    asked = search.ask(4)
+    search.tell(asked, np.array([0.5, np.nan, 0.2, 0.1]), {"conductivity": np.ones((4, 2, 2))})
+    assert np.isfinite(search.ask(4)).all()
+
+
+def test_the_studies_of_the_examples_are_valid() -> None:
+    for path in sorted((Path(__file__).parents[2] / "examples").glob("*/study.toml")):
+        assert Study.load(path).campaign

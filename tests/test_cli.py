@@ -1,0 +1,148 @@
+"""The command line: what it prints, and what a mistake looks like."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from msvae import MsvaeError, Structures
+from msvae.cli import app, main
+from msvae.structure_file import structures_to_bytes
+
+PHASES = "phases=[{conductivity=1.0}, {conductivity=4.0}]"
+
+
+def call(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    return result.output
+
+
+def shell(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "msvae", *arguments]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_plugins_are_listed_shown_and_checked() -> None:
+    assert "mechanical-mnist" in call("plugin", "list")
+    shown = call("plugin", "show", "elasticity")
+    for word in ("stiffness in Pa", "phases", "required", "tolerance"):
+        assert word in shown
+    assert "FAILED" not in call("plugin", "check", "perceptron")
+    with pytest.raises(MsvaeError, match="did you mean 'elasticity'"):
+        call("plugin", "show", "elastiity")
+
+
+def test_a_study_is_checked_and_its_schema_printed(study_file: Callable[..., Path]) -> None:
+    assert "batch_size = 8" in call("study", "check", str(study_file()))
+    assert "conductivity" in json.loads(call("study", "schema"))["plugins"]["solver"]
+
+
+def test_a_run_prints_its_table_and_leaves_a_report(
+    study_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_file()
+    monkeypatch.chdir(tmp_path)
+    assert "conductivity[0, 0]" in call("run", "study.toml", "--set", "label.limit=4")
+    page = tmp_path / "runs" / tmp_path.name / "report.html"
+    assert page.exists()
+    page.unlink()
+    call("report", f"runs/{tmp_path.name}")
+    assert page.exists()
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".npy", ".h5"])
+def test_solve_takes_a_file_to_a_property_with_its_unit(tmp_path: Path, suffix: str) -> None:
+    labels = np.array([[0, 1], [0, 1]], dtype=np.uint8)
+    path, reading = tmp_path / f"image{suffix}", ["--set", "dataset.spacing=1e-6"]
+    if suffix == ".tif":
+        tifffile.imwrite(path, labels * 200)
+        reading += ["--set", "dataset.threshold=100", "--set", "dataset.periodic=true"]
+    elif suffix == ".npy":
+        np.save(path, labels)
+    else:
+        path.write_bytes(structures_to_bytes(Structures.from_labels(labels[None], 1e-6)))
+        reading = []
+    result = json.loads(call("solve", "conductivity", str(path), "--set", PHASES, *reading, "--json"))[0]
+    assert result["properties"]["conductivity"]["unit"] == "W/m/K"
+    np.testing.assert_allclose(result["properties"]["conductivity"]["value"], [[2.5, 0], [0, 1.6]], atol=1e-9)
+    assert "conductivity (W/m/K)" in call("solve", "conductivity", str(path), "--set", PHASES, *reading)
+
+
+def test_solve_says_what_failed_and_exits_with_one(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 3), dtype=int))
+    arguments = ["solve", "conductivity", str(tmp_path / "a.npy"), "--set", "phases=[{conductivity=0.0}]"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "failed every voxel is empty" in result.output
+
+
+BAD = {
+    "missing study": (["run", "absent.toml"], "absent.toml"),
+    "wrong key": (["run", "study.toml", "--set", "training.epoch=3"], "did you mean 'epochs'"),
+    "wrong type": (["run", "study.toml", "--set", "seed=x"], "valid integer"),
+    "unknown plugin": (["run", "study.toml", "--set", "dataset.name=simulatd"], "did you mean 'simulated'"),
+    "latents zero": (["run", "study.toml", "--set", "model.latents=0"], "model.latents"),
+    "property without solver": (["run", "study.toml", "--set", "campaign=train", "--set", "model.heads=['energy']"],
+                                "no property 'energy'"),
+    "no phases": (["run", "study.toml", "--set", "solver.phases=[]"], "phases is empty"),
+    "phase missing": (["run", "study.toml", "--set", "solver.phases=[{conductivity=1.0}]"], "phase 1"),
+    "truncated TIFF": (["run", "study.toml", "--set", "dataset={name='tiff', path='half.tif', spacing=1}"], "damaged"),
+    "empty folder": (["run", "study.toml", "--set", "dataset={name='tiff', path='empty', spacing=1e-6}"], "no .tif"),
+    "NaN in data": (["run", "study.toml", "--set", "dataset={name='tiff', path='nan.tif', spacing=1e-6}"], "NaN"),
+    "one structure": (["run", "study.toml", "--set", "campaign=train", "--set", "dataset.count=1"], "leaves nothing"),
+    "unwritable output": (["run", "study.toml", "--output", "file/run"], "cannot be made"),
+    "not a run": (["report", "empty"], "no study.toml"),
+    "resume of another study": (["run", "study.toml", "--output", "old", "--resume", "--set", "seed=8"], "of another"),
+    "old run": (["run", "study.toml", "--output", "old"], "--resume"),
+    "bad override": (["run", "study.toml", "--set", "nonsense"], "key.path=value"),
+    "unknown file": (["solve", "conductivity", "image.bmp", "--set", PHASES], ".bmp"),
+    "damaged array": (["solve", "conductivity", "half.npy", "--set", PHASES], "half.npy"),
+    "unknown reading key": (["solve", "conductivity", "good.npy", "--set", PHASES, "--set", "dataset.x=1"], ".x"),
+    "unknown solver": (["solve", "conductivty", "good.npy"], "did you mean 'conductivity'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_mistake_is_one_sentence_and_exit_code_two(
+    name: str, study_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    study_file()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    tifffile.imwrite(tmp_path / "half.tif", np.zeros((64, 64), dtype=np.uint8))
+    os.truncate(tmp_path / "half.tif", 200)
+    tifffile.imwrite(tmp_path / "nan.tif", np.full((8, 8), np.nan, dtype=np.float32))
+    np.save(tmp_path / "good.npy", np.zeros((4, 4), dtype=int))
+    (tmp_path / "half.npy").write_bytes((tmp_path / "good.npy").read_bytes()[:70])
+    arguments, says = BAD[name]
+    if "old" in arguments:
+        monkeypatch.setattr(sys, "argv", ["msvae", "run", "study.toml", "--output", "old", "--set", "label.limit=2"])
+        with pytest.raises(SystemExit):
+            main()
+        capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["msvae", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    printed = capsys.readouterr().err.strip()
+    sentences = [line for line in printed.splitlines() if line.startswith("msvae: ")]
+    assert len(sentences) == 1
+    assert says in sentences[0]
+    assert "Traceback" not in printed
+
+
+def test_the_module_runs_as_a_program() -> None:
+    result = shell("run", "absent.toml")
+    assert result.returncode == 2
+    assert result.stderr.startswith("msvae: study 'absent.toml' cannot be read")
