@@ -102,11 +102,13 @@ class CategoricalLikelihood(Likelihood):
 class GaussianLikelihood(Likelihood):
     """Real values with one learnt standard deviation per channel (sigma-VAE, Rybkin et al. 2021, arXiv:2006.13202).
 
-    The network works on values scaled to mean 0 and standard deviation 1 of the training structures.
+    The network works on values scaled to mean 0 and standard deviation 1 of the training structures; what it decodes is
+    kept within their range, for a grey value beyond it may stand for a material that does not exist.
     """
 
     centre: Tensor
     width: Tensor
+    span: Tensor
 
     def __init__(self, specification: Specification) -> None:
         super().__init__(specification)
@@ -114,11 +116,13 @@ class GaussianLikelihood(Likelihood):
         shape = (self.channels, *(1,) * specification.grid.dimensions)
         self.register_buffer("centre", torch.zeros(shape))
         self.register_buffer("width", torch.ones(shape))
+        self.register_buffer("span", torch.tensor([-torch.inf, torch.inf]))
         self.log_scale = nn.Parameter(torch.full(shape, -1.0))
 
     def fit(self, structures: Structures) -> None:
         flat = structures.values.swapaxes(0, 1).reshape(self.channels, -1).astype(np.float64)
         deviation = flat.std(axis=1)
+        self.span.copy_(torch.tensor([float(flat.min()), float(flat.max())]))
         self.centre.copy_(torch.as_tensor(flat.mean(axis=1)).reshape(self.centre.shape))
         self.width.copy_(torch.as_tensor(np.where(deviation > 0, deviation, 1.0)).reshape(self.width.shape))
 
@@ -128,6 +132,9 @@ class GaussianLikelihood(Likelihood):
     def forward(self, output: Tensor) -> Distribution:
         scale = self.width * self.log_scale.clamp(-6, 3).exp()
         return Independent(Normal(self.centre + self.width * output, scale), self.event_dimensions)
+
+    def mode(self, distribution: Distribution) -> Tensor:
+        return distribution.mean.clamp(self.span[0], self.span[1])
 
 
 def likelihood_for(specification: Specification, choice: str = "auto") -> Likelihood:

@@ -45,7 +45,7 @@ class Kernels:
         given = (
             np.zeros((components, 3), dtype=self.dtype) if macro is None else np.ascontiguousarray(macro, self.dtype)
         )
-        work = np.empty(36 * (u.shape[-1] + 1), dtype=self.dtype)
+        work = np.empty(38 * (u.shape[-1] + 32), dtype=self.dtype)  # see apply in kernels.c
         function = self.library.elastic if components == 3 else self.library.conduct
         shape = np.array(u.shape[1:], dtype=np.int64)
         function(_at(u), _at(force), _at(material), _at(shape), _at(spacing), _at(given), _at(total), _at(work))

@@ -148,9 +148,11 @@ def macro_gradients(dimensions: int, components: int) -> Array:
     return cases
 
 
-def effective_tensor(operator: Periodic, macros: Array, tolerance: float, limit: int) -> tuple[Array, int]:
+def effective_tensor(
+    operator: Periodic, macros: Array, tolerance: float, limit: int, *, threads: int = 1
+) -> tuple[Array, int]:
     """Return the tensor (L, L) of one structure and the largest number of iterations, negative if not converged."""
-    solved = [operator.fluctuation(macro, tolerance, limit) for macro in macros]
+    solved = _each(lambda k: operator.fluctuation(macros[k], tolerance, limit), len(macros), threads)
     volume = float(np.prod(operator.grid) * np.prod(operator.spacing))
     tensor = np.empty((len(macros), len(macros)))
     for column, (macro, (u, _, _)) in enumerate(zip(macros, solved, strict=True)):
@@ -177,19 +179,21 @@ def solve_batch(
     solid = material if dimensions == 3 else material[:, :, None]
     lengths = spacing if dimensions == 3 else (1.0, *spacing)
     peak = float(material.max())
+    threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+    within = threads if len(material) < threads else 1  # few structures: their load cases share the threads
 
     def one(k: int) -> tuple[Array, int]:
         operator = Periodic(solid[k] / peak, lengths, components, *backends)
-        tensor, count = effective_tensor(operator, macros, tolerance, limit)
+        tensor, count = effective_tensor(operator, macros, tolerance, limit, threads=within)
         return tensor * peak, count
 
-    results = _each(one, len(material))
+    results = _each(one, len(material), threads if within == 1 else 1)
     return np.stack([tensor for tensor, _ in results]), np.array([count for _, count in results])
 
 
-def _each(function: Callable[[int], Any], n: int) -> list[Any]:
-    threads = min(n, int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-    if threads <= 1:
+def _each(function: Callable[[int], Any], n: int, threads: int) -> list[Any]:
+    """Return function(0) ... function(n - 1), computed by this many threads."""
+    if min(n, threads) <= 1:
         return [function(k) for k in range(n)]
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(min(n, threads)) as pool:
         return list(pool.map(function, range(n)))

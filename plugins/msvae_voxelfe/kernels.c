@@ -15,117 +15,143 @@
 typedef REAL real;
 #define INLINE static inline __attribute__((always_inline))
 
+/* a row of voxels goes through the element a vector at a time; compilers split vectors that the processor lacks */
+typedef real vec __attribute__((vector_size(64)));
+enum { WIDTH = 64 / sizeof(real) };
+
+INLINE vec load(const real *at) {
+    vec v;
+    __builtin_memcpy(&v, at, sizeof v);
+    return v;
+}
+
+INLINE void store(real *at, vec v) { __builtin_memcpy(at, &v, sizeof v); }
+
 /* S = law(G) for a gradient G[component][axis]: q = k g for one component, Hooke's isotropic law for three */
-INLINE void law(int components, const real *material, real G[3][3], real S[3][3]) {
+INLINE void law(int components, const vec *material, vec G[3][3], vec S[3][3]) {
     if (components == 1) {
         for (int x = 0; x < 3; x++) S[0][x] = material[0] * G[0][x];
         return;
     }
-    const real lambda = material[0], mu = material[1];
-    const real trace = lambda * (G[0][0] + G[1][1] + G[2][2]);
+    const vec lambda = material[0], mu = material[1];
+    const vec trace = lambda * (G[0][0] + G[1][1] + G[2][2]);
+#pragma GCC unroll 3
     for (int c = 0; c < 3; c++)
-        for (int x = 0; x < 3; x++) S[c][x] = mu * (G[c][x] + G[x][c]) + (c == x ? trace : 0);
+#pragma GCC unroll 3
+        for (int x = 0; x < 3; x++) S[c][x] = c == x ? mu * (G[c][x] + G[x][c]) + trace : mu * (G[c][x] + G[x][c]);
 }
 
-/* modes M[component][pqr] -> forces on the modes, in place; sum[9] gathers the mean part of S */
-INLINE void element(int components, const real *material, const real *scale, const real *macro, real M[3][8], real *S0) {
+/* modes M[component][pqr] -> forces on the modes, in place; sum gathers the mean part of S */
+INLINE void element(int components, const vec *material, const real *scale, const real *macro, vec M[3][8], vec *sum) {
     /* part: which axes' gradients it has, the mode each takes for that axis, and its mean square */
     static const int mode[7][3] = {{4, 2, 1}, {-1, 6, 5}, {6, -1, 3}, {5, 3, -1}, {7, -1, -1}, {-1, 7, -1}, {-1, -1, 7}};
     static const real weight[7] = {1, (real)1 / 3, (real)1 / 3, (real)1 / 3, (real)1 / 9, (real)1 / 9, (real)1 / 9};
-    real F[3][8] = {{0}};
+    vec F[3][8] = {{{0}}};
 #pragma GCC unroll 7
     for (int part = 0; part < 7; part++) {
-        real G[3][3] = {{0}}, S[3][3] = {{0}};
+        vec G[3][3] = {{{0}}}, S[3][3];
 #pragma GCC unroll 3
         for (int c = 0; c < components; c++)
 #pragma GCC unroll 3
-            for (int x = 0; x < 3; x++)
-                if (mode[part][x] >= 0) G[c][x] = scale[x] * M[c][mode[part][x]] + (part == 0 ? macro[3 * c + x] : 0);
+            for (int x = 0; x < 3; x++) {
+                if (mode[part][x] >= 0) G[c][x] = scale[x] * M[c][mode[part][x]];
+                if (part == 0) G[c][x] += macro[3 * c + x];
+            }
         law(components, material, G, S);
 #pragma GCC unroll 3
         for (int c = 0; c < components; c++)
 #pragma GCC unroll 3
             for (int x = 0; x < 3; x++) {
-                if (mode[part][x] >= 0) F[c][mode[part][x]] += weight[part] * scale[x] * S[c][x];
-                if (part == 0) S0[3 * c + x] = S[c][x];
+                if (mode[part][x] >= 0) F[c][mode[part][x]] += (weight[part] * scale[x]) * S[c][x];
+                if (part == 0) sum[3 * c + x] += S[c][x];
             }
     }
+#pragma GCC unroll 3
     for (int c = 0; c < components; c++)
+#pragma GCC unroll 8
         for (int m = 0; m < 8; m++) M[c][m] = F[c][m];
 }
 
-/* force += B^T law(macro + B u) over all voxels; total[3 components] gathers law(...) summed over voxels */
-INLINE void apply(int components, int laws, const real *restrict u, real *restrict force, const real *restrict material,
-                  const long *n, const real *spacing, const real *macro, double *total, real *restrict work) {
-    const long nx = n[0], ny = n[1], nz = n[2], plane = ny * nz, size = nx * plane, row = nz + 1;
+/* sums and differences over the four node rows around a row of voxels, (12, row); the first node is repeated at the end */
+INLINE void gather(int components, const real *u, const long *at, long size, long nz, long row, real *in) {
+    for (int c = 0; c < components; c++) {
+        const real *a = u + c * size + at[0], *b = u + c * size + at[1];
+        const real *d = u + c * size + at[2], *e = u + c * size + at[3];
+        real *o = in + 4 * c * row;
+#pragma omp simd
+        for (long k = 0; k < nz; k++) {
+            const real p = a[k] + b[k], q = b[k] - a[k], r = d[k] + e[k], s = e[k] - d[k];
+            o[k] = p + r;
+            o[row + k] = q + s;
+            o[2 * row + k] = r - p;
+            o[3 * row + k] = s - q;
+        }
+        for (int m = 0; m < 4; m++) o[m * row + nz] = o[m * row];
+    }
+}
+
+/* the transpose of gather: forces of the rows' lower and upper nodes, added to the four node rows */
+INLINE void scatter(int components, real *force, const long *at, long size, long nz, long row, real part, real *low,
+                    const real *high) {
+    for (int c = 0; c < components; c++) {
+        real *restrict o = low + 4 * c * row;
+        for (int m = 0; m < 4; m++) {
+            real *restrict to = o + m * row;
+            const real *restrict from = high + (4 * c + m) * row;
+            to[0] += from[nz - 1];
+#pragma omp simd
+            for (long k = 1; k < nz; k++) to[k] += from[k - 1];
+        }
+        static const real sign[4][2] = {{-1, -1}, {1, -1}, {-1, 1}, {1, 1}}; /* of a corner: along y, along x */
+        for (int corner = 0; corner < 4; corner++) {
+            real *restrict to = force + c * size + at[corner];
+            const real y = sign[corner][0] * part, x = sign[corner][1] * part, yx = sign[corner][0] * x;
+#pragma omp simd
+            for (long k = 0; k < nz; k++)
+                to[k] += part * o[k] + y * o[row + k] + x * o[2 * row + k] + yx * o[3 * row + k];
+        }
+    }
+}
+
+/* force += B^T law(macro + B u) over all voxels; total[3 components] gathers law(...) integrated over the voxels.
+ * work: (36 + laws) rows of nz + 2 WIDTH */
+INLINE void apply(int components, int laws, const real *u, real *force, const real *material, const long *n,
+                  const real *spacing, const real *macro, double *total, real *work) {
+    const long nx = n[0], ny = n[1], nz = n[2], plane = ny * nz, size = nx * plane, row = nz + 2 * WIDTH;
     const real scale[3] = {2 / spacing[0], 2 / spacing[1], 2 / spacing[2]};
     const real volume = spacing[0] * spacing[1] * spacing[2];
-    real *restrict in = work, *restrict low = work + 12 * row, *restrict high = work + 24 * row;
+    real *in = work, *low = work + 12 * row, *high = work + 24 * row, *local = work + 36 * row;
+    for (long k = 0; k < (36 + laws) * row; k++) work[k] = 0; /* lanes beyond the row: no material, no force */
     for (long i = 0; i < nx; i++)
         for (long j = 0; j < ny; j++) {
             const long i1 = i + 1 == nx ? 0 : i + 1, j1 = j + 1 == ny ? 0 : j + 1;
             const long at[4] = {i * plane + j * nz, i * plane + j1 * nz, i1 * plane + j * nz, i1 * plane + j1 * nz};
-            for (int c = 0; c < components; c++) {
-                const real *a = u + c * size + at[0], *b = u + c * size + at[1];
-                const real *d = u + c * size + at[2], *e = u + c * size + at[3];
-                real *restrict o = in + 4 * c * row;
-#pragma omp simd
-                for (long k = 0; k < nz; k++) {
-                    const real p = a[k] + b[k], q = b[k] - a[k], r = d[k] + e[k], s = e[k] - d[k];
-                    o[k] = p + r;
-                    o[row + k] = q + s;
-                    o[2 * row + k] = r - p;
-                    o[3 * row + k] = s - q;
-                }
-                for (int m = 0; m < 4; m++) o[m * row + nz] = o[m * row];
-            }
-            double sums[9] = {0};
-            real line[9] = {0};
-#pragma omp simd reduction(+ : line[:9])
-            for (long k = 0; k < nz; k++) {
-                real M[3][8], S0[9] = {0}, p[2];
-                for (int l = 0; l < laws; l++) p[l] = material[l * size + at[0] + k];
+            gather(components, u, at, size, nz, row, in);
+            for (int l = 0; l < laws; l++) __builtin_memcpy(local + l * row, material + l * size + at[0], nz * sizeof(real));
+            vec sum[9] = {{0}};
+            for (long k = 0; k < nz; k += WIDTH) {
+                vec M[3][8], p[2];
+                for (int l = 0; l < laws; l++) p[l] = load(local + l * row + k);
 #pragma GCC unroll 3
                 for (int c = 0; c < components; c++)
 #pragma GCC unroll 4
-                    for (int m = 0; m < 4; m++) { /* m = 2 p + q of the mode; along z: sum is r = 0, difference r = 1 */
-                        const real a = in[(4 * c + m) * row + k], b = in[(4 * c + m) * row + k + 1];
+                    for (int m = 0; m < 4; m++) { /* m = 2 p + q of the mode; along z: r = 0 is the sum, r = 1 the difference */
+                        const vec a = load(in + (4 * c + m) * row + k), b = load(in + (4 * c + m) * row + k + 1);
                         M[c][2 * m] = (a + b) * (real)0.125;
                         M[c][2 * m + 1] = (b - a) * (real)0.125;
                     }
-                element(components, p, scale, macro, M, S0);
-                for (int s = 0; s < 3 * components; s++) line[s] += S0[s];
+                element(components, p, scale, macro, M, sum);
 #pragma GCC unroll 3
                 for (int c = 0; c < components; c++)
 #pragma GCC unroll 4
                     for (int m = 0; m < 4; m++) {
-                        low[(4 * c + m) * row + k] = M[c][2 * m] - M[c][2 * m + 1];
-                        high[(4 * c + m) * row + k] = M[c][2 * m] + M[c][2 * m + 1];
+                        store(low + (4 * c + m) * row + k, M[c][2 * m] - M[c][2 * m + 1]);
+                        store(high + (4 * c + m) * row + k, M[c][2 * m] + M[c][2 * m + 1]);
                     }
             }
-            for (int s = 0; s < 3 * components; s++) sums[s] += line[s];
-            for (int s = 0; s < 3 * components; s++) total[s] += sums[s] * volume;
-            for (int c = 0; c < components; c++) {
-                real *restrict o = low + 4 * c * row, *restrict q = high + 4 * c * row;
-                for (int m = 0; m < 4; m++) {
-                    real *restrict to = o + m * row;
-                    const real *restrict from = q + m * row;
-                    const real wrapped = to[0] + from[nz - 1];
-#pragma omp simd
-                    for (long k = 1; k < nz; k++) to[k] += from[k - 1];
-                    to[0] = wrapped;
-                }
-                real *f = force + c * size;
-                const real part = volume * (real)0.125;
-#define ADD(corner, sy, sx) { \
-    real *restrict to = f + at[corner]; \
-    _Pragma("omp simd") for (long k = 0; k < nz; k++) \
-        to[k] += part * (o[k] sy o[row + k] sx (o[2 * row + k] sy o[3 * row + k])); }
-                ADD(0, -, -)
-                ADD(1, +, -)
-                ADD(2, -, +)
-                ADD(3, +, +)
-            }
+            for (int s = 0; s < 3 * components; s++)
+                for (int lane = 0; lane < WIDTH; lane++) total[s] += (double)sum[s][lane] * volume;
+            scatter(components, force, at, size, nz, row, volume * (real)0.125, low, high);
         }
 }
 
