@@ -2,8 +2,8 @@
 
     make bench
 
-Each peer computes the whole tensor; it counts only where it agrees with the reference (ours at a tolerance of 1e-7) to the
-stated accuracy. The table of medians and ratios is written to benchmarks/RESULTS.md with machine and versions.
+Each peer computes the whole tensor; it counts only where it agrees with the reference (ours at a tolerance of 1e-7)
+to the stated accuracy. The table of medians and ratios is written to benchmarks/RESULTS.md with machine and versions.
 """
 
 from __future__ import annotations
@@ -54,8 +54,10 @@ def mugrid_elastic(image: np.ndarray, soft: float, tolerance: float = 1e-4) -> R
     shape = image.shape
     operator = muGrid.IsotropicStiffnessOperator3D([1.0] * 3)
     engine = muGrid.FFTEngine(list(shape), ghosts=operator)
-    fields = {name: engine.real_space_field(name, components=c, dtype=np.float32)
-              for name, c in (("lambda", ()), ("mu", ()), ("b", (3,)), ("x", (3,)))}  # fmt: skip
+    fields = {
+        name: engine.real_space_field(name, components=c, dtype=np.float32)
+        for name, c in (("lambda", ()), ("mu", ()), ("b", (3,)), ("x", (3,)))
+    }
     young = np.where(image == 1, soft, 1.0)
     lame = {"lambda": young * 0.3 / (1.3 * 0.4), "mu": young / 2.6}
     for name, array in lame.items():
@@ -74,8 +76,13 @@ def mugrid_elastic(image: np.ndarray, soft: float, tolerance: float = 1e-4) -> R
 
     def run() -> np.ndarray:
         precondition = make_reference_stiffness_preconditioner(
-            engine, dtype=np.float32, element=muGrid.FEMElement.q1, grid_spacing=[1.0] * 3,
-            lambda_ref=float(lame["lambda"].mean()), mu_ref=float(lame["mu"].mean()))  # fmt: skip
+            engine,
+            dtype=np.float32,
+            element=muGrid.FEMElement.q1,
+            grid_spacing=[1.0] * 3,
+            lambda_ref=float(lame["lambda"].mean()),
+            mu_ref=float(lame["mu"].mean()),
+        )
         columns = []
         bare = {name: fields[name]._cpp for name in fields}
         for macro in macros:
@@ -83,8 +90,16 @@ def mugrid_elastic(image: np.ndarray, soft: float, tolerance: float = 1e-4) -> R
             fields["b"].p[...] *= -1
             fields["x"].p[...] = 0
             if np.abs(fields["b"].p).max() > 0:
-                conjugate_gradients(muGrid.Communicator(), engine.real_space_collection, fields["b"], fields["x"], hessp=product,
-                                    prec=precondition, rtol=tolerance, maxiter=500)  # fmt: skip
+                conjugate_gradients(
+                    muGrid.Communicator(),
+                    engine.real_space_collection,
+                    fields["b"],
+                    fields["x"],
+                    hessp=product,
+                    prec=precondition,
+                    rtol=tolerance,
+                    maxiter=500,
+                )
             engine.communicate_ghosts(fields["x"])
             stress = np.array(operator.average_stress(bare["x"], bare["lambda"], bare["mu"], macro)).reshape(3, 3)
             columns.append([stress[i, j] for i, j in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))])
@@ -110,8 +125,6 @@ def taufactor_diffusion(image: np.ndarray) -> Run:
 
     return lambda: np.array([along(axis) for axis in range(3)])
 
-    return run
-
 
 def measure(runs: dict[str, Run], repeats: int) -> dict[str, tuple[float, np.ndarray]]:
     """Return for each runner the median of its wall times, measured in turn, and its last result."""
@@ -135,8 +148,16 @@ def elasticity_rows(sizes: list[int], repeats: int) -> list[list[str]]:
             error = {name: np.abs(r[0] - exact).max() / exact.max() for name, (_, r) in found.items()}
             assert max(error.values()) < ACCURACY, f"{case}: errors {error} are not below {ACCURACY}"
             ours, peer = found["msvae"][0], found["muGrid"][0]
-            rows.append([f"stiffness {n}³, {case}", "muGrid", f"{1e3 * ours:.0f}", f"{1e3 * peer:.0f}",
-                         f"{peer / ours:.1f}", f"{error['msvae']:.0e} / {error['muGrid']:.0e}"])  # fmt: skip
+            rows.append(
+                [
+                    f"stiffness {n}³, {case}",
+                    "muGrid",
+                    f"{1e3 * ours:.0f}",
+                    f"{1e3 * peer:.0f}",
+                    f"{peer / ours:.1f}",
+                    f"{error['msvae']:.0e} / {error['muGrid']:.0e}",
+                ]
+            )
     return rows
 
 
@@ -145,8 +166,14 @@ def batch_row(repeats: int) -> list[str]:
     batch = np.stack([labels(32, seed) for seed in range(32)])
     found = measure({"alone": ours_elastic(batch[0], 0.1), "batch": ours_elastic(batch, 0.1)}, repeats)
     alone, together = found["alone"][0], found["batch"][0] / 32
-    return ["stiffness 32³ in a batch of 32, contrast 10", "msvae alone", f"{1e3 * together:.0f}", f"{1e3 * alone:.0f}",
-            f"{alone / together:.1f}", ""]  # fmt: skip
+    return [
+        "stiffness 32³ in a batch of 32, contrast 10",
+        "msvae alone",
+        f"{1e3 * together:.0f}",
+        f"{1e3 * alone:.0f}",
+        f"{alone / together:.1f}",
+        "",
+    ]
 
 
 def diffusion_rows(sizes: list[int], repeats: int) -> list[list[str]]:
@@ -155,8 +182,16 @@ def diffusion_rows(sizes: list[int], repeats: int) -> list[list[str]]:
         image = labels(n)
         found = measure({"msvae": ours_diffusion(image), "taufactor": taufactor_diffusion(image)}, repeats)
         (ours, value), (peer, other) = found["msvae"], found["taufactor"]
-        rows.append([f"diffusivities {n}³ along three axes, pores", "taufactor", f"{1e3 * ours:.0f}", f"{1e3 * peer:.0f}",
-                     f"{peer / ours:.1f}", f"{value[0]:.4f} / {other[0]:.4f}"])  # fmt: skip
+        rows.append(
+            [
+                f"diffusivities {n}³ along three axes, pores",
+                "taufactor",
+                f"{1e3 * ours:.0f}",
+                f"{1e3 * peer:.0f}",
+                f"{peer / ours:.1f}",
+                f"{value[0]:.4f} / {other[0]:.4f}",
+            ]
+        )
     return rows
 
 
@@ -178,10 +213,12 @@ def main() -> None:
     head = ["case", "peer", "msvae (ms)", "peer (ms)", "ratio", "errors, or values: msvae / peer"]
     table = "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
     versions = ", ".join(f"{p} {version(p)}" for p in ("numpy", "scipy", "torch", "muGrid", "taufactor"))
-    text = (f"# Voxel solvers against their peers\n\nWritten by `benchmarks/solvers.py`: medians of {chosen.repeats} "
-            f"interleaved runs, {THREADS} threads, whole tensors including set-up; elasticity at a verified accuracy of "
-            f"{ACCURACY:g}.\n\nMachine: {os.cpu_count()} cores, {platform.machine()}, {platform.system()}; Python "
-            f"{platform.python_version()}, {versions}.\n\n{table}\n")  # fmt: skip
+    text = (
+        f"# Voxel solvers against their peers\n\nWritten by `benchmarks/solvers.py`: medians of {chosen.repeats} "
+        f"interleaved runs, {THREADS} threads, whole tensors including set-up; elasticity at a verified accuracy of "
+        f"{ACCURACY:g}.\n\nMachine: {os.cpu_count()} cores, {platform.machine()}, {platform.system()}; Python "
+        f"{platform.python_version()}, {versions}.\n\n{table}\n"
+    )
     chosen.output.write_text(text)
     print(text)
 

@@ -177,10 +177,12 @@ class GenerateSettings(Settings):
 
     values: one row for each asked combination of the model's conditions; with one condition a plain number will do.
     samples: structures for each row.
+    verify: the number that the solver computes of each structure, to be compared with the first condition.
     """
 
     values: Annotated[tuple[Finite | tuple[Finite, ...], ...], Field(min_length=1)]
     samples: Count = 8
+    verify: Component | None = None
 
     @property
     def rows(self) -> list[tuple[float, ...]]:

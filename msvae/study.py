@@ -274,6 +274,9 @@ def _check(study: Study) -> None:
 def _check_generate(study: Study) -> None:
     if study.generate is None:
         raise StudyError(f"{study.source.at([])} has no [generate], which campaign 'generate' needs")
+    if study.generate.verify is not None:
+        declared = {q.name: q for q in study.need_solver().computes}
+        _check_component(study.generate.verify, declared, study.source, ["generate", "verify"])
     width = len(study.model.conditions)
     if width == 0:
         raise StudyError(

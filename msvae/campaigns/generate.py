@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from msvae.campaigns.context import Context, Table
-from msvae.campaigns.train import scores, structure_head, trained, training_structures
+from msvae.campaigns.train import determination, scores, structure_head, trained, training_structures
+from msvae.dispatch.tasks import Task
 from msvae.errors import StudyError
 from msvae.seeds import seed_of
-from msvae.settings import GenerateSettings
+from msvae.settings import Component, GenerateSettings
 from msvae.structures import Array, Quantity, Structures
 from msvae.vae.model import VAE, component_values, condition_values
 from msvae.vae.training import split
@@ -20,7 +23,7 @@ NEIGHBOURS = 200
 
 
 def run(context: Context) -> Table:
-    """Return, for each asked value, what the generated structures have according to the structure-space head."""
+    """Return, for each asked value, what the structure-space head, and the solver, find in what was generated."""
     settings = context.study.generate
     assert settings is not None
     condition = context.study.model.conditions[0]
@@ -36,19 +39,29 @@ def run(context: Context) -> Table:
     asked, latents = questions(vae, structures[train], settings, seed=seed_of(context.study.seed, "generate"))
     generated = vae.decode(latents, asked)
     predicted = head.predict(generated)
-    quantities = [*head.quantities, *(Quantity(f"asked_{k}", "1") for k in range(asked.shape[1]))]
-    found = {**predicted, **{f"asked_{k}": asked[:, k] for k in range(asked.shape[1])}}
-    context.run.save_structures(generated.with_properties(found, quantities), FILE)
-    got = component_values(predicted, condition)
-    rows = _rows(settings, got)
+    judged = {"predicted": component_values(predicted, condition)}
+    if settings.verify is not None:
+        judged["solved"] = verified(context, settings.verify, latents, asked)
+    extra = {**{f"asked_{k}": column for k, column in enumerate(asked.T)}, **judged}
+    quantities = [Quantity(name, "1") for name in extra]
+    context.run.save_structures(generated.with_properties(extra, quantities), FILE)
     held_back = "; ".join(" ".join(row) for row in scores(context, structures, vae, head))
-    spread = np.median(np.abs(got - asked[:, 0]))
+    notes = [f"{by}: median |found - asked| {np.nanmedian(np.abs(got - asked[:, 0])):.4g}, R2 of found on asked "
+             f"{determination(asked[:, 0], got):.3f}" for by, got in judged.items()]  # fmt: skip
+    columns = [f"{by}: {what}" for by in judged for what in ("median", "5 %", "95 %", "median |error|")]
     return Table(
-        f"Generated structures: asked and predicted {condition}",
-        ("asked", "predicted: median", "5 %", "95 %", "median |error|"),
-        tuple(rows),
-        (f"median |predicted - asked| {spread:.4g}", f"held back: {held_back}"),
+        f"Generated structures: asked and found {condition}",
+        ("asked", *columns),
+        tuple(_row(settings, row, k, judged) for k, row in enumerate(settings.rows)),
+        (*notes, f"held back: {held_back}"),
     )
+
+
+def verified(context: Context, component: Component, latents: Array, asked: Array) -> Array:
+    """Return what the solver says (n,) of the structures that the latents decode to; NaN where it failed."""
+    tasks = [Task(k, z, c) for k, (z, c) in enumerate(zip(latents, asked, strict=True))]
+    table = context.evaluate("generated", tasks, with_model=True, title="verify")
+    return component_values(table.properties, component)
 
 
 def questions(vae: VAE, structures: Structures, settings: GenerateSettings, *, seed: int) -> tuple[Array, Array]:
@@ -69,15 +82,15 @@ def questions(vae: VAE, structures: Structures, settings: GenerateSettings, *, s
     return np.repeat(np.array(settings.rows), settings.samples, axis=0), drawn + 0.1 * rng.standard_normal(drawn.shape)
 
 
-def _rows(settings: GenerateSettings, got: Array) -> list[tuple[str, ...]]:
-    groups = got.reshape(len(settings.rows), settings.samples)
-    return [
-        (
-            ", ".join(f"{v:g}" for v in row),
-            f"{np.median(group):.5g}",
-            f"{np.quantile(group, 0.05):.5g}",
-            f"{np.quantile(group, 0.95):.5g}",
-            f"{np.median(np.abs(group - row[0])):.4g}",
-        )
-        for row, group in zip(settings.rows, groups, strict=True)
-    ]
+def _row(settings: GenerateSettings, asked: tuple[float, ...], k: int, judged: Mapping[str, Array]) -> tuple[str, ...]:
+    """Return the table's row for one asked combination of values."""
+    cells = []
+    for got in judged.values():
+        group = got.reshape(len(settings.rows), settings.samples)[k]
+        error = np.nanmedian(np.abs(group - asked[0]))
+        cells += [
+            f"{np.nanmedian(group):.5g}",
+            *(f"{np.nanquantile(group, q):.5g}" for q in (0.05, 0.95)),
+            f"{error:.4g}",
+        ]
+    return (", ".join(f"{v:g}" for v in asked), *cells)

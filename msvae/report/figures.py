@@ -168,10 +168,10 @@ def best_design(run: Run) -> Drawing | None:
 
 def generated(run: Run) -> Drawing | None:
     """Generated structures, one row of samples for each asked value."""
-    loaded = _generated(run)
-    if loaded is None:
+    structures = _generated(run)
+    if structures is None:
         return None
-    structures, asked, _ = loaded
+    asked = structures.properties["asked_0"]
     values = np.unique(asked)
     figure = Figure(figsize=(6.4, 0.8 * len(values) + 0.4))
     for k, axis in enumerate(_axes(figure, len(values), 8)):
@@ -183,22 +183,23 @@ def generated(run: Run) -> Drawing | None:
 
 
 def asked_and_found(run: Run) -> Drawing | None:
-    """Asked values against those that the predictor gives the generated structures."""
-    loaded = _generated(run)
-    if loaded is None:
+    """Asked values against those that the predictor, and the solver, give the generated structures."""
+    structures = _generated(run)
+    if structures is None:
         return None
-    _, asked, found = loaded
+    asked = structures.properties["asked_0"]
     figure = Figure(figsize=(4.4, 3.8))
     axis = figure.subplots()
-    axis.scatter(asked, found, s=9, alpha=0.6, label="generated structures")
+    for name, label, marker in (("predicted", "structure-space head", "o"), ("solved", "solver", "x")):
+        if name in structures.properties:
+            axis.scatter(asked, structures.properties[name], s=12, alpha=0.6, marker=marker, label=label)
     axis.plot([asked.min(), asked.max()], [asked.min(), asked.max()], "k--", lw=0.8, label="as asked")
     condition = run.study.model.conditions[0]
-    unit = condition.unit or "1"
-    axis.set(xlabel=f"asked {condition} ({unit})", ylabel=f"predicted {condition} ({unit})")
-    axis.legend()
-    return Drawing(
-        "asked_and_found", "Asked values, and what the structure-space head predicts for what was generated.", figure
+    axis.set(
+        xlabel=f"asked {condition} ({condition.unit or '1'})", ylabel=f"found {condition} ({condition.unit or '1'})"
     )
+    axis.legend()
+    return Drawing("asked_and_found", "Asked values, and what was found in the generated structures.", figure)
 
 
 def parity(run: Run) -> Drawing | None:
@@ -284,11 +285,7 @@ def _headline_property(run: Run) -> tuple[str, Array, Structures] | None:
     return None
 
 
-def _generated(run: Run) -> tuple[Structures, Array, Array] | None:
-    """Return generated structures, what was asked of them, and what the predictor gives them."""
+def _generated(run: Run) -> Structures | None:
+    """Return generated structures, with what was asked of them and what was found, if there are any."""
     path = run.path / "generated.h5"
-    if not path.exists():
-        return None
-    structures = read_structures(path)
-    found = component_values(structures.properties, run.study.model.conditions[0])
-    return structures, structures.properties["asked_0"], found
+    return read_structures(path) if path.exists() else None

@@ -1,10 +1,12 @@
-"""Finite elements on voxel grids: effective properties of periodic structures."""
+"""Solvers on voxel grids: effective properties of periodic structures, finite strain, flow through pores."""
 
 from msvae import Solver, hook
 from msvae_voxelfe.conductivity import Conductivity
 from msvae_voxelfe.elasticity import Elasticity
+from msvae_voxelfe.hyperelasticity import Hyperelasticity
+from msvae_voxelfe.permeability import Permeability
 
 
 @hook
 def msvae_solvers() -> list[type[Solver]]:
-    return [Conductivity, Elasticity]
+    return [Conductivity, Elasticity, Hyperelasticity, Permeability]

@@ -1,0 +1,132 @@
+"""Finite strain of a Neo-Hookean image between fixed boundaries: the load cases of Mechanical MNIST."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from msvae import Array, Properties, Quantity, Solver, Specification, Structures
+from msvae_voxelfe import neo_hookean
+from msvae_voxelfe.elasticity import ElasticPhase
+from msvae_voxelfe.load_steps import Equilibrium, NotConvergedError, Path, State, follow
+from msvae_voxelfe.materials import interpolate
+from msvae_voxelfe.quadratic import Block
+
+PUBLISHED = tuple(d / 28 for d in (0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0))
+Edges = tuple[tuple[str, int, float], ...]
+CASES: Mapping[str, Edges] = {  # edge, component (0 along x, 1 along y), displacement for a load of 1
+    "uniaxial-extension": (("bottom", 0, 0.0), ("bottom", 1, 0.0), ("top", 0, 0.0), ("top", 1, 1.0)),
+    "equibiaxial-extension": (("bottom", 1, -0.5), ("top", 1, 0.5), ("left", 0, -0.5), ("right", 0, 0.5)),
+    "shear": (("bottom", 0, 0.0), ("bottom", 1, 0.0), ("top", 0, 1.0), ("top", 1, 0.0)),
+    "confined-compression": (("bottom", 1, 0.0), ("top", 1, -1.0), ("left", 0, 0.0), ("right", 0, 0.0)),
+}
+
+
+@dataclass(frozen=True)
+class Hyperelasticity(Solver):
+    """Strain energy, reaction and displacements of a compressible Neo-Hookean image, in plane strain, per thickness.
+
+    Biquadratic elements, one a pixel; the image's first row is at the top. For all displacements of the load case:
+    energy (steps,) J/m; reaction of the top edge (steps, 2), along x and y, N/m; displacement at the pixel centres
+    (steps, 2, rows, columns), m.
+    phases: Young's modulus and Poisson's ratio of each phase, in order; for grey values those at grey 0 and 1.
+    case: "uniaxial-extension", "equibiaxial-extension", "shear" or "confined-compression", as in Mechanical MNIST.
+    displacements: of the moving edges, over the image's height; ascending.
+    tolerance: residual of the free unknowns over all forces.
+    """
+
+    name = "hyperelasticity"
+    kinds = ("phases", "field")
+    dimensions = (2,)
+    computes = (
+        Quantity("energy", "J/m", ("steps",), spacing_exponent=2),
+        Quantity("reaction", "N/m", ("steps", 2), spacing_exponent=1),
+        Quantity("displacement", "m", ("steps", 2, "rows", "columns")),
+    )
+
+    phases: tuple[ElasticPhase, ...]
+    case: Literal["uniaxial-extension", "equibiaxial-extension", "shear", "confined-compression"] = "uniaxial-extension"
+    displacements: tuple[float, ...] = PUBLISHED
+    tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if not self.phases or min(phase.youngs_modulus for phase in self.phases) <= 0:
+            raise ValueError(
+                "every phase needs a youngs_modulus above 0 here: between fixed edges a pore has no equilibrium"
+            )
+        if not self.displacements or list(self.displacements) != sorted(set(self.displacements)):
+            raise ValueError(f"displacements ascend from above 0, found {list(self.displacements)}")
+        if self.displacements[0] <= 0 or (self.case == "confined-compression" and self.displacements[-1] >= 1):
+            raise ValueError(f"displacements are above 0, in compression below 1, found {list(self.displacements)}")
+
+    def quantities(self, specification: Specification) -> tuple[Quantity, ...]:
+        rows, columns = specification.grid.shape
+        sizes = {"steps": len(self.displacements), "rows": rows, "columns": columns}
+        return tuple(
+            Quantity(q.name, q.unit, tuple(sizes[s] if isinstance(s, str) else s for s in q.shape), q.spacing_exponent)
+            for q in self.computes
+        )
+
+    def evaluate(self, structures: Structures) -> Properties:
+        quantities = self.quantities(structures.specification)
+        arrays = {q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities}
+        material = interpolate(structures, np.array([phase.lame for phase in self.phases]))
+        block = Block.of(structures.specification.grid.shape, structures.specification.grid.spacing)  # type: ignore[arg-type]
+        failures: dict[int, str] = {}
+        iterations = np.zeros(len(structures), dtype=np.int64)
+        for k, (lam, mu) in enumerate(material):
+            try:
+                iterations[k] = self._solve(block, lam, mu, {name: array[k] for name, array in arrays.items()})
+            except (NotConvergedError, np.linalg.LinAlgError) as error:
+                failures[k] = f"{error}: ask for smaller displacements, or check the phases"
+                for array in arrays.values():
+                    array[k] = np.nan
+        return Properties(arrays, failures=failures, iterations=iterations)
+
+    def _solve(self, block: Block, lam: Array, mu: Array, out: Mapping[str, Array]) -> int:
+        """Fill the rows of one structure; return Newton's iterations."""
+        if min(mu.min(), (3 * lam + 2 * mu).min()) <= 0:
+            raise NotConvergedError("a pixel has no positive stiffness")
+        shear = float(mu.max())  # moduli are scaled by the largest one
+        lame = [np.repeat(p[::-1].reshape(-1, 1), 9, axis=1) / shear for p in (lam, mu)]
+        height = block.shape[0] * block.spacing[0]
+        path = self._path(block, height)
+        state = State(0.0, np.zeros(0), np.zeros(0), 0)
+        rest = float(
+            (neo_hookean.energy(np.broadcast_to(np.eye(2), (*lame[0].shape, 2, 2)), *lame) @ block.weight).sum()
+        )
+        for step, state in enumerate(
+            follow(block, _equilibrium(block, lame), path, self.displacements, self.tolerance)
+        ):
+            stored = neo_hookean.energy(block.deformation(state.u), *lame)
+            out["energy"][step] = shear * (float((stored @ block.weight).sum()) - rest)
+            out["reaction"][step] = [shear * state.forces[block.edge("top", c)].sum() for c in range(2)]
+            out["displacement"][step] = block.centres(state.u)
+        return state.iterations
+
+    def _path(self, block: Block, height: float) -> Path:
+        parts = [(block.edge(edge, component), value * height) for edge, component, value in CASES[self.case]]
+        unknowns = np.concatenate([where for where, _ in parts])
+        values = np.concatenate([np.full(len(where), value) for where, value in parts])
+        unknowns, first = np.unique(unknowns, return_index=True)
+        return Path(unknowns, values[first])
+
+    @classmethod
+    def example(cls) -> Hyperelasticity:
+        return cls(phases=(ElasticPhase(1e6, 0.3), ElasticPhase(1e7, 0.3)), displacements=(0.05, 0.2))
+
+
+def _equilibrium(block: Block, lame: list[Array]) -> Equilibrium:
+    """Return the function from displacements to internal forces and stiffness; None where an element is turned over."""
+
+    def response(u: Array) -> tuple[Array, Array] | None:
+        deformation = block.deformation(u)
+        if neo_hookean.determinant(deformation).min() <= 0:
+            return None
+        stress, tangent = neo_hookean.stress_and_tangent(deformation, *lame)
+        return block.forces(stress), block.stiffness(tangent)
+
+    return response

@@ -1,0 +1,73 @@
+"""Permeability of the pore space of voxel structures by Stokes flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from msvae import Array, DataError, Properties, Quantity, Solver, Structures
+from msvae_voxelfe.stokes import StokesError, flow_along, percolating
+
+
+@dataclass(frozen=True)
+class Permeability(Solver):
+    """Permeability tensor of the pore space by Stokes flow without slip on a staggered grid; cubic voxels.
+
+    pores: the phase that fluid flows in.
+    boundary: "periodic" drives flow by a body force in the periodic structure. "pressure" holds two opposite faces at
+        fixed pressures and closes the other sides, as a core is measured; only the diagonal is then known, the rest 0.
+    tolerance: divergence that is left, relative to that of the flow without pressure; the error goes with its square.
+    iterations: largest number of pressure iterations.
+    """
+
+    name = "permeability"
+    kinds = ("phases",)
+    computes = (Quantity("permeability", "m^2", ("d", "d")),)
+
+    pores: int = 0
+    boundary: str = "periodic"
+    tolerance: float = 1e-2
+    iterations: int = 500
+
+    def __post_init__(self) -> None:
+        if self.boundary not in ("periodic", "pressure"):
+            raise ValueError(f"boundary is 'periodic' or 'pressure', found '{self.boundary}'")
+        if not 0 < self.tolerance < 1 or self.iterations < 1 or self.pores < 0:
+            raise ValueError("tolerance is between 0 and 1, iterations at least 1, and pores the number of a phase")
+
+    def evaluate(self, structures: Structures) -> Properties:
+        grid = structures.specification.grid
+        if max(grid.spacing) > (1 + 1e-6) * min(grid.spacing):
+            raise DataError(f"permeability needs cubic voxels, found a spacing of {grid.spacing} m")
+        tensors = np.full((len(structures), grid.dimensions, grid.dimensions), np.nan)
+        iterations = np.zeros(len(structures), dtype=np.int64)
+        failures: dict[int, str] = {}
+        for k, labels in enumerate(structures.labels):
+            try:
+                tensors[k], iterations[k] = self._tensor(labels == self.pores, grid.spacing[0])
+            except StokesError as error:
+                failures[k] = str(error)
+        return Properties({"permeability": tensors}, failures=failures, iterations=iterations)
+
+    def _tensor(self, pores: Array, spacing: float) -> tuple[Array, int]:
+        """Return the tensor in m^2 and the iterations of one structure; StokesError if there is none."""
+        periodic = self.boundary == "periodic"
+        if pores.all():
+            raise StokesError("there is no solid: nothing resists the flow")
+        paths = percolating(pores, range(pores.ndim), periodic=periodic)
+        closed = [axis for axis, fluid in paths.items() if not fluid.any()]
+        if closed:
+            raise StokesError(f"the pores do not percolate along axis {' and '.join(map(str, closed))}")
+        flows = [
+            flow_along(axis, fluid, periodic=periodic, tolerance=self.tolerance, limit=self.iterations)
+            for axis, fluid in paths.items()
+        ]
+        tensor = spacing**2 * np.stack([flow.mean for flow in flows], axis=1)
+        if not periodic:
+            tensor = np.diag(np.diag(tensor))
+        return 0.5 * (tensor + tensor.T), max(flow.iterations for flow in flows)
+
+    @classmethod
+    def example(cls) -> Permeability:
+        return cls(pores=0)

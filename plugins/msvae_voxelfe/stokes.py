@@ -1,0 +1,264 @@
+"""Stokes flow through the pores of a voxel structure, on a staggered (marker-and-cell) grid.
+
+    -mu lap u + grad p = g,   div u = 0,   u = 0 on the solid      (Harlow and Welch 1965, Phys. Fluids 8, 2182)
+
+Pressures live in pore voxels, velocities on the faces between them; a wall that a velocity runs along is half a voxel
+away. The pressure is found by conjugate gradients on the Schur complement D A^-1 D^T, whose condition does not depend
+on the grid; A is a Laplacian with no-slip walls everywhere, well conditioned because pores are narrow. What is asked
+for, the dissipation, is stationary at the solution: its error is quadratic in that of the pressure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage, sparse
+
+from msvae import Array
+
+INNER = 1e-5  # relative residual of a velocity solve
+
+
+class StokesError(RuntimeError):
+    """The iteration did not converge."""
+
+
+@dataclass(frozen=True, eq=False)
+class Faces:
+    """The faces normal to one axis that fluid passes through.
+
+    cells: (faces, 2), the pressure before and behind; -1 for a reservoir outside the structure.
+    volume: (faces,), of the part of each face's control volume that lies inside the structure.
+    laplacian: (faces, faces), minus the Laplacian on a grid of spacing 1, walls included.
+    """
+
+    axis: int
+    cells: Array
+    volume: Array
+    laplacian: sparse.csr_array
+
+
+def percolating(pores: Array, axes: Sequence[int], *, periodic: bool) -> dict[int, Array]:
+    """Return for each axis the pore voxels (*grid) of the clusters that reach through the structure along it.
+
+    periodic: opposite sides touch, and a cluster has to come back to where it left.
+    """
+    everywhere = list(range(pores.ndim)) if periodic else []
+    whole = _clusters(pores, everywhere)
+    found = {}
+    for axis in axes:
+        labels = _clusters(pores, [a for a in everywhere if a != axis])
+        first, last = np.take(labels, 0, axis), np.take(labels, -1, axis)
+        through = _winding(first, last) if periodic else np.intersect1d(first[first > 0], last[last > 0])
+        found[axis] = np.isin(whole, np.unique(whole[np.isin(labels, through) & pores])) & pores
+    return found
+
+
+def _winding(first: Array, last: Array) -> Array:
+    """Return the clusters of one period that belong to a path which ends some periods away from where it began.
+
+    first, last: labels on the two opposite sides. Every step across the border is a move by one period; clusters that
+    can be reached by moves that add up differently are such a path's.
+    """
+    touching = (first > 0) & (last > 0)
+    moves = np.unique(np.stack([last[touching], first[touching]]), axis=1).T.tolist()
+    neighbours: dict[int, list[tuple[int, int]]] = {}
+    for below, above in moves:
+        neighbours.setdefault(below, []).append((above, 1))
+        neighbours.setdefault(above, []).append((below, -1))
+    period: dict[int, int] = {}
+    through: list[int] = []
+    for start in neighbours:
+        if start in period:
+            continue
+        period[start], group, winds = 0, [start], False
+        for cluster in group:
+            for other, move in neighbours[cluster]:
+                if other not in period:
+                    period[other] = period[cluster] + move
+                    group.append(other)
+                winds = winds or period[other] != period[cluster] + move
+        through += group if winds else []
+    return np.array(through, dtype=int)
+
+
+def _clusters(pores: Array, wrapped: Sequence[int] | range) -> Array:
+    """Return labels of the clusters of face-connected pores; opposite sides touch along the wrapped axes."""
+    labels, count = ndimage.label(pores)
+    pairs = [np.stack([np.take(labels, 0, a).ravel(), np.take(labels, -1, a).ravel()]) for a in wrapped]
+    joined = (
+        np.concatenate([p[:, (p > 0).all(axis=0)] for p in pairs], axis=1) if pairs else np.zeros((2, 0), dtype=int)
+    )
+    graph = sparse.coo_array((np.ones(joined.shape[1]), tuple(joined)), shape=(count + 1, count + 1))
+    _, components = sparse.csgraph.connected_components(graph, directed=False)
+    return np.where(labels > 0, components[labels] + 1, 0)
+
+
+def faces_along(axis: int, fluid: Array, number: Array, *, periodic: bool, reservoir: int | None) -> Faces:
+    """Return the faces normal to an axis.
+
+    fluid: pores (*grid). number: of their pressures, -1 elsewhere. periodic: the structure goes on along all axes.
+    reservoir: the axis along which fluid enters and leaves; the sides of the others are walls.
+    """
+    mode = "wrap" if periodic else "constant"
+    before, behind = _shifted(fluid, axis, 1, mode), fluid
+    ends = axis == reservoir
+    if not periodic:  # one more layer of faces, at the far side
+        pad = [(0, 1) if a == axis else (0, 0) for a in range(fluid.ndim)]
+        behind, before = np.pad(fluid, pad), np.pad(fluid, [(1, 0) if a == axis else (0, 0) for a in range(fluid.ndim)])
+        number_behind = np.pad(number, pad, constant_values=-1)
+        number_before = np.pad(number, [(p[1], p[0]) for p in pad], constant_values=-1)
+    else:
+        number_behind, number_before = number, _shifted(number, axis, 1, mode)
+    passed = before & behind
+    if ends:
+        for side, pores in ((0, behind), (-1, before)):
+            layer = _layer(fluid.ndim, axis, side)
+            passed[layer] = pores[layer]
+    order = np.cumsum(passed.ravel()).reshape(passed.shape) - 1
+    order = np.where(passed, order, -1)
+    touched = before | behind
+    cells = np.stack([number_before[passed], number_behind[passed]], axis=1)
+    volume = _volumes(axis, passed, ends=ends)[passed]
+    return Faces(axis, cells, volume, _laplacian(axis, passed, order, touched, mode=mode, ends=ends))
+
+
+def _laplacian(axis: int, passed: Array, order: Array, touched: Array, *, mode: str, ends: bool) -> sparse.csr_array:
+    """Return minus the Laplacian of the velocities on the faces that are passed.
+
+    A neighbour that is no unknown is at rest: at a distance of 1 where it borders on fluid or lies along the velocity,
+    at the wall half way where it lies inside the solid. Beyond a reservoir's face the velocity does not change, and half
+    of the face's control volume lies outside.
+    """
+    count = int(passed.sum())
+    diagonal = np.zeros(count)
+    rows, columns, values = [], [], []
+    own = order[passed]
+    volume = _volumes(axis, passed, ends=ends)[passed]
+    for other in range(passed.ndim):
+        for step in (1, -1):
+            neighbour = _shifted(order, other, step, mode, fill=-1)[passed]
+            beside = _shifted(touched, other, step, mode, fill=False)[passed]
+            wall = neighbour < 0
+            if other == axis:
+                outside = np.zeros(passed.shape, dtype=bool)
+                if ends:
+                    outside[_layer(passed.ndim, axis, 0 if step == 1 else -1)] = True
+                weight = np.ones(count)
+                diagonal[own] += np.where(outside[passed], 0.0, 1.0)
+            else:
+                weight = volume
+                diagonal[own] += weight * np.where(wall & ~beside, 2.0, 1.0)
+            rows.append(own[~wall])
+            columns.append(neighbour[~wall])
+            values.append(-weight[~wall])
+    row, column = np.concatenate([*rows, own]), np.concatenate([*columns, own])
+    return sparse.csr_array((np.concatenate([*values, diagonal[own]]), (row, column)), shape=(count, count))
+
+
+def _volumes(axis: int, passed: Array, *, ends: bool) -> Array:
+    """Return the volume of the control volume around each face that lies inside the structure."""
+    volume = np.ones(passed.shape)
+    for side in (0, -1) if ends else ():
+        volume[_layer(passed.ndim, axis, side)] = 0.5
+    return volume
+
+
+def _layer(dimensions: int, axis: int, place: int) -> tuple[slice | int, ...]:
+    """Return the index of the layer at one place along an axis."""
+    return tuple(place if a == axis else slice(None) for a in range(dimensions))
+
+
+def _shifted(array: Array, axis: int, step: int, mode: str, fill: float = 0) -> Array:
+    """Return the array moved by one place along an axis: what stands before (step 1) or behind (-1) each entry."""
+    moved = np.roll(array, step, axis)
+    if mode != "wrap":
+        moved[_layer(array.ndim, axis, 0 if step == 1 else -1)] = fill
+    return moved
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """Mean velocities (d,) for a unit pressure gradient along one axis, at unit viscosity and spacing; iterations."""
+
+    mean: Array
+    iterations: int
+
+
+def flow_along(axis: int, fluid: Array, *, periodic: bool, tolerance: float, limit: int) -> Flow:
+    """Return the flow that a unit pressure gradient along an axis drives; StokesError if it does not converge."""
+    number = np.where(fluid, np.cumsum(fluid.ravel()).reshape(fluid.shape) - 1, -1)
+    reservoir = None if periodic else axis
+    faces = [faces_along(a, fluid, number, periodic=periodic, reservoir=reservoir) for a in range(fluid.ndim)]
+    count = int(fluid.sum())
+    divergence = [_divergence(f, count) for f in faces]
+    force = [f.volume if f.axis == axis else np.zeros(len(f.volume)) for f in faces]
+
+    def velocities(right: Sequence[Array]) -> list[Array]:
+        return [_jacobi_gradients(f.laplacian, b) for f, b in zip(faces, right, strict=True)]
+
+    def schur(p: Array) -> Array:
+        moved = velocities([d.T @ p for d in divergence])
+        return np.asarray(sum(d @ u for d, u in zip(divergence, moved, strict=True)))
+
+    free = velocities(force)
+    pressure, used = _schur_gradients(schur, np.asarray(sum(d @ u for d, u in zip(divergence, free, strict=True))),
+                                      tolerance, limit)  # fmt: skip
+    solved = velocities([g - d.T @ pressure for g, d in zip(force, divergence, strict=True)])
+    return Flow(np.array([float(f.volume @ u) / fluid.size for f, u in zip(faces, solved, strict=True)]), used)
+
+
+def _divergence(faces: Faces, count: int) -> sparse.csr_array:
+    """Return the matrix from velocities to the outflow of every pressure cell."""
+    rows, columns, values = [], [], []
+    for side, sign in ((0, 1.0), (1, -1.0)):
+        inside = faces.cells[:, side] >= 0
+        rows.append(faces.cells[inside, side])
+        columns.append(np.flatnonzero(inside))
+        values.append(np.full(int(inside.sum()), sign))
+    entries = (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))
+    return sparse.csr_array(entries, shape=(count, len(faces.cells)))
+
+
+def _jacobi_gradients(matrix: sparse.csr_array, force: Array) -> Array:
+    """Return the solution of a Laplacian by conjugate gradients with its diagonal as preconditioner."""
+    x = np.zeros_like(force)
+    if not force.any():
+        return x
+    scale = 1 / matrix.diagonal()
+    r = force.copy()
+    z = scale * r
+    p, norm = z.copy(), float(r @ z)
+    goal = INNER**2 * norm
+    for _ in range(10_000):
+        q = matrix @ p
+        alpha = norm / float(p @ q)
+        x += alpha * p
+        r -= alpha * q
+        np.multiply(scale, r, out=z)
+        previous, norm = norm, float(r @ z)
+        if norm <= goal:
+            return x
+        p *= norm / previous
+        p += z
+    raise StokesError("a velocity solve did not converge")
+
+
+def _schur_gradients(schur: Callable[[Array], Array], right: Array, tolerance: float, limit: int) -> tuple[Array, int]:
+    """Return the pressure and the iterations; the residual is the divergence that is left, relative to the first."""
+    p = np.zeros_like(right)
+    r = right.copy()
+    direction, norm = r.copy(), float(r @ r)
+    goal = tolerance**2 * norm
+    for step in range(limit):
+        if norm <= goal:
+            return p, step
+        image = schur(direction)
+        alpha = norm / float(direction @ image)
+        p += alpha * direction
+        r -= alpha * image
+        previous, norm = norm, float(r @ r)
+        direction = r + norm / previous * direction
+    raise StokesError(f"not converged to {tolerance:g} in {limit} iterations")

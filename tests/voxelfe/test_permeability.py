@@ -1,0 +1,133 @@
+"""Stokes flow against exact solutions, published drags, and the published permeability of a real sandstone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import msvae
+from msvae import DataError, Structures
+from msvae_microstructures.tiff import Tiff
+from msvae_voxelfe.stokes import flow_along, percolating
+
+
+def permeability(labels: np.ndarray, spacing: float = 1.0, **settings: Any) -> msvae.Properties:
+    solver = msvae.load_solver("permeability", **{"tolerance": 1e-4, **settings})
+    result = solver.evaluate(Structures.from_labels(labels, spacing, phases=2))
+    assert isinstance(result, msvae.Properties)
+    return result
+
+
+@pytest.mark.parametrize("boundary", ["periodic", "pressure"])
+def test_flow_in_a_slit_tends_to_poiseuille_at_second_order(boundary: str) -> None:
+    """K = w^3 / (12 H) for a slit of width w in a cell of height H; the other direction does not percolate."""
+    errors = []
+    for width in (4, 8, 16):
+        pores = np.zeros((3, width + 2), dtype=bool)
+        pores[:, 1 : 1 + width] = True
+        found = flow_along(0, pores, periodic=boundary == "periodic", tolerance=1e-6, limit=200).mean[0]
+        errors.append(abs(found / (width**3 / (12 * (width + 2))) - 1))
+    assert errors[2] < 0.01
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.1)
+
+
+def test_flow_in_a_pipe_tends_to_poiseuille() -> None:
+    """K = pi R^4 / (8 A) for a pipe of radius R in a cell of cross-section A."""
+    errors = []
+    for n in (16, 48):
+        centre = (np.arange(n) + 0.5) / n - 0.5
+        disc = np.add.outer(centre**2, centre**2) < 0.4**2
+        found = flow_along(0, np.repeat(disc[None], 2, axis=0), periodic=True, tolerance=1e-6, limit=200).mean[0]
+        errors.append(abs(found / n**2 / (np.pi * 0.4**4 / 8) - 1))
+    assert errors[1] < 0.05
+    assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize(("fraction", "drag"), [(0.064, 2.810), (0.125, 4.292), (0.343, 15.4)])
+def test_drag_of_a_cubic_array_of_spheres_is_the_published_one(fraction: float, drag: float) -> None:
+    """Zick and Homsy 1982, J. Fluid Mech. 115, 13, table 2: K = L^3 / (6 pi a k)."""
+    n = 28
+    centre = (np.arange(n) + 0.5) / n - 0.5
+    square = centre[:, None, None] ** 2 + centre[:, None] ** 2 + centre**2
+    radius = (fraction * 3 / (4 * np.pi)) ** (1 / 3)
+    labels = (square < radius**2).astype(int)
+    found = permeability(labels[None], spacing=1.0 / n)["permeability"][0]
+    effective = (labels.mean() * 3 / (4 * np.pi)) ** (1 / 3)
+    assert 1 / (6 * np.pi * effective * found[0, 0]) == pytest.approx(drag, rel=0.05)
+    np.testing.assert_allclose(found, found[0, 0] * np.eye(3), atol=1e-3 * found[0, 0])
+
+
+def test_flow_across_a_square_array_of_cylinders_is_the_published_one() -> None:
+    """Sangani and Acrivos 1982, Int. J. Multiphase Flow 8, 193: F / (mu U) = 15.56 at 5 % and 51.53 at 20 %."""
+    n = 96
+    centre = (np.arange(n) + 0.5) / n - 0.5
+    square = np.add.outer(centre**2, centre**2)
+    for fraction, drag in ((0.05, 15.56), (0.20, 51.53)):
+        labels = (square < fraction / np.pi).astype(int)
+        found = permeability(labels[None], spacing=1.0 / n)["permeability"][0, 0, 0]
+        assert 1 / found == pytest.approx(drag, rel=0.05)
+
+
+def test_a_turned_structure_has_the_turned_tensor() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((1, 12, 12)) < 0.15).astype(int)
+    turned = np.rot90(labels, axes=(1, 2)).copy()
+    before, after = (permeability(image, tolerance=1e-7)["permeability"][0] for image in (labels, turned))
+    rotation = np.array([[0.0, -1.0], [1.0, 0.0]])
+    np.testing.assert_allclose(after, rotation @ before @ rotation.T, rtol=1e-5, atol=1e-7)
+
+
+def test_directions_that_do_not_percolate_are_named_instead_of_a_number() -> None:
+    labels = np.ones((3, 6, 6), dtype=int)
+    labels[0, :, 2:4] = 0
+    labels[1] = 0
+    labels[2] = 0
+    labels[2, 1, 1] = 1
+    result = permeability(labels)
+    assert "do not percolate along axis 1" in result.failures[0]
+    assert "no solid" in result.failures[1]
+    assert list(result.failures) == [0, 1]
+    assert np.isnan(result["permeability"][:2]).all()
+    assert np.isfinite(result["permeability"][2]).all()
+
+
+def test_a_path_that_closes_only_after_two_periods_percolates() -> None:
+    n = 12
+    pores = np.zeros((n, n), dtype=bool)
+    for row in range(n):
+        for start in (row // 2, row // 2 + n // 2):
+            pores[row, [(start + k) % n for k in range(2)]] = True
+    found = percolating(pores, [0, 1], periodic=True)
+    assert (found[0] == pores).all()
+    assert (found[1] == pores).all()
+    dead_end = np.zeros((n, n), dtype=bool)
+    dead_end[2:, 3] = True
+    assert not percolating(dead_end, [0], periodic=True)[0].any()
+
+
+def test_voxels_that_are_not_cubes_are_refused() -> None:
+    structures = Structures.from_labels([[[0, 1], [0, 0]]], [1.0, 2.0])
+    with pytest.raises(DataError, match="cubic voxels"):
+        msvae.load_solver("permeability").evaluate(structures)
+
+
+def berea(data: Path, blocks: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return computed and published permeabilities (blocks, 3) along TIFF axes 0, 1, 2."""
+    image = Tiff(path=data / "berea" / "berea.tif", dimensions_of=3, threshold=127, spacing=2e-6, patch=(128,) * 3)
+    solver = msvae.load_solver("permeability", boundary="pressure")
+    found = solver.evaluate(image.load(0)[blocks])["permeability"]
+    table = np.genfromtxt(data / "berea" / "permeability_128.csv", delimiter=",", names=True)
+    published = np.stack([table[name][blocks] for name in ("K_z_m2", "K_y_m2", "K_x_m2")], axis=1)
+    return np.diagonal(found, axis1=1, axis2=2), published
+
+
+@pytest.mark.slow
+def test_berea_blocks_have_the_published_permeability(data: Path) -> None:
+    found, published = berea(data, [0, 4, 8, 9, 13, 17])
+    ratio = found / published
+    assert ((ratio > 0.8) & (ratio < 1.25)).all()
+    assert 0.9 < np.median(ratio) < 1.1
