@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from msvae.autograd import differentiable
     from msvae.errors import DataError, MsvaeError, PluginError, RunError, StudyError, TargetError
     from msvae.interfaces import Architecture, Dataset, Settings, Solver
     from msvae.plugins import hook
@@ -49,6 +50,7 @@ _HOME = {
     "StudyError": "errors",
     "TargetError": "errors",
     "VAE": "vae.model",
+    "differentiable": "autograd",
     "hook": "plugins",
     "load_solver": "study",
 }
@@ -74,6 +76,7 @@ __all__ = [
     "StudyError",
     "TargetError",
     "__version__",
+    "differentiable",
     "hook",
     "load_solver",
     "read_structures",

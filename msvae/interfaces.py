@@ -114,6 +114,13 @@ class Solver(Plugin):
         The result of a structure does not depend on which others are in the batch.
         """
 
+    def pullback(self, structures: Structures, cotangents: Mapping[str, Array]) -> Array | None:
+        """Return the gradient of sum_p <cotangent_p, property_p> with respect to the values (n, channels, *grid).
+
+        None, as here, where a solver has no gradient. See msvae.differentiable for its use with torch.
+        """
+        return None
+
     def quantities(self, specification: Specification) -> tuple[Quantity, ...]:
         """Return `computes` with shapes for the specification's number of dimensions."""
         return tuple(q.resolve(specification.grid.dimensions) for q in self.computes)

@@ -5,8 +5,9 @@ from msvae_voxelfe.conductivity import Conductivity
 from msvae_voxelfe.elasticity import Elasticity
 from msvae_voxelfe.hyperelasticity import Hyperelasticity
 from msvae_voxelfe.permeability import Permeability
+from msvae_voxelfe.through_conductivity import ThroughConductivity
 
 
 @hook
 def msvae_solvers() -> list[type[Solver]]:
-    return [Conductivity, Elasticity, Hyperelasticity, Permeability]
+    return [Conductivity, Elasticity, Hyperelasticity, Permeability, ThroughConductivity]

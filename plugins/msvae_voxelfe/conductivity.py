@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from msvae import Properties, Quantity, Settings, Solver, Structures
+from msvae import Array, Properties, Quantity, Settings, Solver, Structures
 from msvae_voxelfe.element import conduction_element
-from msvae_voxelfe.materials import check_table, effective
+from msvae_voxelfe.materials import check_table, effective, effective_pullback, interpolate
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,31 @@ class Conductivity(Solver):
         check_table(self.phases, self.tolerance, self.iterations)
 
     def evaluate(self, structures: Structures) -> Properties:
-        table = np.array([[phase.conductivity] for phase in self.phases])
         return effective(
             structures,
-            table,
+            self.table,
             name="conductivity",
             tolerance=self.tolerance,
             limit=self.iterations,
             element=conduction_element,
         )
+
+    def pullback(self, structures: Structures, cotangents: Mapping[str, Array]) -> Array | None:
+        """Return the gradient with respect to grey values, by the adjoint; None for phases."""
+        given = np.asarray(cotangents["conductivity"])
+        return effective_pullback(
+            structures, self.table, given, tolerance=self.tolerance, limit=self.iterations, element=conduction_element
+        )
+
+    def mean(self, structures: Structures) -> Array:
+        """Return the arithmetic mean of the conductivity (n,) of each structure."""
+        material = interpolate(structures, self.table)
+        return np.asarray(material.mean(axis=tuple(range(1, material.ndim))))
+
+    @property
+    def table(self) -> Array:
+        """Material parameters (phases, m)."""
+        return np.array([[phase.conductivity] for phase in self.phases])
 
     @classmethod
     def example(cls) -> Conductivity:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from msvae import Properties, Quantity, Settings, Solver, Structures
+from msvae import Array, Properties, Quantity, Settings, Solver, Structures
 from msvae_voxelfe.element import elastic_element
-from msvae_voxelfe.materials import check_table, effective
+from msvae_voxelfe.materials import check_table, effective, effective_pullback
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,26 @@ class Elasticity(Solver):
         check_table(self.phases, self.tolerance, self.iterations)
 
     def evaluate(self, structures: Structures) -> Properties:
-        table = np.array([phase.lame for phase in self.phases])
         return effective(
             structures,
-            table,
+            self.table,
             name="stiffness",
             tolerance=self.tolerance,
             limit=self.iterations,
             element=elastic_element,
         )
+
+    def pullback(self, structures: Structures, cotangents: Mapping[str, Array]) -> Array | None:
+        """Return the gradient with respect to grey values, by the adjoint; None for phases."""
+        given = np.asarray(cotangents["stiffness"])
+        return effective_pullback(
+            structures, self.table, given, tolerance=self.tolerance, limit=self.iterations, element=elastic_element
+        )
+
+    @property
+    def table(self) -> Array:
+        """Material parameters (phases, m)."""
+        return np.array([phase.lame for phase in self.phases])
 
     @classmethod
     def example(cls) -> Elasticity:

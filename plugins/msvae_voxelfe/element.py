@@ -92,3 +92,18 @@ def elastic_element(spacing: tuple[float, ...]) -> LinearElement:
     normal = np.array([float(i == j) for i, j in pairs])
     laws = np.stack([np.outer(normal, normal), np.diag(1.0 + normal)])
     return _element(strain.reshape(2**d, len(pairs), -1), laws, spacing, components=d)
+
+
+def affine_displacements(element: LinearElement) -> Array:
+    """Return the unknowns (L, A) at a voxel's corners under each macroscopic load case without fluctuation."""
+    d = len(element.spacing)
+    places = np.array(corners(d)) * np.array(element.spacing)
+    if element.components == 1:
+        return np.ascontiguousarray(places.T)
+    cases = []
+    for i, j in VOIGT[d]:
+        strain = np.zeros((d, d))
+        strain[i, j] += 0.5
+        strain[j, i] += 0.5
+        cases.append((places @ strain).ravel())
+    return np.stack(cases)

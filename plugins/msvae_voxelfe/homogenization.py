@@ -15,7 +15,7 @@ import numpy as np
 from msvae import Array
 from msvae_voxelfe import kernel_backend
 from msvae_voxelfe.compiled import kernels
-from msvae_voxelfe.element import LinearElement
+from msvae_voxelfe.element import LinearElement, affine_displacements, corners
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,3 +53,42 @@ def homogenize(material: Array, element: LinearElement, *, tolerance: float = 1e
     }
     tensors[iterations < 0] = np.nan
     return Effective(tensors, np.abs(iterations), failures)
+
+
+def pullback(
+    material: Array, element: LinearElement, cotangents: Array, *, tolerance: float = 1e-5, limit: int = 2000
+) -> Array:
+    """Return the gradient (n, m, *grid) of sum_kl cotangent_kl C_kl with respect to the material fields.
+
+    cotangents: (n, L, L). The problem is its own adjoint: with the total field U_l = e_l x + u_l of each load case,
+    dC_kl / dp_j (voxel) = U_k^T K_j U_l / volume, so that no further solve is needed.
+    """
+    volume = element.volume * int(np.prod(material.shape[2:]))
+    gradient = np.empty(material.shape)
+    for k, fields in enumerate(material):
+        total = total_displacements(fields, element, tolerance=tolerance, limit=limit)
+        weighted = np.tensordot(cotangents[k], total, axes=(0, 0))
+        for j, stiffness in enumerate(element.stiffness):
+            image = np.tensordot(stiffness, total, axes=(1, 1))  # (A, L, *grid)
+            gradient[k, j] = np.einsum("la...,al...->...", weighted, image) / volume
+    return gradient
+
+
+def total_displacements(material: Array, element: LinearElement, *, tolerance: float, limit: int) -> Array:
+    """Return the unknowns (L, corners x components, *grid) at the corners of every voxel, the affine part included.
+
+    material: (m, *grid) of one structure. The affine part is that of each voxel by itself: its gradient counts.
+    """
+    single, double = kernels("float32"), kernels("float64")
+    if single is not None and double is not None:
+        components = 1 if element.components == 1 else 3
+        solved = kernel_backend.fluctuations(material, element.spacing, components, tolerance, limit,
+                                             backends=(single, double))  # fmt: skip
+    else:
+        from msvae_voxelfe import tensor_backend
+
+        solved = tensor_backend.fluctuations(material, element, tolerance, limit)
+    axes = tuple(range(2, solved.ndim))
+    moved = [np.roll(solved, tuple(-o for o in corner), axes) for corner in corners(len(axes))]
+    affine = affine_displacements(element)
+    return np.concatenate(moved, axis=1) + affine.reshape(*affine.shape, *(1,) * len(axes))

@@ -164,6 +164,26 @@ def effective_tensor(
     return 0.5 * (tensor + tensor.T) / volume, count if converged else -count - 1
 
 
+def fluctuations(
+    material: Array,
+    spacing: tuple[float, ...],
+    components: int,
+    tolerance: float,
+    limit: int,
+    *,
+    backends: tuple[Kernels, Kernels],
+) -> Array:
+    """Return the fluctuations (L, components, *grid) of one structure's load cases; material: (m, *grid)."""
+    dimensions = material.ndim - 1
+    solid, lengths = (material, spacing) if dimensions == 3 else (material[:, None], (1.0, *spacing))
+    operator = Periodic(solid / material.max(), lengths, components, *backends)
+    macros = macro_gradients(dimensions, components)
+    solved = np.stack([operator.fluctuation(macro, tolerance, limit)[0] for macro in macros])
+    if dimensions == 3:
+        return solved
+    return solved[:, :, 0] if components == 1 else solved[:, 1:, 0]
+
+
 def solve_batch(
     material: Array,
     spacing: tuple[float, ...],

@@ -8,7 +8,7 @@ import numpy as np
 
 from msvae import Array, DataError, Properties, Structures
 from msvae_voxelfe.element import LinearElement
-from msvae_voxelfe.homogenization import homogenize
+from msvae_voxelfe.homogenization import homogenize, pullback
 
 
 def check_table(phases: Sequence[object], tolerance: float, iterations: int) -> None:
@@ -45,6 +45,17 @@ def effective(
     tensors[kept], iterations[kept] = result.tensors, result.iterations
     failures |= {int(kept[k]): reason for k, reason in result.failures.items()}
     return Properties({name: tensors}, failures=failures, iterations=iterations)
+
+
+def effective_pullback(structures: Structures, table: Array, cotangents: Array, *, tolerance: float, limit: int,
+                       element: Callable[[tuple[float, ...]], LinearElement]) -> Array | None:  # fmt: skip
+    """Return the gradient (n, 1, *grid) of <cotangents, effective tensors> with respect to grey values; else None."""
+    if structures.specification.kind != "field":
+        return None
+    gradient = pullback(interpolate(structures, table), element(structures.specification.grid.spacing), cotangents,
+                        tolerance=tolerance, limit=limit)  # fmt: skip
+    slope = (table[1] - table[0]).reshape(1, -1, *(1,) * structures.specification.grid.dimensions)
+    return np.asarray((gradient * slope).sum(axis=1, keepdims=True))
 
 
 def interpolate(structures: Structures, table: Array) -> Array:

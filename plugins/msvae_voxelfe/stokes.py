@@ -96,11 +96,14 @@ def _clusters(pores: Array, wrapped: Sequence[int] | range) -> Array:
     return np.where(labels > 0, components[labels] + 1, 0)
 
 
-def faces_along(axis: int, fluid: Array, number: Array, *, periodic: bool, reservoir: int | None) -> Faces:
+def faces_along(
+    axis: int, fluid: Array, number: Array, *, periodic: bool, reservoir: int | None, stairs: bool
+) -> Faces:
     """Return the faces normal to an axis.
 
     fluid: pores (*grid). number: of their pressures, -1 elsewhere. periodic: the structure goes on along all axes.
     reservoir: the axis along which fluid enters and leaves; the sides of the others are walls.
+    stairs: the solid is the cubes of its voxels; else they stand for a smooth surface.
     """
     mode = "wrap" if periodic else "constant"
     before, behind = _shifted(fluid, axis, 1, mode), fluid
@@ -119,7 +122,7 @@ def faces_along(axis: int, fluid: Array, number: Array, *, periodic: bool, reser
             passed[layer] = pores[layer]
     order = np.cumsum(passed.ravel()).reshape(passed.shape) - 1
     order = np.where(passed, order, -1)
-    touched = before | behind
+    touched = passed if stairs else before | behind
     cells = np.stack([number_before[passed], number_behind[passed]], axis=1)
     volume = _volumes(axis, passed, ends=ends)[passed]
     return Faces(axis, cells, volume, _laplacian(axis, passed, order, touched, mode=mode, ends=ends))
@@ -128,9 +131,9 @@ def faces_along(axis: int, fluid: Array, number: Array, *, periodic: bool, reser
 def _laplacian(axis: int, passed: Array, order: Array, touched: Array, *, mode: str, ends: bool) -> sparse.csr_array:
     """Return minus the Laplacian of the velocities on the faces that are passed.
 
-    A neighbour that is no unknown is at rest: at a distance of 1 where it borders on fluid or lies along the velocity,
-    at the wall half way where it lies inside the solid. Beyond a reservoir's face the velocity does not change, and half
-    of the face's control volume lies outside.
+    A neighbour that is no unknown is at rest: at a distance of 1 where it is touched by fluid or lies along the velocity,
+    at the wall half way elsewhere. Beyond a reservoir's face the velocity does not change, and
+    half of the face's control volume lies outside.
     """
     count = int(passed.sum())
     diagonal = np.zeros(count)
@@ -187,11 +190,13 @@ class Flow:
     iterations: int
 
 
-def flow_along(axis: int, fluid: Array, *, periodic: bool, tolerance: float, limit: int) -> Flow:
+def flow_along(axis: int, fluid: Array, *, periodic: bool, tolerance: float, limit: int, stairs: bool = False) -> Flow:
     """Return the flow that a unit pressure gradient along an axis drives; StokesError if it does not converge."""
     number = np.where(fluid, np.cumsum(fluid.ravel()).reshape(fluid.shape) - 1, -1)
     reservoir = None if periodic else axis
-    faces = [faces_along(a, fluid, number, periodic=periodic, reservoir=reservoir) for a in range(fluid.ndim)]
+    faces = [
+        faces_along(a, fluid, number, periodic=periodic, reservoir=reservoir, stairs=stairs) for a in range(fluid.ndim)
+    ]
     count = int(fluid.sum())
     divergence = [_divergence(f, count) for f in faces]
     force = [f.volume if f.axis == axis else np.zeros(len(f.volume)) for f in faces]

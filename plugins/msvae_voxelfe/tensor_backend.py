@@ -44,6 +44,14 @@ def _solve(material: Tensor, element: LinearElement, tolerance: float, limit: in
     return (0.5 * (tensors + tensors.mT) / volume).numpy(), iterations.numpy()
 
 
+def fluctuations(material: Array, element: LinearElement, tolerance: float, limit: int) -> Array:
+    """Return the fluctuations (L, components, *grid) of one structure's load cases; material: (m, *grid)."""
+    operator = Operator(torch.as_tensor(np.ascontiguousarray(material[None])), element)
+    goals = tolerance**2 * operator.average().diagonal(dim1=1, dim2=2)
+    solved, _, _ = conjugate_gradients(operator, -operator.load(), goals, limit)
+    return np.asarray(solved[0])
+
+
 class Operator:
     """K u = sum_voxels B^T D B u for unknowns u (n, L, components, *grid), and its homogeneous inverse."""
 
