@@ -37,6 +37,7 @@ class Kernels:
         self.library, self.dtype = library, dtype
         self.real = ctypes.c_float if dtype == np.float32 else ctypes.c_double
         library.dot.restype = ctypes.c_double
+        library.jacobi_gradients.restype = ctypes.c_long
 
     def product(self, u: Array, force: Array, material: Array, spacing: Array, *, macro: Array | None = None) -> Array:
         """Add to force (components, *grid) the forces of macro + B u; return the stresses (components, 3) summed up."""
@@ -67,6 +68,18 @@ class Kernels:
         """spectrum (components, *half) = symbol (1 or 6, *half) applied to it, in place."""
         function = self.library.multiply3 if len(spectrum) == 3 else self.library.multiply1
         function(_at(spectrum), _at(symbol), ctypes.c_long(spectrum[0].size))
+
+    def jacobi_gradients(self, matrix: Any, inverse: Array, force: Array, reduction: float, limit: int) -> Array | None:
+        """Return the solution of a symmetric CSR matrix (int32 indices, this dtype); None if it does not converge.
+
+        inverse: of the matrix's diagonal. reduction: of the residual in the preconditioner's norm.
+        """
+        x, work = np.empty_like(force), np.empty(3 * force.size, dtype=self.dtype)
+        arrays = (matrix.indptr, matrix.indices, matrix.data, inverse, force, x, work)
+        used = self.library.jacobi_gradients(
+            *map(_at, arrays), ctypes.c_long(force.size), ctypes.c_double(reduction), ctypes.c_long(limit)
+        )
+        return None if used < 0 else x
 
 
 def _at(array: Array) -> ctypes.c_void_p:

@@ -212,3 +212,40 @@ void multiply1(real *restrict spectrum, const real *restrict symbol, long size) 
 #pragma omp simd
     for (long k = 0; k < 2 * size; k++) spectrum[k] *= symbol[k >> 1];
 }
+
+/* Conjugate gradients with the diagonal as preconditioner for a symmetric matrix in compressed rows. work: 3 vectors.
+ * Returns the iterations, or -1 if the residual, in the preconditioner's norm, was not reduced by `reduction`. */
+long jacobi_gradients(const int *restrict start, const int *restrict column, const real *restrict value,
+                      const real *restrict inverse, const real *restrict force, real *restrict x, real *restrict work,
+                      long size, double reduction, long limit) {
+    real *restrict r = work, *restrict p = work + size, *restrict q = work + 2 * size;
+    double norm = 0;
+    for (long k = 0; k < size; k++) {
+        x[k] = 0;
+        r[k] = force[k];
+        p[k] = inverse[k] * r[k];
+        norm += (double)(r[k] * p[k]);
+    }
+    const double goal = reduction * reduction * norm;
+    for (long step = 1; step <= limit; step++) {
+        double curvature = 0;
+        for (long row = 0; row < size; row++) {
+            real sum = 0;
+            for (int k = start[row]; k < start[row + 1]; k++) sum += value[k] * p[column[k]];
+            q[row] = sum;
+            curvature += (double)(sum * p[row]);
+        }
+        const real alpha = (real)(norm / curvature);
+        double next = 0;
+        for (long k = 0; k < size; k++) {
+            x[k] += alpha * p[k];
+            r[k] -= alpha * q[k];
+            next += (double)(inverse[k] * r[k] * r[k]);
+        }
+        if (next <= goal) return step;
+        const real beta = (real)(next / norm);
+        norm = next;
+        for (long k = 0; k < size; k++) p[k] = inverse[k] * r[k] + beta * p[k];
+    }
+    return -1;
+}
