@@ -182,7 +182,8 @@ def _print_results(results: list[dict[str, Any]]) -> None:
         for name, value in result["properties"].items():
             if result["status"] == "done":
                 text = np.array2string(np.array(value["value"]), precision=5, suppress_small=True)
-                console.print(f"{name} ({value['unit']}):\n{text}", markup=False, highlight=False)
+                error = "" if value["error"] is None else f", numerical error at most about {value['error']:.1e}"
+                console.print(f"{name} ({value['unit']}{error}):\n{text}", markup=False, highlight=False)
 
 
 def _print_table(console: Console, title: str, columns: Any, rows: Any) -> None:

@@ -32,7 +32,11 @@ def solve_files(solver_name: str, files: Sequence[Path], settings: Sequence[str]
         for k in range(len(structures)):
             outcome = evaluate(solver, structures[k], index=k)
             values = {
-                n: {"value": a.tolist() if outcome.status == "done" else None, "unit": units[n]}
+                n: {
+                    "value": a.tolist() if outcome.status == "done" else None,
+                    "unit": units[n],
+                    "error": float(np.max(outcome.errors[n])) if n in outcome.errors else None,
+                }
                 for n, a in outcome.properties.items()
             }
             results.append(

@@ -24,6 +24,7 @@ class Evaluation:
 
     index: the task's number in its stage. structure: id of the structure; "" if it was never made.
     message: for anything but "done", one sentence that says why. cost: seconds of wall time.
+    errors: estimated numerical error of properties, where the solver gives one.
     properties: by name, (*shape); NaN unless done. rank: that computed it.
     """
 
@@ -37,6 +38,7 @@ class Evaluation:
     seed: int = 0
     rank: int = 0
     iterations: int = 0
+    errors: Mapping[str, Array] = field(default_factory=dict)
 
 
 def evaluate(
@@ -57,6 +59,7 @@ def evaluate(
         for q in quantities
     }
     counts = getattr(properties, "iterations", None)
+    errors = getattr(properties, "errors", {}) if done else {}
     return Evaluation(
         index,
         structures.ids[0],
@@ -68,6 +71,7 @@ def evaluate(
         seed=seed,
         rank=rank,
         iterations=0 if counts is None else int(counts[0]),
+        errors={name: np.array(array[0]) for name, array in errors.items()},
     )
 
 

@@ -5,9 +5,10 @@ from msvae_voxelfe.conductivity import Conductivity
 from msvae_voxelfe.elasticity import Elasticity
 from msvae_voxelfe.hyperelasticity import Hyperelasticity
 from msvae_voxelfe.permeability import Permeability
+from msvae_voxelfe.plasticity import Plasticity
 from msvae_voxelfe.through_conductivity import ThroughConductivity
 
 
 @hook
 def msvae_solvers() -> list[type[Solver]]:
-    return [Conductivity, Elasticity, Hyperelasticity, Permeability, ThroughConductivity]
+    return [Conductivity, Elasticity, Hyperelasticity, Permeability, Plasticity, ThroughConductivity]

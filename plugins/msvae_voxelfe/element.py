@@ -78,9 +78,8 @@ def conduction_element(spacing: tuple[float, ...]) -> LinearElement:
     return _element(shape_gradients(spacing).swapaxes(1, 2), np.eye(len(spacing))[None], spacing, components=1)
 
 
-@lru_cache(maxsize=16)
-def elastic_element(spacing: tuple[float, ...]) -> LinearElement:
-    """Return the element of Hooke's isotropic law; material fields: Lame's lambda and mu. 2D is plane strain."""
+def strain_operator(spacing: tuple[float, ...]) -> Array:
+    """Return B (points, v, A): strains in Voigt order, engineering shear, from the displacements at the corners."""
     gradients = shape_gradients(spacing)
     d = len(spacing)
     pairs = VOIGT[d]
@@ -89,9 +88,16 @@ def elastic_element(spacing: tuple[float, ...]) -> LinearElement:
         strain[:, k, :, i] += gradients[:, :, j]
         if i != j:
             strain[:, k, :, j] += gradients[:, :, i]
+    return strain.reshape(2**d, len(pairs), -1)
+
+
+@lru_cache(maxsize=16)
+def elastic_element(spacing: tuple[float, ...]) -> LinearElement:
+    """Return the element of Hooke's isotropic law; material fields: Lame's lambda and mu. 2D is plane strain."""
+    pairs = VOIGT[len(spacing)]
     normal = np.array([float(i == j) for i, j in pairs])
     laws = np.stack([np.outer(normal, normal), np.diag(1.0 + normal)])
-    return _element(strain.reshape(2**d, len(pairs), -1), laws, spacing, components=d)
+    return _element(strain_operator(spacing), laws, spacing, components=len(spacing))
 
 
 def affine_displacements(element: LinearElement) -> Array:

@@ -14,15 +14,16 @@ import numpy as np
 
 from msvae import Array
 from msvae_voxelfe import kernel_backend
-from msvae_voxelfe.compiled import kernels
+from msvae_voxelfe.compiled import Kernels, kernels
 from msvae_voxelfe.element import LinearElement, affine_displacements, corners
 
 
 @dataclass(frozen=True, eq=False)
 class Effective:
-    """Effective tensors (n, L, L), iterations (n,), and for each structure without a result the reason."""
+    """Effective tensors and estimates of their numerical error (n, L, L), iterations (n,), and reasons of failures."""
 
     tensors: Array
+    errors: Array
     iterations: Array
     failures: dict[int, str]
 
@@ -33,26 +34,43 @@ def homogenize(material: Array, element: LinearElement, *, tolerance: float = 1e
     material: (n, m, *grid), the material fields of the element's unit laws, >= 0.
     tolerance: of the residual in the preconditioner's norm, whose square is an energy, relative to the square root of
         the load case's energy without fluctuation; the effective tensor's own error goes with its square.
+
+    The error of a tensor is that energy of the residuals times the ratio of the mean to the smallest stiffness above
+    zero: a bound of what iterations left undone (not of the voxels' own resolution) as long as there are no pores.
     """
     cases = element.load.shape[2]
     if len(material) == 0:
-        return Effective(np.zeros((0, cases, cases)), np.zeros(0, dtype=np.int64), {})
-    single, double = kernels("float32"), kernels("float64")
-    if single is not None and double is not None:
+        return Effective(np.zeros((0, cases, cases)), np.zeros((0, cases, cases)), np.zeros(0, dtype=np.int64), {})
+    backends = compiled()
+    if backends is not None:
         components = 1 if element.components == 1 else 3
-        tensors, iterations = kernel_backend.solve_batch(
-            material, element.spacing, components, tolerance, limit, backends=(single, double)
+        tensors, errors, iterations = kernel_backend.solve_batch(
+            material, element.spacing, components, tolerance, limit, backends=backends
         )
     else:
         from msvae_voxelfe import tensor_backend
 
-        tensors, iterations = tensor_backend.solve_batch(material, element, tolerance, limit)
+        tensors, errors, iterations = tensor_backend.solve_batch(material, element, tolerance, limit)
+    errors *= _softness(material)[:, None, None]
     failures = {
         int(k): f"not converged to {tolerance:g} in {limit} iterations: allow more, or a larger tolerance"
         for k in np.flatnonzero(iterations < 0)
     }
-    tensors[iterations < 0] = np.nan
-    return Effective(tensors, np.abs(iterations), failures)
+    tensors[iterations < 0] = errors[iterations < 0] = np.nan
+    return Effective(tensors, errors, np.abs(iterations), failures)
+
+
+def compiled() -> tuple[Kernels, Kernels] | None:
+    """Return the compiled kernels in single and double precision, or None where there is no compiler."""
+    single, double = kernels("float32"), kernels("float64")
+    return None if single is None or double is None else (single, double)
+
+
+def _softness(material: Array) -> Array:
+    """Return the ratio (n,) of the mean to the smallest value above zero of each structure's last material field."""
+    flat = material[:, -1].reshape(len(material), -1)
+    smallest = np.where(flat > 0, flat, np.inf).min(axis=1)
+    return np.asarray(flat.mean(axis=1) / smallest)
 
 
 def pullback(
@@ -79,11 +97,11 @@ def total_displacements(material: Array, element: LinearElement, *, tolerance: f
 
     material: (m, *grid) of one structure. The affine part is that of each voxel by itself: its gradient counts.
     """
-    single, double = kernels("float32"), kernels("float64")
-    if single is not None and double is not None:
+    backends = compiled()
+    if backends is not None:
         components = 1 if element.components == 1 else 3
         solved = kernel_backend.fluctuations(material, element.spacing, components, tolerance, limit,
-                                             backends=(single, double))  # fmt: skip
+                                             backends=backends)  # fmt: skip
     else:
         from msvae_voxelfe import tensor_backend
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +22,25 @@ from msvae_voxelfe.compiled import Kernels
 from msvae_voxelfe.element import VOIGT
 
 REDUCTION = 1e-4  # of the residual, that single precision can be trusted with before the residual is renewed
+
+
+@dataclass(frozen=True, eq=False)
+class Fluctuation:
+    """u (components, *grid), the norm of its residual (whose square is an energy), iterations, and if it converged."""
+
+    u: Array
+    residual: float
+    iterations: int
+    converged: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """An effective tensor (L, L), the estimate of its numerical error, and iterations, negative if not converged."""
+
+    value: Array
+    error: Array
+    iterations: int
 
 
 class Periodic:
@@ -51,8 +71,8 @@ class Periodic:
         stress = self.double.product(u, force, self.fine, self.spacing, macro=macro)
         return -force, stress
 
-    def fluctuation(self, macro: Array, tolerance: float, limit: int) -> tuple[Array, int, bool]:
-        """Return u (components, *grid) that balances a macroscopic gradient, the iterations, and if it converged."""
+    def fluctuation(self, macro: Array, tolerance: float, limit: int) -> Fluctuation:
+        """Return the fluctuation that balances a macroscopic gradient."""
         u = np.zeros((self.components, *self.grid))
         rest, stress = self.residual(u, macro)
         goal = tolerance * float(np.sqrt(max((macro * stress).sum(), 0.0)))
@@ -64,7 +84,7 @@ class Periodic:
             before, size = size, self._norm(rest)
             if not size < before:
                 break
-        return u, used, bool(size <= goal)
+        return Fluctuation(u, size, used, bool(size <= goal))
 
     def _norm(self, residual: Array) -> float:
         peak = float(np.abs(residual).max())
@@ -148,20 +168,23 @@ def macro_gradients(dimensions: int, components: int) -> Array:
     return cases
 
 
-def effective_tensor(
-    operator: Periodic, macros: Array, tolerance: float, limit: int, *, threads: int = 1
-) -> tuple[Array, int]:
-    """Return the tensor (L, L) of one structure and the largest number of iterations, negative if not converged."""
+def effective_tensor(operator: Periodic, macros: Array, tolerance: float, limit: int, *, threads: int = 1) -> Tensor:
+    """Return the effective tensor of one structure.
+
+    Its error is a product of the fluctuations' errors in the norm of the energy; the residuals' norms stand for them
+    where the material is as stiff as its mean.
+    """
     solved = _each(lambda k: operator.fluctuation(macros[k], tolerance, limit), len(macros), threads)
     volume = float(np.prod(operator.grid) * np.prod(operator.spacing))
     tensor = np.empty((len(macros), len(macros)))
-    for column, (macro, (u, _, _)) in enumerate(zip(macros, solved, strict=True)):
-        rest, stress = operator.residual(u, macro)
-        for row, (other, (v, _, _)) in enumerate(zip(macros, solved, strict=True)):
-            tensor[row, column] = (other * stress).sum() - (v * rest).sum()
-    count = max(used for _, used, _ in solved)
-    converged = all(good for _, _, good in solved)
-    return 0.5 * (tensor + tensor.T) / volume, count if converged else -count - 1
+    for column, (macro, balanced) in enumerate(zip(macros, solved, strict=True)):
+        rest, stress = operator.residual(balanced.u, macro)
+        for row, (other, against) in enumerate(zip(macros, solved, strict=True)):
+            tensor[row, column] = (other * stress).sum() - (against.u * rest).sum()
+    residuals = np.array([f.residual for f in solved])
+    count = max(f.iterations for f in solved)
+    return Tensor(0.5 * (tensor + tensor.T) / volume, np.outer(residuals, residuals) / volume,
+                  count if all(f.converged for f in solved) else -count - 1)  # fmt: skip
 
 
 def fluctuations(
@@ -178,7 +201,7 @@ def fluctuations(
     solid, lengths = (material, spacing) if dimensions == 3 else (material[:, None], (1.0, *spacing))
     operator = Periodic(solid / material.max(), lengths, components, *backends)
     macros = macro_gradients(dimensions, components)
-    solved = np.stack([operator.fluctuation(macro, tolerance, limit)[0] for macro in macros])
+    solved = np.stack([operator.fluctuation(macro, tolerance, limit).u for macro in macros])
     if dimensions == 3:
         return solved
     return solved[:, :, 0] if components == 1 else solved[:, 1:, 0]
@@ -192,23 +215,26 @@ def solve_batch(
     limit: int,
     *,
     backends: tuple[Kernels, Kernels],
-) -> tuple[Array, Array]:
-    """Return tensors (n, L, L) and iterations (n,), negative where not converged; structures share the threads."""
+) -> tuple[Array, Array, Array]:
+    """Return tensors and their errors (n, L, L), and iterations (n,), negative where not converged.
+
+    Structures share the threads; where there are fewer structures than threads, their load cases do.
+    """
     dimensions = material.ndim - 2
     macros = macro_gradients(dimensions, components)
     solid = material if dimensions == 3 else material[:, :, None]
     lengths = spacing if dimensions == 3 else (1.0, *spacing)
     peak = float(material.max())
     threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
-    within = threads if len(material) < threads else 1  # few structures: their load cases share the threads
+    within = threads if len(material) < threads else 1
 
-    def one(k: int) -> tuple[Array, int]:
+    def one(k: int) -> Tensor:
         operator = Periodic(solid[k] / peak, lengths, components, *backends)
-        tensor, count = effective_tensor(operator, macros, tolerance, limit, threads=within)
-        return tensor * peak, count
+        return effective_tensor(operator, macros, tolerance, limit, threads=within)
 
     results = _each(one, len(material), threads if within == 1 else 1)
-    return np.stack([tensor for tensor, _ in results]), np.array([count for _, count in results])
+    tensors, errors = (np.stack([getattr(r, name) for r in results]) * peak for name in ("value", "error"))
+    return tensors, errors, np.array([r.iterations for r in results])
 
 
 def _each(function: Callable[[int], Any], n: int, threads: int) -> list[Any]:

@@ -41,10 +41,11 @@ def effective(
         material[kept], element(structures.specification.grid.spacing), tolerance=tolerance, limit=limit
     )
     tensors = np.full((len(structures), *result.tensors.shape[1:]), np.nan)
+    errors = np.full_like(tensors, np.nan)
     iterations = np.zeros(len(structures), dtype=np.int64)
-    tensors[kept], iterations[kept] = result.tensors, result.iterations
+    tensors[kept], errors[kept], iterations[kept] = result.tensors, result.errors, result.iterations
     failures |= {int(kept[k]): reason for k, reason in result.failures.items()}
-    return Properties({name: tensors}, failures=failures, iterations=iterations)
+    return Properties({name: tensors}, failures=failures, errors={name: errors}, iterations=iterations)
 
 
 def effective_pullback(structures: Structures, table: Array, cotangents: Array, *, tolerance: float, limit: int,

@@ -17,8 +17,8 @@ from msvae_voxelfe.element import LinearElement, corners
 
 def solve_batch(
     material: Array, element: LinearElement, tolerance: float, limit: int, block_bytes: int = 1 << 26
-) -> tuple[Array, Array]:
-    """Return tensors (n, L, L) and iterations (n,), negative where not converged; in blocks that fit the memory."""
+) -> tuple[Array, Array, Array]:
+    """Return tensors and errors (n, L, L), iterations (n,) negative where not converged; in blocks that fit memory."""
     cases = element.load.shape[2]
     single = 8 * cases * element.stiffness.shape[1] * int(np.prod(material.shape[2:]))
     size = max(1, block_bytes // single)
@@ -26,11 +26,12 @@ def solve_batch(
         _solve(torch.as_tensor(np.ascontiguousarray(material[i : i + size])), element, tolerance, limit)
         for i in range(0, len(material), size)
     ]
-    return np.concatenate([b[0] for b in blocks]), np.concatenate([b[1] for b in blocks])
+    tensors, errors, iterations = (np.concatenate([block[k] for block in blocks]) for k in range(3))
+    return tensors, errors, iterations
 
 
-def _solve(material: Tensor, element: LinearElement, tolerance: float, limit: int) -> tuple[Array, Array]:
-    """Return tensors (n, L, L) and iterations (n,), negative where not converged, of one block."""
+def _solve(material: Tensor, element: LinearElement, tolerance: float, limit: int) -> tuple[Array, Array, Array]:
+    """Return tensors and errors (n, L, L), and iterations (n,) negative where not converged, of one block."""
     operator = Operator(material, element)
     force = operator.load()
     average = operator.average()
@@ -41,7 +42,9 @@ def _solve(material: Tensor, element: LinearElement, tolerance: float, limit: in
     defect = torch.einsum("nkx,nlx->nkl", fluctuation.flatten(2), residual.flatten(2))
     tensors = average + coupling - defect
     volume = element.volume * int(np.prod(material.shape[2:]))
-    return (0.5 * (tensors + tensors.mT) / volume).numpy(), iterations.numpy()
+    norms = _dot(residual, operator.precondition(residual)).clamp_min(0).sqrt()
+    errors = norms[:, :, None] * norms[:, None] / volume
+    return (0.5 * (tensors + tensors.mT) / volume).numpy(), errors.numpy(), iterations.numpy()
 
 
 def fluctuations(material: Array, element: LinearElement, tolerance: float, limit: int) -> Array:
@@ -64,17 +67,17 @@ class Operator:
         self.inverse = self._homogeneous_inverse()
 
     def __call__(self, unknowns: Tensor) -> Tensor:
-        gathered = self._gather(unknowns)
+        gathered = self.gather(unknowns)
         forces = sum(
             self.material[:, j, None, None] * torch.einsum("ab,nlb...->nla...", stiffness, gathered)
             for j, stiffness in enumerate(self.stiffness)
         )
-        return self._scatter(cast(Tensor, forces))
+        return self.scatter(cast(Tensor, forces))
 
     def load(self) -> Tensor:
         """Return the nodal forces (n, L, components, *grid) of the load cases without fluctuation."""
         unit = torch.as_tensor(self.element.load)
-        return self._scatter(torch.einsum("jal,nj...->nla...", unit, self.material))
+        return self.scatter(torch.einsum("jal,nj...->nla...", unit, self.material))
 
     def average(self) -> Tensor:
         """Return the energies (n, L, L) of the load cases without fluctuation."""
@@ -87,11 +90,11 @@ class Operator:
         solved = torch.einsum("nab...,nlb...->nla...", self.inverse, spectrum)
         return cast(Tensor, torch.fft.irfftn(solved, s=self.grid, dim=self.axes))
 
-    def _gather(self, unknowns: Tensor) -> Tensor:
+    def gather(self, unknowns: Tensor) -> Tensor:
         """Return the unknowns (n, L, corners x components, *grid) at the corners of every voxel."""
         return torch.cat([torch.roll(unknowns, tuple(-o for o in corner), self.axes) for corner in self.corners], dim=2)
 
-    def _scatter(self, forces: Tensor) -> Tensor:
+    def scatter(self, forces: Tensor) -> Tensor:
         """Return the sum at every node of the forces at the corners of its voxels."""
         parts = forces.split(self.element.components, dim=2)
         rolled = [torch.roll(part, corner, self.axes) for part, corner in zip(parts, self.corners, strict=True)]
@@ -104,8 +107,8 @@ class Operator:
         origin: tuple[Any, ...] = (0,) * len(self.grid)
         for k in range(c):
             impulse[(0, k, k, *origin)] = 1.0
-        gathered = self._gather(impulse)
-        columns = [self._scatter(torch.einsum("ab,nlb...->nla...", k, gathered))[0] for k in self.stiffness]
+        gathered = self.gather(impulse)
+        columns = [self.scatter(torch.einsum("ab,nlb...->nla...", k, gathered))[0] for k in self.stiffness]
         symbols = torch.stack([torch.fft.rfftn(column, dim=self.axes) for column in columns])  # (m, case, row, *half)
         reference = self.material.flatten(2).mean(dim=2)
         symbol = torch.einsum("nj,jba...->nab...", reference.to(symbols.dtype), symbols).movedim((1, 2), (-2, -1))

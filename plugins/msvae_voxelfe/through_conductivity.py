@@ -42,8 +42,13 @@ class ThroughConductivity(Solver):
             if k not in failures and len(closed):
                 failures[k] = f"nothing conducts through along axis {' and '.join(map(str, closed))}"
                 along[k] = np.nan
+        own = np.diagonal(found.errors["conductivity"], axis1=1, axis2=2)
+        tortuosity = mean[:, None] / along
         return Properties(
-            {"conductivity": along, "tortuosity": mean[:, None] / along}, failures=failures, iterations=found.iterations
+            {"conductivity": along, "tortuosity": tortuosity},
+            failures=failures,
+            errors={"conductivity": own, "tortuosity": tortuosity * own / along},
+            iterations=found.iterations,
         )
 
     @classmethod

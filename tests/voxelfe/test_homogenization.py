@@ -170,8 +170,8 @@ def test_compiled_kernels_and_torch_give_the_same_tensors(shape: tuple[int, ...]
     for element, laws in ((conduction_element(spacing), 1), (elastic_element(spacing), 2)):
         material = rng.uniform(0.5, 1.5, (2, laws, *shape)) * np.where(rng.random((2, 1, *shape)) < 0.3, contrast, 1.0)
         components = 1 if laws == 1 else 3
-        fast, _ = kernel_backend.solve_batch(material, spacing, components, 1e-7, 2000, backends=backends)
-        plain, _ = tensor_backend.solve_batch(material, element, 1e-7, 2000)
+        fast, _, _ = kernel_backend.solve_batch(material, spacing, components, 1e-7, 2000, backends=backends)
+        plain, _, _ = tensor_backend.solve_batch(material, element, 1e-7, 2000)
         np.testing.assert_allclose(fast, plain, rtol=1e-6, atol=1e-8 * plain.max())
 
 
@@ -185,6 +185,23 @@ def test_without_a_compiler_the_solvers_still_work() -> None:
     )
     environment = {**os.environ, "MSVAE_NO_COMPILER": "1"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("without_compiler", [False, True])
+def test_the_estimated_error_bounds_the_true_one(without_compiler: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from msvae_voxelfe import homogenization
+
+    if without_compiler:
+        monkeypatch.setattr(homogenization, "kernels", lambda precision: None)
+    structures = random_structures(3, (8, 8, 8), seed=5)
+    materials = ((1.0, 0.3), (0.02, 0.2))
+    exact = elasticity(*materials, tolerance=1e-8).evaluate(structures)["stiffness"]
+    for tolerance in (1e-1, 1e-2, 1e-3):
+        found = elasticity(*materials, tolerance=tolerance).evaluate(structures)
+        true = np.abs(found["stiffness"] - exact)
+        estimate = found.errors["stiffness"]  # type: ignore[attr-defined]
+        assert (true <= estimate + 1e-7 * exact.max()).all()
+        assert estimate.max() < tolerance**2 * 200 * exact.max()
 
 
 def test_a_structure_that_cannot_be_solved_fails_alone() -> None:
