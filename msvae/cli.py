@@ -80,13 +80,14 @@ def solve(
     files: Annotated[list[Path], typer.Argument(help="TIFF images, .npy arrays (*grid), or structures.h5 files")],
     settings: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    fields: Annotated[Path | None, typer.Option(help="folder for the solver's fields (.vtu) and pictures")] = None,
 ) -> None:
     """Compute properties of structures in files; --set KEY=.. for the solver, --set dataset.KEY=.. for reading."""
     from msvae.solve import solve_files
 
     if world.rank() > 0:
         return
-    results = solve_files(solver, files, settings or [])
+    results = solve_files(solver, files, settings or [], fields)
     if as_json:
         sys.stdout.write(json.dumps(results, indent=1) + "\n")
     else:

@@ -121,6 +121,10 @@ class Solver(Plugin):
         """
         return None
 
+    def fields(self, structures: Structures) -> Mapping[str, Array]:
+        """Return fields on the voxels of one structure, by name (*grid, components); none, as here, if it has none."""
+        return {}
+
     def quantities(self, specification: Specification) -> tuple[Quantity, ...]:
         """Return `computes` with shapes for the specification's number of dimensions."""
         return tuple(q.resolve(specification.grid.dimensions) for q in self.computes)

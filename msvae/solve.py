@@ -10,6 +10,7 @@ import numpy as np
 
 from msvae.dispatch.evaluation import evaluate
 from msvae.errors import DataError, StudyError
+from msvae.field_file import save_fields, save_slice
 from msvae.interfaces import Dataset, Solver
 from msvae.structure_file import read_structures
 from msvae.structures import Structures
@@ -18,8 +19,13 @@ from msvae.study import Source, load_plugin, parse_assignment
 __all__ = ["solve_files", "structures_of_file"]
 
 
-def solve_files(solver_name: str, files: Sequence[Path], settings: Sequence[str]) -> list[dict[str, Any]]:
-    """Return for each structure of each file its id, status, message, and properties with units, as plain values."""
+def solve_files(
+    solver_name: str, files: Sequence[Path], settings: Sequence[str], fields: Path | None = None
+) -> list[dict[str, Any]]:
+    """Return for each structure of each file its id, status, message, and properties with units, as plain values.
+
+    fields: folder for the fields of each structure, as .vtu and as a picture of the middle slice of each.
+    """
     own, reading = split_settings(settings)
     solver = load_plugin(Solver, {"name": solver_name, **own}, Source("--set", ""))
     results = []
@@ -31,6 +37,8 @@ def solve_files(solver_name: str, files: Sequence[Path], settings: Sequence[str]
         units = {q.name: q.unit for q in solver.quantities(structures.specification)}
         for k in range(len(structures)):
             outcome = evaluate(solver, structures[k], index=k)
+            if fields is not None and outcome.status == "done":
+                write_fields(solver, structures[k], fields, f"{file.stem}-{k}")
             values = {
                 n: {
                     "value": a.tolist() if outcome.status == "done" else None,
@@ -51,6 +59,22 @@ def solve_files(solver_name: str, files: Sequence[Path], settings: Sequence[str]
                 }
             )
     return results
+
+
+def write_fields(solver: Solver, structure: Structures, folder: Path, name: str) -> None:
+    """Write the fields of one structure to NAME.vtu, and slices to NAME-FIELD.png; DataError if there are none."""
+    found = solver.fields(structure)
+    if not found:
+        raise DataError(f"solver '{solver.name}' has no fields to write: leave out --fields")
+    grid = structure.specification.grid
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"'{folder}' cannot be made: {error.strerror}; give another --fields") from None
+    save_fields(folder / f"{name}.vtu", grid, {"structure": structure.values[0, 0], **found})
+    for field, values in found.items():
+        size = np.linalg.norm(values, axis=-1) if values.ndim > grid.dimensions else values
+        save_slice(folder / f"{name}-{field.replace(' ', '-')}.png", grid, f"{field} (magnitude)", size)
 
 
 def split_settings(settings: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:

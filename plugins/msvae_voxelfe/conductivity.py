@@ -9,7 +9,7 @@ import numpy as np
 
 from msvae import Array, Properties, Quantity, Settings, Solver, Structures
 from msvae_voxelfe.element import conduction_element
-from msvae_voxelfe.materials import check_table, effective, effective_pullback, interpolate
+from msvae_voxelfe.materials import check_table, effective, effective_fields, effective_pullback, interpolate
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,17 @@ class Conductivity(Solver):
         """Return the arithmetic mean of the conductivity (n,) of each structure."""
         material = interpolate(structures, self.table)
         return np.asarray(material.mean(axis=tuple(range(1, material.ndim))))
+
+    def fields(self, structures: Structures) -> dict[str, Array]:
+        """Return gradient and flux of every voxel, for a unit of each macroscopic load case."""
+        return effective_fields(
+            structures,
+            self.table,
+            names=("gradient", "flux"),
+            tolerance=self.tolerance,
+            limit=self.iterations,
+            element=conduction_element,
+        )
 
     @property
     def table(self) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from msvae import Array, Properties, Quantity, Settings, Solver, Structures
 from msvae_voxelfe.element import elastic_element
-from msvae_voxelfe.materials import check_table, effective, effective_pullback
+from msvae_voxelfe.materials import check_table, effective, effective_fields, effective_pullback
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,17 @@ class Elasticity(Solver):
         given = np.asarray(cotangents["stiffness"])
         return effective_pullback(
             structures, self.table, given, tolerance=self.tolerance, limit=self.iterations, element=elastic_element
+        )
+
+    def fields(self, structures: Structures) -> dict[str, Array]:
+        """Return strain and stress of every voxel, for a unit of each macroscopic load case."""
+        return effective_fields(
+            structures,
+            self.table,
+            names=("strain", "stress"),
+            tolerance=self.tolerance,
+            limit=self.iterations,
+            element=elastic_element,
         )
 
     @property

@@ -110,3 +110,17 @@ def total_displacements(material: Array, element: LinearElement, *, tolerance: f
     moved = [np.roll(solved, tuple(-o for o in corner), axes) for corner in corners(len(axes))]
     affine = affine_displacements(element)
     return np.concatenate(moved, axis=1) + affine.reshape(*affine.shape, *(1,) * len(axes))
+
+
+def voxel_means(
+    material: Array, element: LinearElement, *, tolerance: float = 1e-5, limit: int = 2000
+) -> tuple[Array, Array]:
+    """Return mean gradient (strain) and flux (stress) of every voxel (L, v, *grid), for each load case of a structure.
+
+    material: (m, *grid).
+    """
+    total = total_displacements(material, element, tolerance=tolerance, limit=limit)
+    pulled = np.einsum("jav,la...->jlv...", element.load, total) / element.volume
+    flux = np.einsum("j...,jlv...->lv...", material, pulled)
+    plain = element.average[-1].diagonal() / element.volume  # the last law, k or mu, is diagonal
+    return pulled[-1] / plain.reshape(-1, *(1,) * (total.ndim - 2)), flux

@@ -8,7 +8,7 @@ import numpy as np
 
 from msvae import Array, DataError, Properties, Structures
 from msvae_voxelfe.element import LinearElement
-from msvae_voxelfe.homogenization import homogenize, pullback
+from msvae_voxelfe.homogenization import homogenize, pullback, voxel_means
 
 
 def check_table(phases: Sequence[object], tolerance: float, iterations: int) -> None:
@@ -57,6 +57,18 @@ def effective_pullback(structures: Structures, table: Array, cotangents: Array, 
                         tolerance=tolerance, limit=limit)  # fmt: skip
     slope = (table[1] - table[0]).reshape(1, -1, *(1,) * structures.specification.grid.dimensions)
     return np.asarray((gradient * slope).sum(axis=1, keepdims=True))
+
+
+def effective_fields(structures: Structures, table: Array, *, names: tuple[str, str], tolerance: float, limit: int,
+                     element: Callable[[tuple[float, ...]], LinearElement]) -> dict[str, Array]:  # fmt: skip
+    """Return the mean gradient and flux of every voxel (*grid, v) of one structure, for each unit load case.
+
+    names: of the two; the number of the load case, from 0, is appended.
+    """
+    material = interpolate(structures, table)[0]
+    found = voxel_means(material, element(structures.specification.grid.spacing), tolerance=tolerance, limit=limit)
+    return {f"{name} {case}": np.moveaxis(values, 0, -1) for name, cases in zip(names, found, strict=True)
+            for case, values in enumerate(cases)}  # fmt: skip
 
 
 def interpolate(structures: Structures, table: Array) -> Array:

@@ -1,0 +1,62 @@
+"""Fields on the voxels: their means are the effective ones, and their files open again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import meshio
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import msvae
+from msvae import Structures
+from msvae.cli import app
+
+PHASES = {
+    "conductivity": [{"conductivity": 1.0}, {"conductivity": 8.0}],
+    "elasticity": [{"youngs_modulus": 1.0, "poissons_ratio": 0.2}, {"youngs_modulus": 6.0, "poissons_ratio": 0.35}],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "gradient", "flux"), [("conductivity", "gradient", "flux"), ("elasticity", "strain", "stress")]
+)
+@pytest.mark.parametrize("shape", [(5, 6), (4, 3, 5)])
+def test_fields_average_to_the_load_and_to_the_effective_tensor(
+    name: str, gradient: str, flux: str, shape: tuple[int, ...]
+) -> None:
+    labels = np.random.default_rng(0).integers(0, 2, (1, *shape))
+    structures = Structures.from_labels(labels, [0.5, 1.0, 2.0][: len(shape)])
+    solver = msvae.load_solver(name, phases=PHASES[name], tolerance=1e-7)
+    tensor = next(iter(solver.evaluate(structures).values()))[0]
+    fields = solver.fields(structures)
+    axes = tuple(range(len(shape)))
+    for case in range(len(tensor)):
+        np.testing.assert_allclose(fields[f"{gradient} {case}"].mean(axis=axes), np.eye(len(tensor))[case], atol=1e-9)
+        np.testing.assert_allclose(fields[f"{flux} {case}"].mean(axis=axes), tensor[case], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (4, 3, 5)])
+def test_solve_writes_fields_that_open_again_and_pictures(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    labels = np.random.default_rng(0).integers(0, 2, shape)
+    np.save(tmp_path / "image.npy", labels)
+    image, out = str(tmp_path / "image.npy"), str(tmp_path / "out")
+    settings = ["--set", "phases=[{conductivity=1.0}, {conductivity=8.0}]", "--set", "dataset.spacing=2e-6"]
+    arguments = ["solve", "conductivity", image, "--fields", out, *settings]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    mesh = meshio.read(tmp_path / "out" / "image-0.vtu")
+    assert len(mesh.cells[0].data) == labels.size
+    np.testing.assert_array_equal(mesh.cell_data["structure"][0], labels.ravel())
+    np.testing.assert_allclose(mesh.points.max(axis=0)[: len(shape)], 2e-6 * np.array(shape))
+    solver = msvae.load_solver("conductivity", phases=PHASES["conductivity"])
+    expected = solver.fields(Structures.from_labels(labels[None], 2e-6))["flux 1"].reshape(labels.size, -1)
+    np.testing.assert_allclose(mesh.cell_data["flux 1"][0], expected)
+    assert (tmp_path / "out" / "image-0-flux-1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_solver_without_fields_says_so(tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", np.array([[0, 1, 0], [0, 0, 0], [0, 0, 0]]))
+    arguments = ["solve", "permeability", str(tmp_path / "image.npy"), "--fields", str(tmp_path / "out")]
+    with pytest.raises(msvae.DataError, match="no fields"):
+        CliRunner().invoke(app, arguments, catch_exceptions=False)
