@@ -1,22 +1,9 @@
-"""Run the campaign 'generate' of a study.
+"""Campaign 'generate': decode structures for asked values of a condition and judge them.
 
 mpiexec -n 3 python -m mpi4py drivers/generate.py STUDY.toml OUTPUT [--resume]
 """
 
-import sys
-from pathlib import Path
-
-from msvae.campaigns.launch import launch
-from msvae.errors import MsvaeError
+from msvae.campaigns.launch import drive
 
 if __name__ == "__main__":
-    arguments = [a for a in sys.argv[1:] if a != "--resume"]
-    if len(arguments) != 2:
-        sys.exit(__doc__)
-    try:
-        table = launch(Path(arguments[0]), Path(arguments[1]), resume="--resume" in sys.argv, campaign="generate")
-    except MsvaeError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)
-    for row in table.rows if table else ():
-        sys.stdout.write("  ".join(row) + "\n")
+    drive("generate")

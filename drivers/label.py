@@ -1,22 +1,9 @@
-"""Run the campaign 'label' of a study.
+"""Campaign 'label': evaluate every structure of a data set with the solver.
 
 mpiexec -n 3 python -m mpi4py drivers/label.py STUDY.toml OUTPUT [--resume]
 """
 
-import sys
-from pathlib import Path
-
-from msvae.campaigns.launch import launch
-from msvae.errors import MsvaeError
+from msvae.campaigns.launch import drive
 
 if __name__ == "__main__":
-    arguments = [a for a in sys.argv[1:] if a != "--resume"]
-    if len(arguments) != 2:
-        sys.exit(__doc__)
-    try:
-        table = launch(Path(arguments[0]), Path(arguments[1]), resume="--resume" in sys.argv, campaign="label")
-    except MsvaeError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)
-    for row in table.rows if table else ():
-        sys.stdout.write("  ".join(row) + "\n")
+    drive("label")

@@ -191,58 +191,36 @@ def _save(context: Context, vae: VAE, searches: list[Search], controls: list[Sea
 
 
 def _summary(structures: Structures, design: DesignSettings, searches: list[Search], controls: list[Search]) -> Table:
-    distances = distance_from(design.targets, structures.properties)
-    nearest = int(np.nanargmin(distances))
+    nearest = int(np.nanargmin(distance_from(design.targets, structures.properties)))
     best = min(searches, key=lambda s: float(np.nanmin(s.distances)))
     known = {q.name: q for q in structures.quantities}
     columns = ("", *(f"{t.of} ({known[t.property].unit})" for t in design.targets), "largest error", "solver calls")
-    asked = (
-        "target",
-        *(f"{t.value:.5g}" for t in design.targets),
-        "within " + "/".join(f"{100 * t.tolerance:g} %" for t in design.targets),
-        "",
-    )
+    tolerances = "within " + "/".join(f"{100 * t.tolerance:g} %" for t in design.targets)
+    blank = ("",) * len(design.targets)
     rows = [
-        asked,
-        (
-            "best training structure",
-            *_values(design, structures.properties, nearest),
-            _error(design, structures.properties, nearest),
-            "",
-        ),
-        (
-            "best designed structure",
-            *_values(design, best.table.properties, best.best),
-            _error(design, best.table.properties, best.best),
-            _calls(best, design.budget),
-        ),
-        (f"search, median of {len(searches)}", *("" for _ in design.targets), "", _median(searches, design.budget)),
+        ("target", *(f"{t.value:.5g}" for t in design.targets), tolerances, ""),
+        ("best training structure", *_found(design, structures.properties, nearest), ""),
+        ("best designed structure", *_found(design, best.table.properties, best.best), _calls(best, design.budget)),
+        (f"search, median of {len(searches)}", *blank, "", _median(searches, design.budget)),
     ]
     if controls:
-        rows.append(
-            (
-                f"random samples of the prior, median of {len(controls)}",
-                *("" for _ in design.targets),
-                "",
-                _median(controls, design.control_budget),
-            )
-        )
-    met = np.nanmin(best.distances) <= 1
-    note = (
-        "the design is verified by the solver"
-        if met
-        else (f"the target was not met: the nearest verified design is {np.nanmin(best.distances):.2f} tolerances away")
-    )
-    return Table("Inverse design", columns, tuple(rows), (note,))
+        title = f"random samples of the prior, median of {len(controls)}"
+        rows.append((title, *blank, "", _median(controls, design.control_budget)))
+    return Table("Inverse design", columns, tuple(rows), (_verdict(float(np.nanmin(best.distances))),))
 
 
-def _values(design: DesignSettings, properties: Mapping[str, Array], row: int) -> list[str]:
-    return [f"{component_values(properties, t.of)[row]:.5g}" for t in design.targets]
+def _verdict(distance: float) -> str:
+    """Return in words whether a verified design at this distance, in tolerances, meets the target."""
+    if distance <= 1:
+        return "the design is verified by the solver"
+    return f"the target was not met: the nearest verified design is {distance:.2f} tolerances away"
 
 
-def _error(design: DesignSettings, properties: Mapping[str, Array], row: int) -> str:
-    errors = [abs(component_values(properties, t.of)[row] - t.value) / _size(t) for t in design.targets]
-    return f"{100 * max(errors):.2f} %"
+def _found(design: DesignSettings, properties: Mapping[str, Array], row: int) -> tuple[str, ...]:
+    """Return the targeted numbers of one structure, and the largest error among them."""
+    values = [float(component_values(properties, t.of)[row]) for t in design.targets]
+    error = max(abs(v - t.value) / _size(t) for v, t in zip(values, design.targets, strict=True))
+    return (*(f"{v:.5g}" for v in values), f"{100 * error:.2f} %")
 
 
 def _calls(search: Search, budget: int) -> str:

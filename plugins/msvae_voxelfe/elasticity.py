@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from msvae import Array, Properties, Quantity, Settings, Solver, Structures
-from msvae_voxelfe.element import elastic_element
-from msvae_voxelfe.materials import check_table, effective, effective_fields, effective_pullback
+from msvae import Array, Quantity, Settings, Structures
+from msvae_voxelfe.element import LinearElement, elastic_element
+from msvae_voxelfe.linear import LinearSolver
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class ElasticPhase(Settings):
 
 
 @dataclass(frozen=True)
-class Elasticity(Solver):
+class Elasticity(LinearSolver):
     """Effective stiffness of periodic structures by trilinear finite elements on the voxels; plane strain in 2D.
 
     Voigt order 11 22 33 23 13 12 (2D: 11 22 12), engineering shear strains.
@@ -46,46 +45,16 @@ class Elasticity(Solver):
     name = "elasticity"
     kinds = ("phases", "field")
     computes = (Quantity("stiffness", "Pa", ("v", "v")),)
+    field_names = ("strain", "stress")
 
     phases: tuple[ElasticPhase, ...]
-    tolerance: float = 1e-5
-    iterations: int = 2000
-
-    def __post_init__(self) -> None:
-        check_table(self.phases, self.tolerance, self.iterations)
-
-    def evaluate(self, structures: Structures) -> Properties:
-        return effective(
-            structures,
-            self.table,
-            name="stiffness",
-            tolerance=self.tolerance,
-            limit=self.iterations,
-            element=elastic_element,
-        )
-
-    def pullback(self, structures: Structures, cotangents: Mapping[str, Array]) -> Array | None:
-        """Return the gradient with respect to grey values, by the adjoint; None for phases."""
-        given = np.asarray(cotangents["stiffness"])
-        return effective_pullback(
-            structures, self.table, given, tolerance=self.tolerance, limit=self.iterations, element=elastic_element
-        )
-
-    def fields(self, structures: Structures) -> dict[str, Array]:
-        """Return strain and stress of every voxel, for a unit of each macroscopic load case."""
-        return effective_fields(
-            structures,
-            self.table,
-            names=("strain", "stress"),
-            tolerance=self.tolerance,
-            limit=self.iterations,
-            element=elastic_element,
-        )
 
     @property
     def table(self) -> Array:
-        """Material parameters (phases, m)."""
         return np.array([phase.lame for phase in self.phases])
+
+    def element(self, structures: Structures) -> LinearElement:
+        return elastic_element(structures.specification.grid.spacing)
 
     @classmethod
     def example(cls) -> Elasticity:

@@ -198,7 +198,7 @@ def fluctuations(
 ) -> Array:
     """Return the fluctuations (L, components, *grid) of one structure's load cases; material: (m, *grid)."""
     dimensions = material.ndim - 1
-    solid, lengths = (material, spacing) if dimensions == 3 else (material[:, None], (1.0, *spacing))
+    solid, lengths = _in_three_dimensions(material, spacing)
     operator = Periodic(solid / material.max(), lengths, components, *backends)
     macros = macro_gradients(dimensions, components)
     solved = np.stack([operator.fluctuation(macro, tolerance, limit).u for macro in macros])
@@ -222,19 +222,23 @@ def solve_batch(
     """
     dimensions = material.ndim - 2
     macros = macro_gradients(dimensions, components)
-    solid = material if dimensions == 3 else material[:, :, None]
-    lengths = spacing if dimensions == 3 else (1.0, *spacing)
     peak = float(material.max())
     threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
     within = threads if len(material) < threads else 1
 
     def one(k: int) -> Tensor:
-        operator = Periodic(solid[k] / peak, lengths, components, *backends)
+        solid, lengths = _in_three_dimensions(material[k], spacing)
+        operator = Periodic(solid / peak, lengths, components, *backends)
         return effective_tensor(operator, macros, tolerance, limit, threads=within)
 
     results = _each(one, len(material), threads if within == 1 else 1)
     tensors, errors = (np.stack([getattr(r, name) for r in results]) * peak for name in ("value", "error"))
     return tensors, errors, np.array([r.iterations for r in results])
+
+
+def _in_three_dimensions(material: Array, spacing: tuple[float, ...]) -> tuple[Array, tuple[float, ...]]:
+    """Return material fields (m, nx, ny, nz) and the spacing along three axes: 2D is one voxel thick."""
+    return (material, spacing) if material.ndim == 4 else (material[:, None], (1.0, *spacing))
 
 
 def _each(function: Callable[[int], Any], n: int, threads: int) -> list[Any]:

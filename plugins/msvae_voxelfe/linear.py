@@ -1,0 +1,83 @@
+"""What the linear periodic solvers have in common: from a table of phases and an element to the effective tensor."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from msvae import Array, Properties, Solver, Structures
+from msvae_voxelfe.element import LinearElement
+from msvae_voxelfe.homogenization import homogenize, pullback, voxel_means
+from msvae_voxelfe.materials import interpolate, unsolvable
+
+
+@dataclass(frozen=True)
+class LinearSolver(Solver):
+    """A periodic linear problem: its effective tensor, the gradient of that, and its fields.
+
+    field_names: of the gradient and the flux that a unit of each load case causes.
+    """
+
+    field_names: ClassVar[tuple[str, str]]
+
+    phases: tuple[Any, ...]
+    tolerance: float = 1e-5
+    iterations: int = 2000
+
+    def __post_init__(self) -> None:
+        if not self.phases:
+            raise ValueError("phases is empty: give the material of each phase")
+        if not 0 < self.tolerance < 1 or self.iterations < 1:
+            raise ValueError(f"tolerance is between 0 and 1 and iterations at least 1, found {self.tolerance:g} and "
+                             f"{self.iterations}")  # fmt: skip
+
+    @property
+    @abstractmethod
+    def table(self) -> Array:
+        """Material parameters (phases, m), one for each unit law of the element."""
+
+    @abstractmethod
+    def element(self, structures: Structures) -> LinearElement:
+        """Return the element of the structures' voxels."""
+
+    def evaluate(self, structures: Structures) -> Properties:
+        """Return the effective tensor of each structure; one without is a failure that the others do not notice."""
+        name = self.computes[0].name
+        material = interpolate(structures, self.table)
+        failures = unsolvable(material)
+        kept = np.array([k for k in range(len(structures)) if k not in failures], dtype=int)
+        result = homogenize(material[kept], self.element(structures), tolerance=self.tolerance, limit=self.iterations)
+        tensors = np.full((len(structures), *result.tensors.shape[1:]), np.nan)
+        errors = np.full_like(tensors, np.nan)
+        iterations = np.zeros(len(structures), dtype=np.int64)
+        tensors[kept], errors[kept], iterations[kept] = result.tensors, result.errors, result.iterations
+        failures |= {int(kept[k]): reason for k, reason in result.failures.items()}
+        return Properties({name: tensors}, failures=failures, errors={name: errors}, iterations=iterations)
+
+    def pullback(self, structures: Structures, cotangents: Mapping[str, Array]) -> Array | None:
+        """Return the gradient with respect to grey values, by the adjoint; None for phases."""
+        if structures.specification.kind != "field":
+            return None
+        table = self.table
+        gradient = pullback(interpolate(structures, table), self.element(structures),
+                            np.asarray(cotangents[self.computes[0].name]), tolerance=self.tolerance,
+                            limit=self.iterations)  # fmt: skip
+        slope = (table[1] - table[0]).reshape(1, -1, *(1,) * structures.specification.grid.dimensions)
+        return np.asarray((gradient * slope).sum(axis=1, keepdims=True))
+
+    def fields(self, structures: Structures) -> dict[str, Array]:
+        """Return gradient and flux of every voxel (*grid, v) of one structure, for a unit of each load case.
+
+        The number of the load case, from 0, is appended to their names.
+        """
+        material = interpolate(structures, self.table)[0]
+        found = voxel_means(material, self.element(structures), tolerance=self.tolerance, limit=self.iterations)
+        return {
+            f"{name} {case}": np.moveaxis(values, 0, -1)
+            for name, cases in zip(self.field_names, found, strict=True)
+            for case, values in enumerate(cases)
+        }
