@@ -9,21 +9,22 @@ from msvae.dispatch.tasks import Task
 from msvae.errors import DataError, StudyError
 from msvae.run.directory import LABEL as STAGE
 from msvae.seeds import seed_of
-from msvae.structures import Structures
+from msvae.structures import Quantity, Structures
 
 __all__ = ["labelled", "run", "the_structures"]
+
+LONGEST = 36  # components of a property that the table shows one by one
 
 
 def run(context: Context) -> Table:
     """Return the spread of each property over the data set; the evaluations are in the run."""
     structures = labelled(context)
+    solver = context.study.need_solver()
+    symmetric = {q.name for q in solver.computes if q.shape in (("d", "d"), ("v", "v"))}
     rows = []
-    for q in context.study.need_solver().quantities(structures.specification):
-        array = structures.properties[q.name]
-        for index in np.ndindex(*q.sizes) if q.sizes else [()]:
-            if len(set(q.sizes)) == 1 < len(q.sizes) and list(index) != sorted(index):
-                continue  # tensors are symmetric
-            known = array[(slice(None), *index)]
+    for q in solver.quantities(structures.specification):
+        for index in _components(q, symmetric=q.name in symmetric):
+            known = structures.properties[q.name][(slice(None), *index)]
             known = known[np.isfinite(known)]
             name = q.name + (f"{list(index)}" if index else "")
             rows.append((name, q.unit, *(f"{f(known):.5g}" for f in (np.mean, np.std, np.min, np.max))))
@@ -34,6 +35,13 @@ def run(context: Context) -> Table:
         tuple(rows),
         (f"{failed} evaluations failed",) if failed else (),
     )
+
+
+def _components(quantity: Quantity, *, symmetric: bool) -> list[tuple[int, ...]]:
+    """Return the indices that a table shows: all of a small property, the last one of a field or long curve."""
+    if quantity.size > LONGEST:
+        return [tuple(n - 1 for n in quantity.sizes)]
+    return [i for i in np.ndindex(*quantity.sizes) if not symmetric or list(i) == sorted(i)]
 
 
 def the_structures(context: Context) -> Structures:

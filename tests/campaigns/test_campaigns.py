@@ -39,6 +39,18 @@ def test_label_evaluates_every_structure_and_reports_the_spread(
     assert run.evaluations["structure"].tolist() == list(run.structures.ids)
 
 
+def test_label_shows_every_component_of_small_properties_and_one_of_fields(
+    study_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    phases = "[{youngs_modulus=1.0}, {youngs_modulus=2.0}]"
+    overrides = [f"solver={{name='hyperelasticity', phases={phases}, displacements=[0.1, 0.2]}}", "dataset.count=2"]
+    table = launch(study_file("label"), tmp_path / "run", overrides=[*overrides, "model.heads=[]"])
+    assert table is not None
+    names = [row[0] for row in table.rows]
+    assert names == ["energy[0]", "energy[1]", "reaction[0, 0]", "reaction[0, 1]", "reaction[1, 0]", "reaction[1, 1]",
+                     "displacement[1, 1, 7, 7]"]  # fmt: skip
+
+
 def test_label_can_be_limited_and_train_uses_what_is_known(study_file: Callable[..., Path], tmp_path: Path) -> None:
     launch(study_file("train"), tmp_path / "run", overrides=["label.limit=10"])
     run = Run.open(tmp_path / "run")
