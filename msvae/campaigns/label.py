@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from msvae.campaigns.context import Context, Table
@@ -24,7 +26,8 @@ def run(context: Context) -> Table:
     rows = []
     for q in solver.quantities(structures.specification):
         for index in _components(q, symmetric=q.name in symmetric):
-            known = structures.properties[q.name][(slice(None), *index)]
+            place: tuple[Any, ...] = (slice(None), *index)
+            known = structures.properties[q.name][place]
             known = known[np.isfinite(known)]
             name = q.name + (f"{list(index)}" if index else "")
             rows.append((name, q.unit, *(f"{f(known):.5g}" for f in (np.mean, np.std, np.min, np.max))))
