@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from msvae.campaigns.context import Context, Table, single_threaded_pools
+from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.train import trained, training_structures
 from msvae.dispatch.tasks import Task
+from msvae.errors import TargetError
 from msvae.progress import Report, stage_progress
 from msvae.run.store import Evaluations
 from msvae.sampling.search import GaussianProcessSearch, RandomSearch, Searcher
@@ -41,8 +42,16 @@ class Search:
 
     @property
     def best(self) -> int:
-        """Row of the nearest verified design."""
+        """Row of the nearest verified design; TargetError if the solver verified none."""
+        if not np.isfinite(self.distances).any():
+            raise TargetError(f"all {len(self.table)} evaluations of '{self.stage}' failed; the first: "
+                              f"{self.table['message'][0]}")  # fmt: skip
         return int(np.nanargmin(self.distances))
+
+    @property
+    def nearest(self) -> float:
+        """Distance of the nearest verified design; infinite if there is none."""
+        return nearest(self.distances)
 
 
 def run(context: Context) -> Table:
@@ -54,9 +63,14 @@ def run(context: Context) -> Table:
     vae = trained(context, structures)
     searches = [_search(context, structures, vae, repeat=k) for k in range(design.repeats)]
     controls = [_control(context, repeat=k) for k in range(design.repeats)] if design.control_budget else []
-    best = min(searches, key=lambda s: float(np.nanmin(s.distances)))
+    best = min(searches, key=lambda s: s.nearest)
     _save(context, vae, searches, controls, best)
     return _summary(structures, design, searches, controls)
+
+
+def nearest(distances: Array) -> float:
+    """Return the smallest of distances that may be unknown (NaN): infinity if all are."""
+    return float(np.min(np.where(np.isnan(distances), np.inf, distances), initial=np.inf))
 
 
 def distance_from(targets: tuple[Target, ...], properties: Mapping[str, Any]) -> Array:
@@ -100,7 +114,7 @@ def _search(context: Context, structures: Structures, vae: VAE, *, repeat: int) 
     searcher = GaussianProcessSearch(
         learner.vae, lambda p: _torch_distance(design.targets, p), encoded=learner.latents, known=known, seed=seed
     )
-    with single_threaded_pools(context.study.executor.threads):
+    with torch_threads(context.study.executor.threads):
         return _loop(context, searcher, stage, design.budget, learner=learner)
 
 
@@ -140,7 +154,7 @@ def _met(tables: list[Evaluations], design: DesignSettings) -> bool:
 
 
 def _report(report: Report, tables: list[Evaluations], design: DesignSettings, calls: int, budget: int) -> None:
-    best = min(float(np.nanmin(distance_from(design.targets, t.properties))) for t in tables)
+    best = min(nearest(distance_from(design.targets, t.properties)) for t in tables)
     report(calls, budget, f"nearest design at {best:.2f} tolerances")
 
 
@@ -191,22 +205,22 @@ def _save(context: Context, vae: VAE, searches: list[Search], controls: list[Sea
 
 
 def _summary(structures: Structures, design: DesignSettings, searches: list[Search], controls: list[Search]) -> Table:
-    nearest = int(np.nanargmin(distance_from(design.targets, structures.properties)))
-    best = min(searches, key=lambda s: float(np.nanmin(s.distances)))
+    known_best = int(np.nanargmin(distance_from(design.targets, structures.properties)))
+    best = min(searches, key=lambda s: s.nearest)
     known = {q.name: q for q in structures.quantities}
     columns = ("", *(f"{t.of} ({known[t.property].unit})" for t in design.targets), "largest error", "solver calls")
     tolerances = "within " + "/".join(f"{100 * t.tolerance:g} %" for t in design.targets)
     blank = ("",) * len(design.targets)
     rows = [
         ("target", *(f"{t.value:.5g}" for t in design.targets), tolerances, ""),
-        ("best training structure", *_found(design, structures.properties, nearest), ""),
+        ("best training structure", *_found(design, structures.properties, known_best), ""),
         ("best designed structure", *_found(design, best.table.properties, best.best), _calls(best, design.budget)),
         (f"search, median of {len(searches)}", *blank, "", _median(searches, design.budget)),
     ]
     if controls:
         title = f"random samples of the prior, median of {len(controls)}"
         rows.append((title, *blank, "", _median(controls, design.control_budget)))
-    return Table("Inverse design", columns, tuple(rows), (_verdict(float(np.nanmin(best.distances))),))
+    return Table("Inverse design", columns, tuple(rows), (_verdict(best.nearest),))
 
 
 def _verdict(distance: float) -> str:

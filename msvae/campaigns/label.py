@@ -8,7 +8,7 @@ import numpy as np
 
 from msvae.campaigns.context import Context, Table
 from msvae.dispatch.tasks import Task
-from msvae.errors import DataError, StudyError
+from msvae.errors import DataError, StudyError, TargetError
 from msvae.run.directory import LABEL as STAGE
 from msvae.seeds import seed_of
 from msvae.structures import Quantity, Structures
@@ -66,5 +66,7 @@ def labelled(context: Context) -> Structures:
     if misfit:
         raise StudyError(f"solver: {misfit}")
     count = len(structures) if context.study.label.limit is None else min(context.study.label.limit, len(structures))
-    context.evaluate(STAGE, [Task(k) for k in range(count)], title="label")
+    table = context.evaluate(STAGE, [Task(k) for k in range(count)], title="label")
+    if not table.done.any():
+        raise TargetError(f"all {len(table)} evaluations of stage '{STAGE}' failed; the first: {table['message'][0]}")
     return context.run.labelled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from msvae.campaigns.context import Context, Table, single_threaded_pools
+from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.label import labelled, the_structures
 from msvae.errors import StudyError
 from msvae.progress import stage_progress
@@ -55,7 +55,7 @@ def trained(context: Context, structures: Structures) -> VAE:
     blueprint = Blueprint.of(structures, study.model, study.architecture)
     torch.manual_seed(seed_of(study.seed, "weights"))
     vae = VAE(blueprint)
-    with single_threaded_pools(study.executor.threads), stage_progress("train") as report:
+    with torch_threads(study.executor.threads), stage_progress("train") as report:
         history = fit(
             vae,
             _usable(structures, blueprint),
@@ -84,7 +84,7 @@ def structure_head(context: Context, structures: Structures) -> StructureHead | 
         restore(head, load_tensors(path)[0], path)
         return head.eval()
     train, _ = split(structures, study.training.held_back, study.seed)
-    with single_threaded_pools(study.executor.threads), stage_progress("structure head") as report:
+    with torch_threads(study.executor.threads), stage_progress("structure head") as report:
         fit_structure_head(head, structures[train], seed=study.seed, report=report)
     save_tensors(path, head.state_dict(), {})
     return head

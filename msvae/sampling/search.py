@@ -74,7 +74,7 @@ class GaussianProcessSearch:
 
     def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
         good = np.isfinite(distances)
-        worst = np.nanmax(distances) if good.any() else 1e3
+        worst = float(distances[good].max()) if good.any() else 1e3
         self._model(latents, np.where(good, distances, worst))
         self.found = np.concatenate([self.found, latents[good]])
         self.distances = np.concatenate([self.distances, distances[good]])

@@ -75,6 +75,52 @@ def test_inverse_design_ends_with_a_verified_design(study_file: Callable[..., Pa
     assert run.store("control-0").load().latents.shape == (4, 3)
 
 
+FICKLE = """
+from dataclasses import dataclass
+from pathlib import Path
+import msvae
+
+@dataclass(frozen=True)
+class Fickle(msvae.Solver):
+    # fails after some calls
+    name = "fickle"
+    kinds = ("phases",)
+    computes = (msvae.Quantity("conductivity", "W/m/K", ("d", "d")),)
+    log: str = ""
+    calls: int = 0
+
+    def evaluate(self, structures):
+        with open(self.log, "a") as file:
+            file.write(".")
+        if len(Path(self.log).read_text()) > self.calls:
+            raise RuntimeError("out of licences")
+        return {"conductivity": structures.fractions[:, 1][:, None, None] * [[1.0, 0.0], [0.0, 1.0]]}
+
+@msvae.hook
+def msvae_solvers():
+    return [Fickle]
+"""
+
+
+@pytest.mark.parametrize(("calls", "ends"), [(26, "not met"), (24, "all 8 evaluations of 'search-0' failed")])
+def test_a_search_outlives_failures_and_says_when_nothing_was_verified(
+    study_file: Callable[..., Path], tmp_path: Path, calls: int, ends: str
+) -> None:
+    (tmp_path / "fickle.py").write_text(FICKLE)
+    study = study_file("inverse-design")
+    lines = study.read_text().replace('"conductivity"\nphases', f'"fickle"\nlog = "{tmp_path}/log"\ncalls = {calls}\n#')
+    study.write_text('plugin_files = ["fickle.py"]\n' + lines)
+    overrides = ["design.control_budget=0", "design.targets=[{property='conductivity', component=[0, 0], value=9.0}]"]
+    if "not met" in ends:
+        table = launch(study, tmp_path / "run", overrides=overrides)
+        assert table is not None
+        assert ends in table.notes[0]
+        assert Run.open(tmp_path / "run").store("search-0").load().done.sum() == 2
+    else:
+        with pytest.raises(MsvaeError, match=ends):
+            launch(study, tmp_path / "run", overrides=overrides)
+
+
 def test_a_target_out_of_reach_is_reported_as_not_met(study_file: Callable[..., Path], tmp_path: Path) -> None:
     overrides = ["design.targets=[{property='conductivity', component=[0, 0], value=400.0}]"]
     table = launch(study_file("inverse-design"), tmp_path / "run", overrides=overrides)
