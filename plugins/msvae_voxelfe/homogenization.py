@@ -9,10 +9,11 @@ but rigid motions, so pores of exactly zero stiffness converge too.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from msvae import Array
+from msvae import Array, DataError
 from msvae_voxelfe import kernel_backend
 from msvae_voxelfe.compiled import Kernels, kernels
 from msvae_voxelfe.element import LinearElement, affine_displacements, corners
@@ -41,6 +42,7 @@ def homogenize(material: Array, element: LinearElement, *, tolerance: float = 1e
     cases = element.load.shape[2]
     if len(material) == 0:
         return Effective(np.zeros((0, cases, cases)), np.zeros((0, cases, cases)), np.zeros(0, dtype=np.int64), {})
+    _refuse_what_does_not_fit(material.shape[1:], element)
     backends = compiled()
     if backends is not None:
         components = 1 if element.components == 1 else 3
@@ -58,6 +60,32 @@ def homogenize(material: Array, element: LinearElement, *, tolerance: float = 1e
     }
     tensors[iterations < 0] = errors[iterations < 0] = np.nan
     return Effective(tensors, errors, np.abs(iterations), failures)
+
+
+def bytes_needed(shape: tuple[int, ...], element: LinearElement) -> int:
+    """Return about how many bytes one structure takes: material fields (m, *grid) in two precisions, the fluctuation of
+    each load case, and the vectors of conjugate gradients; 400 a voxel for elasticity in 3D, 100 for conductivity."""
+    cases, components = element.load.shape[2], 1 if element.components == 1 else 3
+    return int(np.prod(shape[1:])) * (12 * shape[0] + components * (8 * cases + 64) + 12)
+
+
+def free_bytes() -> int:
+    """Return the memory that the machine has to spare; a terabyte where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, ValueError, StopIteration):
+        return 10**12
+
+
+def _refuse_what_does_not_fit(shape: tuple[int, ...], element: LinearElement) -> None:
+    needed, free = bytes_needed(shape, element), free_bytes()
+    if needed > free:
+        size = " x ".join(map(str, shape[1:]))
+        raise DataError(
+            f"a structure of {size} voxels needs about {needed:,} bytes, {free:,} are free: cut it to smaller pieces, or "
+            "use a larger machine"
+        )
 
 
 def compiled() -> tuple[Kernels, Kernels] | None:
