@@ -8,6 +8,7 @@ but rigid motions, so pores of exactly zero stiffness converge too.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def bytes_needed(shape: tuple[int, ...], element: LinearElement) -> int:
     """Return about how many bytes one structure takes: material fields (m, *grid) in two precisions, the fluctuation of
     each load case, and the vectors of conjugate gradients; 400 a voxel for elasticity in 3D, 100 for conductivity."""
     cases, components = element.load.shape[2], 1 if element.components == 1 else 3
-    return int(np.prod(shape[1:])) * (12 * shape[0] + components * (8 * cases + 64) + 12)
+    voxel = 12 * shape[0] + components * (8 * int(cases) + 64) + 12
+    return voxel * math.prod(shape[1:])
 
 
 def free_bytes() -> int:
@@ -83,8 +85,8 @@ def _refuse_what_does_not_fit(shape: tuple[int, ...], element: LinearElement) ->
     if needed > free:
         size = " x ".join(map(str, shape[1:]))
         raise DataError(
-            f"a structure of {size} voxels needs about {needed:,} bytes, {free:,} are free: cut it to smaller pieces, or "
-            "use a larger machine"
+            f"a structure of {size} voxels needs about {needed:,} bytes, {free:,} are free: cut it to smaller "
+            "pieces, or use a larger machine"
         )
 
 
