@@ -113,8 +113,8 @@ def test_a_checkerboard_tends_to_the_geometric_mean_under_refinement() -> None:
 
 
 def test_isotropic_mixtures_lie_within_the_hashin_shtrikman_bounds() -> None:
-    """Hashin and Shtrikman 1962, J. Appl. Phys. 33, 3125; in 3D, for the mean of the diagonal of 50 structures."""
-    structures = random_structures(50, (12, 12, 12), seed=1)
+    """Hashin and Shtrikman 1962, J. Appl. Phys. 33, 3125; in 3D, for the mean of the diagonal of 200 structures."""
+    structures = random_structures(200, (12, 12, 12), seed=1)
     mean = np.trace(conductivity(*K).evaluate(structures)["conductivity"], axis1=1, axis2=2) / 3
     f = structures.fractions[:, 1]
     low = K[0] + f / (1 / (K[1] - K[0]) + (1 - f) / (3 * K[0]))
@@ -124,7 +124,7 @@ def test_isotropic_mixtures_lie_within_the_hashin_shtrikman_bounds() -> None:
 
 
 def test_every_structure_lies_within_the_voigt_and_reuss_bounds() -> None:
-    structures = random_structures(10, (8, 8, 8), seed=2)
+    structures = random_structures(200, (8, 8, 8), seed=2)
     found = elasticity(*E).evaluate(structures)["stiffness"]
     c0, c1 = hooke(*E[0]), hooke(*E[1])
     for tensor, f in zip(found, structures.fractions[:, 1], strict=True):
@@ -133,6 +133,30 @@ def test_every_structure_lies_within_the_voigt_and_reuss_bounds() -> None:
         scale = 1e-6 * voigt.max()
         assert np.linalg.eigvalsh(voigt - tensor).min() > -scale
         assert np.linalg.eigvalsh(tensor - reuss).min() > -scale
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (4, 3, 5)])
+def test_a_homogeneous_structure_has_the_properties_of_its_phase(shape: tuple[int, ...]) -> None:
+    """The patch test: a uniform gradient is in equilibrium, whatever the grid and the spacing."""
+    spacing = [0.3, 1.0, 2.5][: len(shape)]
+    structures = Structures.from_labels(np.zeros((1, *shape), dtype=int), spacing)
+    found = conductivity(*K).evaluate(structures)
+    np.testing.assert_allclose(found["conductivity"][0], K[0] * np.eye(len(shape)), rtol=1e-12, atol=1e-12)
+    rows = [0, 1, 5] if len(shape) == 2 else list(range(6))
+    stiffness = elasticity(*E).evaluate(structures)["stiffness"][0]
+    np.testing.assert_allclose(stiffness, hooke(*E[0])[np.ix_(rows, rows)], rtol=1e-12, atol=1e-3)
+
+
+def test_smooth_structures_converge_at_second_order() -> None:
+    def found(n: int) -> float:
+        x = (np.arange(n) + 0.5) / n
+        grey = 0.5 + 0.4 * np.sin(2 * np.pi * x)[:, None] * np.cos(2 * np.pi * x)[None]
+        tensor = conductivity(1.0, 5.0, tolerance=1e-8).evaluate(Structures.from_values(grey[None]))["conductivity"]
+        return float(tensor[0, 0, 0])
+
+    errors = [abs(found(n) - found(256)) for n in (8, 16, 32)]
+    assert errors[0] / errors[1] == pytest.approx(4, rel=0.15)
+    assert errors[1] / errors[2] == pytest.approx(4, rel=0.15)
 
 
 def test_a_quarter_turn_of_the_structure_turns_the_tensor() -> None:
