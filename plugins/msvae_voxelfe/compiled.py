@@ -27,6 +27,7 @@ __all__ = ["Kernels", "kernels"]
 SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp-simd", "-fPIC", "-shared", "-std=gnu11")
 CTYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+PRODUCTS = {1: "conduct", 2: "elastic", 21: "anisotropic"}  # by the number of material parameters
 log = logging.getLogger(__name__)
 
 
@@ -40,14 +41,17 @@ class Kernels:
         library.jacobi_gradients.restype = ctypes.c_long
 
     def product(self, u: Array, force: Array, material: Array, spacing: Array, *, macro: Array | None = None) -> Array:
-        """Add to force (components, *grid) the forces of macro + B u; return the stresses (components, 3) summed up."""
+        """Add to force (components, *grid) the forces of macro + B u, for material fields (1, 2 or 21, *grid).
+
+        Return the stresses (components, 3), integrated over the grid.
+        """
         components = len(u)
         total = np.zeros((components, 3))
         given = (
             np.zeros((components, 3), dtype=self.dtype) if macro is None else np.ascontiguousarray(macro, self.dtype)
         )
-        work = np.empty(38 * (u.shape[-1] + 32), dtype=self.dtype)  # see apply in kernels.c
-        function = self.library.elastic if components == 3 else self.library.conduct
+        work = np.empty((36 + len(material)) * (u.shape[-1] + 32), dtype=self.dtype)  # see apply in kernels.c
+        function = getattr(self.library, PRODUCTS[len(material)])
         shape = np.array(u.shape[1:], dtype=np.int64)
         function(_at(u), _at(force), _at(material), _at(shape), _at(spacing), _at(given), _at(total), _at(work))
         return total

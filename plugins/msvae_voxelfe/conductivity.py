@@ -38,8 +38,7 @@ class Conductivity(LinearSolver):
 
     phases: tuple[ConductivePhase, ...]
 
-    @property
-    def table(self) -> Array:
+    def table(self, structures: Structures) -> Array:
         return np.array([[phase.conductivity] for phase in self.phases])
 
     def element(self, structures: Structures) -> LinearElement:
@@ -47,7 +46,7 @@ class Conductivity(LinearSolver):
 
     def mean(self, structures: Structures) -> Array:
         """Return the arithmetic mean of the conductivity (n,) of each structure."""
-        material = interpolate(structures, self.table)
+        material = interpolate(structures, self.table(structures))
         return np.asarray(material.mean(axis=tuple(range(1, material.ndim))))
 
     @classmethod

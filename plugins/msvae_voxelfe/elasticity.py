@@ -6,25 +6,56 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msvae import Array, Quantity, Settings, Structures
-from msvae_voxelfe.element import LinearElement, elastic_element
+from msvae import Array, DataError, Quantity, Settings, Structures
+from msvae_voxelfe.element import LinearElement, anisotropic_element, elastic_element
 from msvae_voxelfe.linear import LinearSolver
 
 
 @dataclass(frozen=True)
 class ElasticPhase(Settings):
-    """An isotropic phase. youngs_modulus: in Pa, 0 for a pore. poissons_ratio: above -1 and below 0.5."""
+    """A phase: isotropic, or of any symmetry.
 
-    youngs_modulus: float
+    youngs_modulus: in Pa, 0 for a pore. poissons_ratio: above -1 and below 0.5.
+    stiffness: instead of both, the matrix in Pa in Voigt order (6 x 6, in 2D 3 x 3), symmetric and positive definite.
+    """
+
+    youngs_modulus: float = 0.0
     poissons_ratio: float = 0.0
+    stiffness: tuple[tuple[float, ...], ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.stiffness is not None:
+            self._check_stiffness(np.array(self.stiffness, dtype=object))
         if not 0 <= self.youngs_modulus < np.inf:
             raise ValueError(f"youngs_modulus is a finite number of Pa >= 0, found {self.youngs_modulus:g}")
         if not -1 < self.poissons_ratio < 0.5:
             raise ValueError(
                 f"poissons_ratio is above -1 and below 0.5 (incompressible), found {self.poissons_ratio:g}"
             )
+
+    def _check_stiffness(self, given: Array) -> None:
+        if given.shape not in ((6, 6), (3, 3)):
+            raise ValueError(f"stiffness is a matrix of 6 x 6 numbers (in 2D 3 x 3), found the shape {given.shape}")
+        matrix = given.astype(float)
+        if not np.allclose(matrix, matrix.T, rtol=1e-6) or np.linalg.eigvalsh(matrix).min() <= 0:
+            raise ValueError("stiffness is symmetric and positive definite: check its entries")
+        if self.youngs_modulus or self.poissons_ratio:
+            raise ValueError("give a stiffness, or youngs_modulus and poissons_ratio, not both")
+
+    def matrix(self, dimensions: int) -> Array:
+        """Return the stiffness (v, v) in Pa; DataError if it is given for another number of dimensions."""
+        if self.stiffness is not None:
+            size = dimensions * (dimensions + 1) // 2
+            if len(self.stiffness) != size:
+                shape = f"{len(self.stiffness)} x {len(self.stiffness)}"
+                raise DataError(
+                    f"solver.phases: structures in {dimensions}D need a stiffness of {size} x {size} numbers, "
+                    f"found {shape}"
+                )
+            return np.array(self.stiffness)
+        lam, mu = self.lame
+        normal = np.array([1.0] * dimensions + [0.0] * (dimensions * (dimensions - 1) // 2))
+        return lam * np.outer(normal, normal) + mu * np.diag(1 + normal)
 
     @property
     def lame(self) -> tuple[float, float]:
@@ -38,7 +69,8 @@ class Elasticity(LinearSolver):
     """Effective stiffness of periodic structures by trilinear finite elements on the voxels; plane strain in 2D.
 
     Voigt order 11 22 33 23 13 12 (2D: 11 22 12), engineering shear strains.
-    phases: the material of each phase, in order; for grey values those at grey 0 and 1, with moduli linear between.
+    phases: the material of each phase, isotropic or not, in order; for grey values those at grey 0 and 1, with moduli
+        linear between.
     tolerance: relative residual, in the norm of the energy, at which iterations stop. iterations: their largest number.
     """
 
@@ -50,11 +82,20 @@ class Elasticity(LinearSolver):
     phases: tuple[ElasticPhase, ...]
 
     @property
-    def table(self) -> Array:
-        return np.array([phase.lame for phase in self.phases])
+    def is_isotropic(self) -> bool:
+        """Whether every phase is."""
+        return all(phase.stiffness is None for phase in self.phases)
+
+    def table(self, structures: Structures) -> Array:
+        if self.is_isotropic:
+            return np.array([phase.lame for phase in self.phases])
+        matrices = np.stack([phase.matrix(structures.specification.grid.dimensions) for phase in self.phases])
+        rows, columns = np.triu_indices(matrices.shape[1])
+        return matrices[:, rows, columns]
 
     def element(self, structures: Structures) -> LinearElement:
-        return elastic_element(structures.specification.grid.spacing)
+        spacing = structures.specification.grid.spacing
+        return elastic_element(spacing) if self.is_isotropic else anisotropic_element(spacing)
 
     @classmethod
     def example(cls) -> Elasticity:

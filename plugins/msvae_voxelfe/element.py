@@ -25,12 +25,14 @@ class LinearElement:
     stiffness: (m, A, A), integral of B^T D_j B over the voxel; A = corners x components, corner slowest.
     load: (m, A, L), integral of B^T D_j e_l for each of the L macroscopic load cases e_l.
     average: (m, L, L), integral of e_k^T D_j e_l.
+    gradient: (L, A), mean of B over the voxel.
     spacing: edge lengths of the voxel. components: unknowns at a node.
     """
 
     stiffness: Array
     load: Array
     average: Array
+    gradient: Array
     spacing: tuple[float, ...]
     components: int
 
@@ -67,6 +69,7 @@ def _element(strain: Array, laws: Array, spacing: tuple[float, ...], components:
         stiffness=np.einsum("q,qka,jkl,qlb->jab", weights, strain, laws, strain),
         load=loaded,
         average=weights.sum() * laws,
+        gradient=strain.mean(axis=0),
         spacing=spacing,
         components=components,
     )
@@ -76,6 +79,19 @@ def _element(strain: Array, laws: Array, spacing: tuple[float, ...], components:
 def conduction_element(spacing: tuple[float, ...]) -> LinearElement:
     """Return the element of Fourier's (Ohm's, Fick's) law q = -k grad T; one material field, k."""
     return _element(shape_gradients(spacing).swapaxes(1, 2), np.eye(len(spacing))[None], spacing, components=1)
+
+
+@lru_cache(maxsize=16)
+def anisotropic_element(spacing: tuple[float, ...]) -> LinearElement:
+    """Return the element of Hooke's general law; material fields: the upper triangle of the stiffness, row by row."""
+    size = len(VOIGT[len(spacing)])
+    laws = []
+    for i in range(size):
+        for j in range(i, size):
+            unit = np.zeros((size, size))
+            unit[i, j] = unit[j, i] = 1.0
+            laws.append(unit)
+    return _element(strain_operator(spacing), np.stack(laws), spacing, components=len(spacing))
 
 
 def strain_operator(spacing: tuple[float, ...]) -> Array:

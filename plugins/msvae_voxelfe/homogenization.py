@@ -150,7 +150,6 @@ def voxel_means(
     material: (m, *grid).
     """
     total = total_displacements(material, element, tolerance=tolerance, limit=limit)
+    gradient = np.einsum("va,la...->lv...", element.gradient, total)
     pulled = np.einsum("jav,la...->jlv...", element.load, total) / element.volume
-    flux = np.einsum("j...,jlv...->lv...", material, pulled)
-    plain = element.average[-1].diagonal() / element.volume  # the last law, k or mu, is diagonal
-    return pulled[-1] / plain.reshape(-1, *(1,) * (total.ndim - 2)), flux
+    return gradient, np.einsum("j...,jlv...->lv...", material, pulled)

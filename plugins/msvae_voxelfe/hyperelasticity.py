@@ -53,6 +53,8 @@ class Hyperelasticity(Solver):
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
+        if any(phase.stiffness is not None for phase in self.phases):
+            raise ValueError("a Neo-Hookean phase is isotropic: give youngs_modulus and poissons_ratio, no stiffness")
         if not self.phases or min(phase.youngs_modulus for phase in self.phases) <= 0:
             raise ValueError(
                 "every phase needs a youngs_modulus above 0 here: between fixed edges a pore has no equilibrium"

@@ -121,7 +121,7 @@ def inverse_symbol(
     grid: tuple[int, ...], spacing: tuple[float, ...], components: int, reference: Array, double: Kernels
 ) -> Array:
     """Return the inverse (1 or 6, *half grid), float32, of the homogeneous operator's symbol; 0 at frequency 0."""
-    units = _unit_symbols(grid, spacing, components, double)
+    units = _unit_symbols(grid, spacing, components, len(reference), double)
     symbol = np.tensordot(reference, units, axes=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = 1 / symbol if components == 1 else _inverted(symbol)
@@ -130,9 +130,10 @@ def inverse_symbol(
 
 
 @lru_cache(maxsize=8)
-def _unit_symbols(grid: tuple[int, ...], spacing: tuple[float, ...], components: int, double: Kernels) -> Array:
+def _unit_symbols(
+    grid: tuple[int, ...], spacing: tuple[float, ...], components: int, laws: int, double: Kernels
+) -> Array:
     """Return the symbols (laws, 1 or 6, *half) of the unit laws; real, for a brick is its own mirror image."""
-    laws = 1 if components == 1 else 2
     pairs = ((0, 0),) if components == 1 else VOIGT[3]
     result = []
     for law in range(laws):
@@ -238,7 +239,19 @@ def solve_batch(
 
 def _in_three_dimensions(material: Array, spacing: tuple[float, ...]) -> tuple[Array, tuple[float, ...]]:
     """Return material fields (m, nx, ny, nz) and the spacing along three axes: 2D is one voxel thick."""
-    return (material, spacing) if material.ndim == 4 else (material[:, None], (1.0, *spacing))
+    if material.ndim == 4:
+        return material, spacing
+    if (
+        len(material) == 6
+    ):  # the plane is that of the last two axes; out of it only the shear matters, and is not loaded
+        whole = np.zeros((21, *material.shape[1:]))
+        entries = [(i, j) for i in range(6) for j in range(i, 6)]
+        for place, (i, j) in enumerate([(1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3)]):
+            whole[entries.index((i, j))] = material[place]
+        for k in (0, 4, 5):
+            whole[entries.index((k, k))] = material[-1]
+        material = whole
+    return material[:, None], (1.0, *spacing)
 
 
 def _each(function: Callable[[int], Any], n: int, threads: int) -> list[Any]:

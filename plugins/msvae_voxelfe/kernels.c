@@ -27,9 +27,26 @@ INLINE vec load(const real *at) {
 
 INLINE void store(real *at, vec v) { __builtin_memcpy(at, &v, sizeof v); }
 
-/* S = law(G) for a gradient G[component][axis]: q = k g for one component, Hooke's isotropic law for three */
-INLINE void law(int components, const vec *material, vec G[3][3], vec S[3][3]) {
-    if (components == 1) {
+/* S = law(G) for a gradient G[component][axis]: q = k g (1 parameter), Hooke's isotropic law (lambda, mu) or his general
+ * one (21: the upper triangle of the stiffness, row by row, in the order 11 22 33 23 13 12) */
+INLINE void law(int laws, const vec *material, vec G[3][3], vec S[3][3]) {
+    if (laws == 21) {
+        static const int place[6][2] = {{0, 0}, {1, 1}, {2, 2}, {1, 2}, {0, 2}, {0, 1}};
+        vec stress[6] = {{0}};
+        int entry = 0;
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++)
+#pragma GCC unroll 6
+            for (int j = i; j < 6; j++, entry++) {
+                const int a = place[i][0], b = place[i][1], c = place[j][0], d = place[j][1];
+                stress[i] += material[entry] * (c == d ? G[c][d] : G[c][d] + G[d][c]);
+                if (i != j) stress[j] += material[entry] * (a == b ? G[a][b] : G[a][b] + G[b][a]);
+            }
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++) S[place[i][0]][place[i][1]] = S[place[i][1]][place[i][0]] = stress[i];
+        return;
+    }
+    if (laws == 1) {
         for (int x = 0; x < 3; x++) S[0][x] = material[0] * G[0][x];
         return;
     }
@@ -42,7 +59,7 @@ INLINE void law(int components, const vec *material, vec G[3][3], vec S[3][3]) {
 }
 
 /* modes M[component][pqr] -> forces on the modes, in place; sum gathers the mean part of S */
-INLINE void element(int components, const vec *material, const real *scale, const real *macro, vec M[3][8], vec *sum) {
+INLINE void element(int components, int laws, const vec *material, const real *scale, const real *macro, vec M[3][8], vec *sum) {
     /* part: which axes' gradients it has, the mode each takes for that axis, and its mean square */
     static const int mode[7][3] = {{4, 2, 1}, {-1, 6, 5}, {6, -1, 3}, {5, 3, -1}, {7, -1, -1}, {-1, 7, -1}, {-1, -1, 7}};
     static const real weight[7] = {1, (real)1 / 3, (real)1 / 3, (real)1 / 3, (real)1 / 9, (real)1 / 9, (real)1 / 9};
@@ -57,7 +74,7 @@ INLINE void element(int components, const vec *material, const real *scale, cons
                 if (mode[part][x] >= 0) G[c][x] = scale[x] * M[c][mode[part][x]];
                 if (part == 0) G[c][x] += macro[3 * c + x];
             }
-        law(components, material, G, S);
+        law(laws, material, G, S);
 #pragma GCC unroll 3
         for (int c = 0; c < components; c++)
 #pragma GCC unroll 3
@@ -130,7 +147,7 @@ INLINE void apply(int components, int laws, const real *u, real *force, const re
             for (int l = 0; l < laws; l++) __builtin_memcpy(local + l * row, material + l * size + at[0], nz * sizeof(real));
             vec sum[9] = {{0}};
             for (long k = 0; k < nz; k += WIDTH) {
-                vec M[3][8], p[2];
+                vec M[3][8], p[21];
                 for (int l = 0; l < laws; l++) p[l] = load(local + l * row + k);
 #pragma GCC unroll 3
                 for (int c = 0; c < components; c++)
@@ -140,7 +157,7 @@ INLINE void apply(int components, int laws, const real *u, real *force, const re
                         M[c][2 * m] = (a + b) * (real)0.125;
                         M[c][2 * m + 1] = (b - a) * (real)0.125;
                     }
-                element(components, p, scale, macro, M, sum);
+                element(components, laws, p, scale, macro, M, sum);
 #pragma GCC unroll 3
                 for (int c = 0; c < components; c++)
 #pragma GCC unroll 4
@@ -163,6 +180,11 @@ void conduct(const real *u, real *force, const real *material, const long *n, co
 void elastic(const real *u, real *force, const real *material, const long *n, const real *h, const real *macro,
              double *total, real *work) {
     apply(3, 2, u, force, material, n, h, macro, total, work);
+}
+
+void anisotropic(const real *u, real *force, const real *material, const long *n, const real *h, const real *macro,
+                 double *total, real *work) {
+    apply(3, 21, u, force, material, n, h, macro, total, work);
 }
 
 double dot(const real *restrict a, const real *restrict b, long size) {

@@ -35,10 +35,9 @@ class LinearSolver(Solver):
             raise ValueError(f"tolerance is between 0 and 1 and iterations at least 1, found {self.tolerance:g} and "
                              f"{self.iterations}")  # fmt: skip
 
-    @property
     @abstractmethod
-    def table(self) -> Array:
-        """Material parameters (phases, m), one for each unit law of the element."""
+    def table(self, structures: Structures) -> Array:
+        """Return material parameters (phases, m), one for each unit law of the element."""
 
     @abstractmethod
     def element(self, structures: Structures) -> LinearElement:
@@ -47,7 +46,7 @@ class LinearSolver(Solver):
     def evaluate(self, structures: Structures) -> Properties:
         """Return the effective tensor of each structure; one without is a failure that the others do not notice."""
         name = self.computes[0].name
-        material = interpolate(structures, self.table)
+        material = interpolate(structures, self.table(structures))
         failures = unsolvable(material)
         kept = np.array([k for k in range(len(structures)) if k not in failures], dtype=int)
         result = homogenize(material[kept], self.element(structures), tolerance=self.tolerance, limit=self.iterations)
@@ -62,7 +61,7 @@ class LinearSolver(Solver):
         """Return the gradient with respect to grey values, by the adjoint; None for phases."""
         if structures.specification.kind != "field":
             return None
-        table = self.table
+        table = self.table(structures)
         gradient = pullback(interpolate(structures, table), self.element(structures),
                             np.asarray(cotangents[self.computes[0].name]), tolerance=self.tolerance,
                             limit=self.iterations)  # fmt: skip
@@ -74,7 +73,7 @@ class LinearSolver(Solver):
 
         The number of the load case, from 0, is appended to their names.
         """
-        material = interpolate(structures, self.table)[0]
+        material = interpolate(structures, self.table(structures))[0]
         found = voxel_means(material, self.element(structures), tolerance=self.tolerance, limit=self.iterations)
         return {
             f"{name} {case}": np.moveaxis(values, 0, -1)

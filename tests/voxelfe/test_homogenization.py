@@ -92,6 +92,56 @@ def test_stiffness_of_a_laminate_is_the_exact_one(axis: int) -> None:
     np.testing.assert_allclose(found, exact, rtol=1e-6, atol=1e-6 * exact.max())
 
 
+def anisotropic(seed: int, size: int = 6) -> np.ndarray:
+    """Return a random symmetric, positive definite stiffness without any symmetry of a crystal."""
+    root = np.random.default_rng(seed).standard_normal((size, size))
+    return root @ root.T + size * np.eye(size)
+
+
+@pytest.mark.parametrize("without_compiler", [False, True])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_stiffness_of_a_laminate_of_anisotropic_phases_is_the_exact_one(
+    axis: int, without_compiler: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from msvae_voxelfe import homogenization
+
+    if without_compiler:
+        monkeypatch.setattr(homogenization, "kernels", lambda precision: None)
+    structures = laminate((4, 6, 5), axis, 0.4)
+    phases = [{"stiffness": anisotropic(k).tolist()} for k in range(2)]
+    found = msvae.load_solver("elasticity", phases=phases, tolerance=1e-7).evaluate(structures)["stiffness"][0]
+    exact = laminate_stiffness(anisotropic(0), anisotropic(1), structures.fractions[0, 1], axis)
+    np.testing.assert_allclose(found, exact, rtol=1e-6, atol=1e-6 * exact.max())
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (5, 4, 6)])
+def test_an_isotropic_phase_given_as_a_matrix_is_the_same_phase(shape: tuple[int, ...]) -> None:
+    structures = random_structures(1, shape, seed=6, smooth=1.0)
+    rows = [0, 1, 5] if len(shape) == 2 else list(range(6))
+    matrix = hooke(*E[1])[np.ix_(rows, rows)].tolist()
+    phases = [{"youngs_modulus": E[0][0], "poissons_ratio": E[0][1]}, {"stiffness": matrix}]
+    mixed = msvae.load_solver("elasticity", phases=phases, tolerance=1e-7)
+    plain = elasticity(*E, tolerance=1e-7).evaluate(structures)["stiffness"][0]
+    np.testing.assert_allclose(mixed.evaluate(structures)["stiffness"][0], plain, rtol=1e-6, atol=1e-7 * plain.max())
+    flux = mixed.fields(structures)["stress 0"].mean(axis=tuple(range(len(shape))))
+    np.testing.assert_allclose(flux, plain[0], rtol=1e-5, atol=1e-6 * plain.max())
+
+
+def test_a_stiffness_that_cannot_be_one_is_refused() -> None:
+    faults: list[tuple[dict[str, Any], str]] = [
+        ({"stiffness": np.eye(4).tolist()}, "6 x 6"),
+        ({"stiffness": (-np.eye(6)).tolist()}, "positive definite"),
+        ({"stiffness": np.triu(np.ones((6, 6)) + np.eye(6)).tolist()}, "symmetric"),
+        ({"stiffness": np.eye(6).tolist(), "youngs_modulus": 1.0}, "not both"),
+    ]
+    for phase, says in faults:
+        with pytest.raises(msvae.StudyError, match=says):
+            msvae.load_solver("elasticity", phases=[phase])
+    flat = msvae.load_solver("elasticity", phases=[{"stiffness": np.eye(6).tolist()}])
+    with pytest.raises(DataError, match="3 x 3"):
+        flat.evaluate(Structures.from_labels(np.zeros((1, 3, 3), dtype=int)))
+
+
 def test_plane_strain_in_2d_is_the_3d_solution_of_a_prism() -> None:
     flat = random_structures(1, (9, 8), seed=0)
     prism = Structures.from_labels(np.repeat(flat.labels[:, :, :, None], 3, axis=3), 1e-6)
