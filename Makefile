@@ -2,13 +2,15 @@
 #   make demo      the main job, over MPI             make test      lint, types, tests (the fast ones)
 #   make test-all  the slow tests too                 make bench     benchmarks against peers
 # PYTHON=python3.12 make ...    picks another interpreter for the environment
-# VENV=/path make ...           uses an environment of your own (your CUDA torch, your cluster's mpi4py)
+# VENV=/path EXTRAS=dev CONSTRAINTS=/dev/null make ...
+#                               uses an environment of your own and keeps its CUDA torch and its cluster's mpi4py
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RANKS ?= 3
 EXTRAS ?= mpich,dev
+CONSTRAINTS ?= constraints.txt
 TEST_ARGS ?=
 # one thread a rank: two OpenMP threads beside another busy process made training 4.5 times slower
 THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
@@ -20,7 +22,7 @@ setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $@
 
 demo: setup
@@ -41,7 +43,7 @@ test-all: lint
 	$(PYTEST) $(TEST_ARGS) </dev/null
 
 bench: setup
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS),bench]'
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS),bench]'
 	$(THREADS) $(BIN)/python benchmarks/solvers.py </dev/null
 
 clean:
