@@ -44,7 +44,7 @@ test-all: lint
 
 bench: setup
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS),bench]'
-	$(THREADS) $(BIN)/python benchmarks/solvers.py </dev/null
+	OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/solvers.py </dev/null
 
 clean:
 	rm -rf $(VENV) runs .coverage* .pytest_cache .mypy_cache .ruff_cache
