@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain, combinations
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -89,10 +89,6 @@ class StructureHead(nn.Module):
         features = self.features(values)
         means = [self(features.flip(axes) if axes else features).mean for axes in self.flips]
         return torch.stack(means).mean(dim=0)
-
-    def metadata(self) -> dict[str, Any]:
-        """Return what a reader of the weights has to know beside the study: nothing but the properties' names."""
-        return {"properties": [q.name for q in self.quantities]}
 
 
 def fit_structure_head(

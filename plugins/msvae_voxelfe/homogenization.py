@@ -46,10 +46,7 @@ def homogenize(material: Array, element: LinearElement, *, tolerance: float = 1e
     _refuse_what_does_not_fit(material.shape[1:], element)
     backends = compiled()
     if backends is not None:
-        components = 1 if element.components == 1 else 3
-        tensors, errors, iterations = kernel_backend.solve_batch(
-            material, element.spacing, components, tolerance, limit, backends=backends
-        )
+        tensors, errors, iterations = kernel_backend.solve_batch(material, element, tolerance, limit, backends=backends)
     else:
         from msvae_voxelfe import tensor_backend
 
@@ -129,9 +126,7 @@ def total_displacements(material: Array, element: LinearElement, *, tolerance: f
     """
     backends = compiled()
     if backends is not None:
-        components = 1 if element.components == 1 else 3
-        solved = kernel_backend.fluctuations(material, element.spacing, components, tolerance, limit,
-                                             backends=backends)  # fmt: skip
+        solved = kernel_backend.fluctuations(material, element, tolerance, limit, backends=backends)
     else:
         from msvae_voxelfe import tensor_backend
 

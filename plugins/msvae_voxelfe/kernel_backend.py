@@ -7,19 +7,16 @@ error is quadratic in theirs.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from scipy import fft
 
 from msvae import Array
 from msvae_voxelfe.compiled import Kernels
-from msvae_voxelfe.element import VOIGT
+from msvae_voxelfe.element import VOIGT, LinearElement
+from msvae_voxelfe.threads import allowed, each
 
 REDUCTION = 1e-4  # of the residual, that single precision can be trusted with before the residual is renewed
 
@@ -175,7 +172,7 @@ def effective_tensor(operator: Periodic, macros: Array, tolerance: float, limit:
     Its error is a product of the fluctuations' errors in the norm of the energy; the residuals' norms stand for them
     where the material is as stiff as its mean.
     """
-    solved = _each(lambda k: operator.fluctuation(macros[k], tolerance, limit), len(macros), threads)
+    solved = each(lambda k: operator.fluctuation(macros[k], tolerance, limit), len(macros), threads)
     volume = float(np.prod(operator.grid) * np.prod(operator.spacing))
     tensor = np.empty((len(macros), len(macros)))
     for column, (macro, balanced) in enumerate(zip(macros, solved, strict=True)):
@@ -189,17 +186,11 @@ def effective_tensor(operator: Periodic, macros: Array, tolerance: float, limit:
 
 
 def fluctuations(
-    material: Array,
-    spacing: tuple[float, ...],
-    components: int,
-    tolerance: float,
-    limit: int,
-    *,
-    backends: tuple[Kernels, Kernels],
+    material: Array, element: LinearElement, tolerance: float, limit: int, *, backends: tuple[Kernels, Kernels]
 ) -> Array:
     """Return the fluctuations (L, components, *grid) of one structure's load cases; material: (m, *grid)."""
-    dimensions = material.ndim - 1
-    solid, lengths = _in_three_dimensions(material, spacing)
+    dimensions, components = len(element.spacing), _components(element)
+    solid, lengths = _in_three_dimensions(material, element.spacing)
     operator = Periodic(solid / material.max(), lengths, components, *backends)
     macros = macro_gradients(dimensions, components)
     solved = np.stack([operator.fluctuation(macro, tolerance, limit).u for macro in macros])
@@ -209,41 +200,38 @@ def fluctuations(
 
 
 def solve_batch(
-    material: Array,
-    spacing: tuple[float, ...],
-    components: int,
-    tolerance: float,
-    limit: int,
-    *,
-    backends: tuple[Kernels, Kernels],
+    material: Array, element: LinearElement, tolerance: float, limit: int, *, backends: tuple[Kernels, Kernels]
 ) -> tuple[Array, Array, Array]:
     """Return tensors and their errors (n, L, L), and iterations (n,), negative where not converged.
 
     Structures share the threads; where there are fewer structures than threads, their load cases do.
     """
-    dimensions = material.ndim - 2
-    macros = macro_gradients(dimensions, components)
+    components = _components(element)
+    macros = macro_gradients(len(element.spacing), components)
     peak = float(material.max())
-    threads = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+    threads = allowed()
     within = threads if len(material) < threads else 1
 
     def one(k: int) -> Tensor:
-        solid, lengths = _in_three_dimensions(material[k], spacing)
+        solid, lengths = _in_three_dimensions(material[k], element.spacing)
         operator = Periodic(solid / peak, lengths, components, *backends)
         return effective_tensor(operator, macros, tolerance, limit, threads=within)
 
-    results = _each(one, len(material), threads if within == 1 else 1)
+    results = each(one, len(material), threads if within == 1 else 1)
     tensors, errors = (np.stack([getattr(r, name) for r in results]) * peak for name in ("value", "error"))
     return tensors, errors, np.array([r.iterations for r in results])
+
+
+def _components(element: LinearElement) -> int:
+    """Return the unknowns at a node in the kernels, for which 2D displacements have a third component too."""
+    return 1 if element.components == 1 else 3
 
 
 def _in_three_dimensions(material: Array, spacing: tuple[float, ...]) -> tuple[Array, tuple[float, ...]]:
     """Return material fields (m, nx, ny, nz) and the spacing along three axes: 2D is one voxel thick."""
     if material.ndim == 4:
         return material, spacing
-    if (
-        len(material) == 6
-    ):  # the plane is that of the last two axes; out of it only the shear matters, and is not loaded
+    if len(material) == 6:  # in plane; out of it only the shear matters, and is not loaded
         whole = np.zeros((21, *material.shape[1:]))
         entries = [(i, j) for i in range(6) for j in range(i, 6)]
         for place, (i, j) in enumerate([(1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3)]):
@@ -252,11 +240,3 @@ def _in_three_dimensions(material: Array, spacing: tuple[float, ...]) -> tuple[A
             whole[entries.index((k, k))] = material[-1]
         material = whole
     return material[:, None], (1.0, *spacing)
-
-
-def _each(function: Callable[[int], Any], n: int, threads: int) -> list[Any]:
-    """Return function(0) ... function(n - 1), computed by this many threads."""
-    if min(n, threads) <= 1:
-        return [function(k) for k in range(n)]
-    with ThreadPoolExecutor(min(n, threads)) as pool:
-        return list(pool.map(function, range(n)))

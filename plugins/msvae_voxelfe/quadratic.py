@@ -6,7 +6,6 @@ which LAPACK factorises.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,6 @@ from scipy.linalg import LinAlgError, solve_banded, solveh_banded
 
 from msvae import Array
 
-Law = Callable[[Array], tuple[Array, Array]]
 POINTS, WEIGHTS = np.polynomial.legendre.leggauss(3)
 
 

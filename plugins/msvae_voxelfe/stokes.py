@@ -10,9 +10,7 @@ for, the dissipation, is stationary at the solution: its error is quadratic in t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +18,7 @@ from scipy import ndimage, sparse
 
 from msvae import Array
 from msvae_voxelfe.compiled import kernels
+from msvae_voxelfe.threads import allowed, each
 
 LIMIT = 10_000  # iterations of a velocity solve
 INNER = 1e-5  # relative residual of a velocity solve
@@ -101,50 +100,48 @@ def _clusters(pores: Array, wrapped: Sequence[int] | range) -> Array:
     return np.where(labels > 0, components[labels] + 1, 0)
 
 
-def faces_along(
-    axis: int, fluid: Array, number: Array, *, periodic: bool, reservoir: int | None, stairs: bool
-) -> Faces:
+def faces_along(axis: int, number: Array, *, periodic: bool, reservoir: int | None, stairs: bool) -> Faces:
     """Return the faces normal to an axis.
 
-    fluid: pores (*grid). number: of their pressures, -1 elsewhere. periodic: the structure goes on along all axes.
+    number: of the pressure in each pore (*grid), -1 in the solid. periodic: the structure goes on along all axes.
     reservoir: the axis along which fluid enters and leaves; the sides of the others are walls.
     stairs: the solid is the cubes of its voxels; else they stand for a smooth surface.
     """
     mode = "wrap" if periodic else "constant"
-    before, behind = _shifted(fluid, axis, 1, mode), fluid
     ends = axis == reservoir
-    if not periodic:  # one more layer of faces, at the far side
-        pad = [(0, 1) if a == axis else (0, 0) for a in range(fluid.ndim)]
-        behind, before = np.pad(fluid, pad), np.pad(fluid, [(1, 0) if a == axis else (0, 0) for a in range(fluid.ndim)])
-        number_behind = np.pad(number, pad, constant_values=-1)
-        number_before = np.pad(number, [(p[1], p[0]) for p in pad], constant_values=-1)
-    else:
-        number_behind, number_before = number, _shifted(number, axis, 1, mode)
+    if periodic:
+        number_before, number_behind = np.roll(number, 1, axis), number
+    else:  # one more layer of faces, at the far side
+        number_before, number_behind = (
+            np.pad(number, [side if a == axis else (0, 0) for a in range(number.ndim)], constant_values=-1)
+            for side in ((1, 0), (0, 1))
+        )
+    before, behind = number_before >= 0, number_behind >= 0
     passed = before & behind
     if ends:
         for side, pores in ((0, behind), (-1, before)):
-            layer = _layer(fluid.ndim, axis, side)
+            layer = _layer(number.ndim, axis, side)
             passed[layer] = pores[layer]
     order = np.cumsum(passed.ravel()).reshape(passed.shape) - 1
     order = np.where(passed, order, -1)
     touched = passed if stairs else before | behind
     cells = np.stack([number_before[passed], number_behind[passed]], axis=1)
     volume = _volumes(axis, passed, ends=ends)[passed]
-    return Faces(axis, cells, volume, _laplacian(axis, passed, order, touched, mode=mode, ends=ends))
+    laplacian = _laplacian(axis, order, touched, volume, mode=mode, ends=ends)
+    return Faces(axis, cells, volume, laplacian)
 
 
-def _laplacian(axis: int, passed: Array, order: Array, touched: Array, *, mode: str, ends: bool) -> sparse.csr_array:
-    """Return minus the Laplacian of the velocities on the faces that are passed.
+def _laplacian(axis: int, order: Array, touched: Array, volume: Array, *, mode: str, ends: bool) -> sparse.csr_array:
+    """Return minus the Laplacian of the velocities on the faces that are numbered in `order`, -1 for the others.
 
     A neighbour that is no unknown is at rest: at a distance of 1 where it is touched by fluid or lies along the
     velocity, at the wall half way elsewhere. Beyond a reservoir's face the velocity does not change, and
     half of the face's control volume lies outside.
     """
-    count = int(passed.sum())
+    passed, count = order >= 0, len(volume)
     diagonal = np.zeros(count)
     rows, columns, values = [], [], []
     own = order[passed]
-    volume = _volumes(axis, passed, ends=ends)[passed]
     for other in range(passed.ndim):
         for step in (1, -1):
             neighbour = _shifted(order, other, step, mode, fill=-1)[passed]
@@ -203,20 +200,16 @@ def flow_along(axis: int, fluid: Array, *, periodic: bool, tolerance: float, lim
     """Return the flow that a unit pressure gradient along an axis drives; StokesError if it does not converge."""
     number = np.where(fluid, np.cumsum(fluid.ravel()).reshape(fluid.shape) - 1, -1)
     reservoir = None if periodic else axis
-    faces = [
-        faces_along(a, fluid, number, periodic=periodic, reservoir=reservoir, stairs=stairs) for a in range(fluid.ndim)
-    ]
+    faces = [faces_along(a, number, periodic=periodic, reservoir=reservoir, stairs=stairs) for a in range(fluid.ndim)]
     count = int(fluid.sum())
     divergence = [_divergence(f, count) for f in faces]
     force = [f.volume if f.axis == axis else np.zeros(len(f.volume)) for f in faces]
 
     solvers = [VelocitySolver(f.laplacian) for f in faces]
-
-    threads = min(len(faces), int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    threads = allowed()
 
     def velocities(right: Sequence[Array]) -> list[Array]:
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(lambda pair: pair[0](pair[1]), zip(solvers, right, strict=True)))
+        return each(lambda k: solvers[k](right[k]), len(solvers), threads)
 
     def schur(p: Array) -> Array:
         moved = velocities([d.T @ p for d in divergence])

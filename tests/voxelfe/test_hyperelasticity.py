@@ -135,7 +135,7 @@ def test_a_hundred_mechanical_mnist_energies_are_the_published_ones(data: Path) 
     assert errors.mean() < 0.005
 
 
-def fashion(data: Path, rows: int) -> None:
+def check_fashion(data: Path, rows: int) -> None:
     folder = data / "mechanical_mnist_fashion"
     load = lambda name: np.loadtxt(folder / f"{name}_first100.txt", max_rows=rows)  # noqa: E731
     images = load("input_train_fashion_MNIST").reshape(rows, 28, 28) / 255
@@ -150,9 +150,9 @@ def fashion(data: Path, rows: int) -> None:
 
 
 def test_fashion_energies_forces_and_fields_are_the_published_ones(data: Path) -> None:
-    fashion(data, 4)
+    check_fashion(data, 4)
 
 
 @pytest.mark.slow
 def test_a_hundred_fashion_fields_are_the_published_ones(data: Path) -> None:
-    fashion(data, 100)
+    check_fashion(data, 100)
