@@ -77,7 +77,7 @@ def report(directory: Annotated[Path, typer.Argument(help="a run's directory")])
 @app.command()
 def solve(
     solver: Annotated[str, typer.Argument(help="a solver's name")],
-    files: Annotated[list[Path], typer.Argument(help="TIFF images, .npy arrays (*grid), or structures.h5 files")],
+    files: Annotated[list[Path], typer.Argument(help="TIFF or VTK images, .npy arrays, structures.h5 files")],
     settings: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     fields: Annotated[Path | None, typer.Option(help="folder for the solver's fields (.vtu) and pictures")] = None,

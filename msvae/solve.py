@@ -11,6 +11,7 @@ import numpy as np
 from msvae.dispatch.evaluation import evaluate
 from msvae.errors import DataError, StudyError
 from msvae.field_file import save_fields, save_slice
+from msvae.image_file import Image, read_npy, read_vtk
 from msvae.interfaces import Dataset, Solver
 from msvae.structure_file import read_structures
 from msvae.structures import Structures
@@ -30,34 +31,42 @@ def solve_files(
     solver = load_plugin(Solver, {"name": solver_name, **own}, Source("--set", ""))
     results = []
     for file in files:
-        structures = structures_of_file(file, reading)
-        misfit = solver.misfit(structures.specification)
-        if misfit:
-            raise DataError(f"'{file}': {misfit}")
-        units = {q.name: q.unit for q in solver.quantities(structures.specification)}
-        for k in range(len(structures)):
-            outcome = evaluate(solver, structures[k], index=k)
-            if fields is not None and outcome.status == "done":
-                write_fields(solver, structures[k], fields, f"{file.stem}-{k}")
-            values = {
-                n: {
-                    "value": a.tolist() if outcome.status == "done" else None,
-                    "unit": units[n],
-                    "error": float(np.max(outcome.errors[n])) if n in outcome.errors else None,
-                }
-                for n, a in outcome.properties.items()
+        try:
+            results += _solved(solver, file, reading, fields)
+        except DataError as error:
+            if len(files) == 1:
+                raise
+            results.append({"file": str(file), "index": 0, "structure": None, "status": "failed",
+                            "message": str(error), "iterations": None, "properties": {}})  # fmt: skip
+    if all(r["structure"] is None for r in results):
+        raise DataError(f"no file could be solved; {results[0]['message']}")
+    return results
+
+
+def _solved(solver: Solver, file: Path, reading: dict[str, Any], fields: Path | None) -> list[dict[str, Any]]:
+    """Return the results of the structures in one file; DataError if it cannot be read or does not fit the solver."""
+    structures = structures_of_file(file, reading)
+    misfit = solver.misfit(structures.specification)
+    if misfit:
+        raise DataError(f"'{file}': {misfit}")
+    units = {q.name: q.unit for q in solver.quantities(structures.specification)}
+    results = []
+    for k in range(len(structures)):
+        outcome = evaluate(solver, structures[k], index=k)
+        done = outcome.status == "done"
+        if fields is not None and done:
+            write_fields(solver, structures[k], fields, f"{file.stem}-{k}")
+        values = {
+            name: {
+                "value": array.tolist() if done else None,
+                "unit": units[name],
+                "error": float(np.max(outcome.errors[name])) if name in outcome.errors else None,
             }
-            results.append(
-                {
-                    "file": str(file),
-                    "index": k,
-                    "structure": outcome.structure,
-                    "status": outcome.status,
-                    "message": outcome.message,
-                    "iterations": outcome.iterations,
-                    "properties": values,
-                }
-            )
+            for name, array in outcome.properties.items()
+        }
+        results.append({"file": str(file), "index": k, "structure": outcome.structure, "status": outcome.status,
+                        "message": outcome.message, "iterations": outcome.iterations,
+                        "properties": values})  # fmt: skip
     return results
 
 
@@ -92,26 +101,33 @@ def split_settings(settings: Sequence[str]) -> tuple[dict[str, Any], dict[str, A
 
 
 def structures_of_file(file: Path, reading: dict[str, Any]) -> Structures:
-    """Return the structures in a TIFF image, an .npy array (*grid), or a file of structures."""
+    """Return the structures in a TIFF image, a VTK image, an .npy array (*grid), or a file of structures."""
     suffix = file.suffix.lower()
     if suffix in (".h5", ".hdf5"):
         return read_structures(file)
     if suffix == ".npy":
-        return _array(file, **reading)
+        return _of_image(read_npy(file), _known(reading, "threshold", "spacing"))
+    if suffix in (".vti", ".vtk"):
+        options = _known(reading, "threshold", "spacing", "array")
+        return _of_image(read_vtk(file, options.pop("array", None)), options)
     if suffix in (".tif", ".tiff"):
         return load_plugin(Dataset, {"name": "tiff", "path": str(file), **reading}, Source("--set", "")).load(0)
-    raise DataError(f"'{file}' has the ending '{suffix}', expected .tif, .tiff, .npy or .h5")
+    raise DataError(f"'{file}' has the ending '{suffix}', expected .tif, .tiff, .vti, .vtk, .npy or .h5")
 
 
-def _array(file: Path, spacing: float = 1.0, **unknown: Any) -> Structures:
+def _known(reading: dict[str, Any], *keys: str) -> dict[str, Any]:
+    unknown = sorted(set(reading) - set(keys))
     if unknown:
-        raise StudyError(f"--set dataset.{min(unknown)}: unknown key for an .npy array (known: spacing)")
-    try:
-        array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"'{file}' cannot be read as an .npy array: {error}") from None
-    if array.ndim not in (2, 3):
-        raise DataError(f"'{file}' has shape {array.shape}, expected an image of 2 or 3 axes")
-    if np.issubdtype(array.dtype, np.floating):
-        return Structures.from_values(array[None], spacing)
-    return Structures.from_labels(array[None], spacing)
+        raise StudyError(f"--set dataset.{unknown[0]}: unknown key for this file (known: {', '.join(keys)})")
+    return dict(reading)
+
+
+def _of_image(image: Image, options: dict[str, Any]) -> Structures:
+    """Return one structure: integers are phases, other numbers grey values, those above a threshold phase 1."""
+    values, spacing = image.values, options.get("spacing", image.spacing)
+    if "threshold" in options:
+        values = (values > options["threshold"]).astype(np.uint8)
+        return Structures.from_labels(values[None], spacing, phases=2)
+    if np.issubdtype(values.dtype, np.floating):
+        return Structures.from_values(values[None], spacing)
+    return Structures.from_labels(values[None], spacing)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -209,8 +210,8 @@ class Structures:
     quantities: the declaration of every property.
     groups: (n,) integers; structures of one group (simulation, specimen) never stand on both sides of a split.
 
-    Raises DataError if values do not fit the specification: wrong shape, NaN, a phase that is not declared,
-    fractions that do not sum to one.
+    Raises DataError if values do not fit the specification: wrong shape, a phase that is not declared, fractions that
+    do not sum to one. A field may hold NaN, where an image is damaged: such a structure has no properties.
     """
 
     values: Array
@@ -297,6 +298,20 @@ class Structures:
         return tuple(hashlib.sha256(head + v.tobytes()).hexdigest()[:16] for v in self.values)
 
     @cached_property
+    def damaged(self) -> Mapping[int, str]:
+        """For the index of each structure that holds NaN or infinity, one sentence that says so.
+
+        >>> Structures.from_values([[[0.0, 1.0]], [[0.5, float("nan")]]]).damaged
+        {1: 'it holds NaN or infinity in 1 of 2 voxels: repair or remove it'}
+        """
+        size = math.prod(self.values.shape[1:])
+        bad = (~np.isfinite(self.values)).reshape(len(self), size).sum(axis=1)
+        return {
+            int(k): f"it holds NaN or infinity in {bad[k]} of {size} voxels: repair or remove it"
+            for k in np.flatnonzero(bad)
+        }
+
+    @cached_property
     def fractions(self) -> Array:
         """Fraction (n, constituents) of each phase, species or element; mean (n, channels) of a field."""
         axes = tuple(range(2, self.values.ndim))
@@ -318,17 +333,11 @@ class Structures:
 
 
 def _checked(values: Array, specification: Specification) -> Array:
-    """Return values in the specification's dtype, or raise DataError."""
+    """Return values in the specification's dtype, or raise DataError. Fields may hold NaN: see Structures.damaged."""
     if values.shape[1:] != specification.shape:
         raise DataError(
             f"structures of kind '{specification.kind}' on this grid have the shape "
             f"(n, {', '.join(map(str, specification.shape))}), found {values.shape}"
-        )
-    if not np.isfinite(values).all():
-        where = np.unique(np.argwhere(~np.isfinite(values))[:, 0])
-        raise DataError(
-            f"structure {where[0]} holds NaN or infinity ({len(where)} of {len(values)} structures do): "
-            "remove or repair them"
         )
     if specification.is_discrete and values.size:
         _check_labels(values, specification)
@@ -341,7 +350,7 @@ def _check_labels(values: Array, specification: Specification) -> None:
     count = len(specification.constituents)
     if count > 256:
         raise DataError(f"at most 256 constituents are possible, found {count}")
-    if (values != np.floor(values)).any() or values.min() < 0 or values.max() >= count:
+    if not ((values == np.floor(values)).all() and values.min() >= 0 and values.max() < count):
         raise DataError(
             f"values of kind '{specification.kind}' are integers from 0 to {count - 1}, found "
             f"{values.min():g} to {values.max():g}"
@@ -350,7 +359,7 @@ def _check_labels(values: Array, specification: Specification) -> None:
 
 def _check_fractions(values: Array) -> None:
     total = values.sum(axis=1)
-    if values.min() < 0 or np.abs(total - 1).max() > 1e-4:
+    if not (values.min() >= 0 and np.abs(total - 1).max() <= 1e-4):
         worst = int(np.abs(total - 1).argmax())
         raise DataError(
             f"fractions of a composition are >= 0 and sum to 1, found a sum of {total[worst]:g} in "

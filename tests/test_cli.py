@@ -14,8 +14,9 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
-from msvae import MsvaeError, Structures
+from msvae import DataError, MsvaeError, Structures
 from msvae.cli import app, main
+from msvae.image_file import read_vtk
 from msvae.structure_file import structures_to_bytes
 
 PHASES = "phases=[{conductivity=1.0}, {conductivity=4.0}]"
@@ -75,6 +76,65 @@ def test_solve_takes_a_file_to_a_property_with_its_unit(tmp_path: Path, suffix: 
     assert result["properties"]["conductivity"]["unit"] == "W/m/K"
     np.testing.assert_allclose(result["properties"]["conductivity"]["value"], [[2.5, 0], [0, 1.6]], atol=1e-9)
     assert "conductivity (W/m/K, numerical error" in call("solve", "conductivity", str(path), "--set", PHASES, *reading)
+
+
+def write_vtk(path: Path, values: np.ndarray, spacing: float, *, points: bool = False, name: str = "phase") -> None:
+    """Write an array (x, y, z) as a VTK image, in its cells or at its points."""
+    vtk = pytest.importorskip("vtkmodules.all")
+    from vtkmodules.util.numpy_support import numpy_to_vtk
+
+    image = vtk.vtkImageData()
+    image.SetDimensions(*(n if points else n + 1 for n in values.shape))
+    image.SetSpacing(spacing, spacing, spacing)
+    array = numpy_to_vtk(values.T.ravel(), deep=True)
+    array.SetName(name)
+    (image.GetPointData() if points else image.GetCellData()).AddArray(array)
+    writer = vtk.vtkXMLImageDataWriter() if path.suffix == ".vti" else vtk.vtkStructuredPointsWriter()
+    writer.SetInputData(image)
+    writer.SetFileName(str(path))
+    assert writer.Write()
+
+
+@pytest.mark.parametrize("suffix", [".vti", ".vtk"])
+@pytest.mark.parametrize("points", [False, True])
+def test_solve_reads_vtk_images_with_their_axes_and_spacing(tmp_path: Path, suffix: str, points: bool) -> None:
+    values = np.zeros((3, 4, 5), dtype=np.uint8)
+    values[1] = 1
+    write_vtk(tmp_path / f"a{suffix}", values, 2e-6, points=points)
+    settings = ["--set", PHASES, "--set", "dataset.array=phase", "--json"]
+    result = json.loads(call("solve", "conductivity", str(tmp_path / f"a{suffix}"), *settings))[0]
+    structures = Structures.from_labels(values[None], 2e-6, phases=2)
+    assert result["structure"] == structures.ids[0]
+    grey = np.random.default_rng(0).random((4, 3, 1))
+    write_vtk(tmp_path / f"b{suffix}", grey, 1e-6, points=points)
+    reading = ["--set", PHASES, "--set", "dataset.threshold=0.5", "--json"]
+    result = json.loads(call("solve", "conductivity", str(tmp_path / f"b{suffix}"), *reading))[0]
+    assert result["structure"] == Structures.from_labels((grey > 0.5)[None, ..., 0], 1e-6, phases=2).ids[0]
+
+
+def test_a_vtk_image_that_is_damaged_or_ambiguous_is_refused_with_its_name(tmp_path: Path) -> None:
+    values = np.zeros((3, 4, 5), dtype=np.uint8)
+    write_vtk(tmp_path / "a.vti", values, 1.0)
+    with pytest.raises(DataError, match=r"no scalar array 'grey' \(it has: phase\)"):
+        read_vtk(tmp_path / "a.vti", "grey")
+    text = (tmp_path / "a.vti").read_bytes()
+    (tmp_path / "half.vti").write_bytes(text[: len(text) // 2])
+    with pytest.raises(DataError, match=r"half.vti' cannot be read as a VTK image"):
+        read_vtk(tmp_path / "half.vti")
+    with pytest.raises(DataError, match="does not exist"):
+        read_vtk(tmp_path / "none.vti")
+
+
+def test_one_file_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> None:
+    np.save(tmp_path / "good.npy", np.array([[0, 1], [0, 0]]))
+    (tmp_path / "bad.npy").write_bytes(b"nothing")
+    files = [str(tmp_path / name) for name in ("bad.npy", "good.npy")]
+    result = CliRunner().invoke(app, ["solve", "conductivity", *files, "--set", PHASES, "--json"])
+    assert result.exit_code == 1
+    bad, good = json.loads(result.stdout)
+    assert bad["status"] == "failed"
+    assert "bad.npy" in bad["message"]
+    assert good["status"] == "done"
 
 
 def test_solve_says_what_failed_and_exits_with_one(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.label import labelled, the_structures
-from msvae.errors import StudyError
+from msvae.errors import DataError, StudyError
 from msvae.progress import stage_progress
 from msvae.seeds import seed_of
 from msvae.structures import Array, Structures
@@ -36,6 +36,11 @@ def training_structures(context: Context) -> Structures:
     if context.study.design is not None:
         wanted |= {target.property for target in context.study.design.targets}
     structures = the_structures(context)
+    if structures.damaged:
+        index, why = next(iter(structures.damaged.items()))
+        raise DataError(
+            f"dataset: {len(structures.damaged)} of {len(structures)} structures are damaged; structure {index}: {why}"
+        )
     missing = wanted - {q.name for q in structures.quantities}
     if missing and context.study.solver is None:
         raise StudyError(

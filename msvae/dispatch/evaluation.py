@@ -49,8 +49,8 @@ def evaluate(
     quantities = solver.quantities(structures.specification)
     properties: Mapping[str, Any] = {}
     try:
-        properties = solver.evaluate(structures)
-        status, message = _judge(properties, quantities)
+        properties = {} if structures.damaged else solver.evaluate(structures)
+        status, message = _judge(properties, quantities, structures.damaged)
     except Exception as error:  # a border: a solver may raise anything, and the campaign goes on
         status, message = "failed", f"{type(error).__name__}: {error}"
     done = status == "done"
@@ -75,8 +75,12 @@ def evaluate(
     )
 
 
-def _judge(properties: Mapping[str, Any], quantities: tuple[Quantity, ...]) -> tuple[Status, str]:
+def _judge(
+    properties: Mapping[str, Any], quantities: tuple[Quantity, ...], damaged: Mapping[int, str]
+) -> tuple[Status, str]:
     """Return the status that the returned properties of one structure deserve, and why."""
+    if damaged:
+        return "failed", damaged[0]
     if isinstance(properties, Properties) and properties.failures:
         return "failed", properties.failures[0]
     for q in quantities:

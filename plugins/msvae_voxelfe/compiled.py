@@ -36,42 +36,62 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL, dtype: np.dtype[Any]) -> None:
         self.library, self.dtype = library, dtype
-        self.real = ctypes.c_float if dtype == np.float32 else ctypes.c_double
-        library.dot.restype = ctypes.c_double
+        self.complex = np.result_type(dtype, np.complex64)
         library.jacobi_gradients.restype = ctypes.c_long
 
     def product(self, u: Array, force: Array, material: Array, spacing: Array, *, macro: Array | None = None) -> Array:
         """Add to force (components, *grid) the forces of macro + B u, for material fields (1, 2 or 21, *grid).
 
-        Return the stresses (components, 3), integrated over the grid.
+        u, force and macro (components, 3) are complex: two load cases. Return their stresses (components, 3) integrated
+        over the grid.
         """
-        components = len(u)
-        total = np.zeros((components, 3))
-        given = (
-            np.zeros((components, 3), dtype=self.dtype) if macro is None else np.ascontiguousarray(macro, self.dtype)
-        )
-        work = np.empty((36 + len(material)) * (u.shape[-1] + 32), dtype=self.dtype)  # see apply in kernels.c
+        components, length = len(u), u.shape[-1]
+        total = np.zeros((components, 3), dtype=np.complex128)
+        given = np.zeros((components, 3), self.complex) if macro is None else np.ascontiguousarray(macro, self.complex)
+        work = np.empty((36 + len(material)) * (2 * length + 32), dtype=self.dtype)  # see apply in kernels.c
         function = getattr(self.library, PRODUCTS[len(material)])
         shape = np.array(u.shape[1:], dtype=np.int64)
         function(_at(u), _at(force), _at(material), _at(shape), _at(spacing), _at(given), _at(total), _at(work))
         return total
 
-    def dot(self, a: Array, b: Array) -> float:
-        """Return the sum of a b, added up in double precision."""
-        return float(self.library.dot(_at(a), _at(b), ctypes.c_long(a.size)))
+    def dot(self, a: Array, b: Array) -> Array:
+        """Return the sums (2,) of a b over the real and over the imaginary parts, added up in double precision."""
+        sums = np.empty(2)
+        self.library.dot(_at(a), _at(b), ctypes.c_long(2 * a.size), _at(sums))
+        return sums
 
-    def advance(self, x: Array, r: Array, p: Array, q: Array, alpha: float) -> None:
-        """x += alpha p; r -= alpha q; q = 0."""
-        self.library.advance(_at(x), _at(r), _at(p), _at(q), self.real(alpha), ctypes.c_long(x.size))
+    def peaks(self, rest: Array) -> Array:
+        """Return the largest magnitudes (2,) of the real and the imaginary parts of a complex128 array."""
+        largest = np.empty(2)
+        self.library.peaks(_at(rest), _at(largest), ctypes.c_long(2 * rest.size))
+        return largest
 
-    def redirect(self, p: Array, z: Array, beta: float) -> None:
-        """p = z + beta p."""
-        self.library.redirect(_at(p), _at(z), self.real(beta), ctypes.c_long(p.size))
+    def narrow(self, rest: Array, factors: Array) -> Array:
+        """Return a complex128 array in this precision, with its real and imaginary parts times one factor (2,) each."""
+        result = np.empty(rest.shape, dtype=self.complex)
+        self.library.narrow(_at(rest), _at(result), _at(factors), ctypes.c_long(2 * rest.size))
+        return result
+
+    def widen(self, x: Array, u: Array, factors: Array) -> None:
+        """u += factors x, for a complex128 u and an x in this precision."""
+        self.library.widen(_at(x), _at(u), _at(factors), ctypes.c_long(2 * x.size))
+
+    def advance(self, x: Array, r: Array, p: Array, q: Array, alpha: Array) -> None:
+        """x += alpha p; r -= alpha q; q = 0, with one alpha (2,) for the real and one for the imaginary parts."""
+        factor = alpha.astype(self.dtype)
+        self.library.advance(_at(x), _at(r), _at(p), _at(q), _at(factor), ctypes.c_long(2 * x.size))
+
+    def redirect(self, p: Array, z: Array, beta: Array) -> None:
+        """p = z + beta p, with one beta (2,) for the real and one for the imaginary parts."""
+        factor = beta.astype(self.dtype)
+        self.library.redirect(_at(p), _at(z), _at(factor), ctypes.c_long(2 * p.size))
 
     def multiply(self, spectrum: Array, symbol: Array) -> None:
-        """spectrum (components, *half) = symbol (1 or 6, *half) applied to it, in place."""
+        """spectrum (components, *grid) = symbol (1 or 6, *octant) applied to it, in place."""
         function = self.library.multiply3 if len(spectrum) == 3 else self.library.multiply1
-        function(_at(spectrum), _at(symbol), ctypes.c_long(spectrum[0].size))
+        shape = np.array(spectrum.shape[1:], dtype=np.int64)
+        work = np.empty(6 * spectrum.shape[-1], dtype=self.dtype)
+        function(_at(spectrum), _at(symbol), _at(shape), _at(work))
 
     def jacobi_gradients(self, matrix: Any, inverse: Array, force: Array, reduction: float, limit: int) -> Array | None:
         """Return the solution of a symmetric CSR matrix (int32 indices, this dtype); None if it does not converge.

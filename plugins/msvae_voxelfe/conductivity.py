@@ -46,7 +46,7 @@ class Conductivity(LinearSolver):
 
     def mean(self, structures: Structures) -> Array:
         """Return the arithmetic mean of the conductivity (n,) of each structure."""
-        material = interpolate(structures, self.table(structures))
+        material, _ = interpolate(structures, self.table(structures))
         return np.asarray(material.mean(axis=tuple(range(1, material.ndim))))
 
     @classmethod

@@ -18,6 +18,7 @@ from msvae import Array, DataError
 from msvae_voxelfe import kernel_backend
 from msvae_voxelfe.compiled import Kernels, kernels
 from msvae_voxelfe.element import LinearElement, affine_displacements, corners
+from msvae_voxelfe.threads import allowed
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +62,13 @@ def homogenize(material: Array, element: LinearElement, *, tolerance: float = 1e
 
 
 def bytes_needed(shape: tuple[int, ...], element: LinearElement) -> int:
-    """Return about how many bytes one structure takes: material fields (m, *grid) in two precisions, the fluctuation of
-    each load case, and the vectors of conjugate gradients; 400 a voxel for elasticity in 3D, 100 for conductivity."""
-    cases, components = element.load.shape[2], 1 if element.components == 1 else 3
-    voxel = 12 * shape[0] + components * (8 * int(cases) + 64) + 12
+    """Return about how many bytes one structure takes; 650 a voxel for elasticity in 3D on two threads.
+
+    These are material fields (m, *grid) in two precisions, fluctuation and force of each pair of load cases, and the
+    vectors of conjugate gradients.
+    """
+    pairs, components = (int(element.load.shape[2]) + 1) // 2, 1 if element.components == 1 else 3
+    voxel = 12 * shape[0] + components * (32 * pairs + 56 * min(allowed(), pairs))
     return voxel * math.prod(shape[1:])
 
 

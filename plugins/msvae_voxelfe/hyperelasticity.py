@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from msvae import Array, Properties, Quantity, Solver, Specification, Structures
+from msvae import Array, DataError, Properties, Quantity, Solver, Specification, Structures
 from msvae_voxelfe import neo_hookean
 from msvae_voxelfe.elasticity import ElasticPhase
 from msvae_voxelfe.load_steps import Equilibrium, NotConvergedError, Path, State, follow
@@ -74,40 +74,50 @@ class Hyperelasticity(Solver):
 
     def evaluate(self, structures: Structures) -> Properties:
         quantities = self.quantities(structures.specification)
-        arrays = {q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities}
-        material = interpolate(structures, np.array([phase.lame for phase in self.phases]))
-        block = Block.of(structures.specification.grid.shape, structures.specification.grid.spacing)  # type: ignore[arg-type]
-        failures: dict[int, str] = {}
+        arrays, errors = ({q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities} for _ in range(2))
+        material, failures = interpolate(structures, np.array([phase.lame for phase in self.phases]))
         iterations = np.zeros(len(structures), dtype=np.int64)
-        for k, (lam, mu) in enumerate(material):
+        for k in (k for k in range(len(structures)) if k not in failures):
             try:
-                iterations[k] = self._solve(block, lam, mu, {name: array[k] for name, array in arrays.items()})
+                image = Image.of(material[k], structures.specification.grid.spacing)
+                for step, state in enumerate(self._states(image)):
+                    unit, top = image.unit, image.block.edge("top", 0)
+                    arrays["energy"][k, step] = unit * image.energy(state)
+                    arrays["reaction"][k, step] = image.reaction(state)
+                    arrays["displacement"][k, step] = image.block.centres(state.u)
+                    errors["energy"][k, step] = unit * state.energy
+                    errors["reaction"][k, step] = unit * state.residual * np.sqrt(len(top))
+                    errors["displacement"][k, step] = state.correction
+                    iterations[k] = state.iterations
             except (NotConvergedError, np.linalg.LinAlgError) as error:
                 failures[k] = f"{error}: ask for smaller displacements, or check the phases"
-                for array in arrays.values():
+                for array in (*arrays.values(), *errors.values()):
                     array[k] = np.nan
-        return Properties(arrays, failures=failures, iterations=iterations)
+        return Properties(arrays, failures=failures, errors=errors, iterations=iterations)
 
-    def _solve(self, block: Block, lam: Array, mu: Array, out: Mapping[str, Array]) -> int:
-        """Fill the rows of one structure; return Newton's iterations."""
-        if min(mu.min(), (3 * lam + 2 * mu).min()) <= 0:
-            raise NotConvergedError("a pixel has no positive stiffness")
-        shear = float(mu.max())  # moduli are scaled by the largest one
-        lame = [np.repeat(p[::-1].reshape(-1, 1), 9, axis=1) / shear for p in (lam, mu)]
-        height = block.shape[0] * block.spacing[0]
-        path = self._path(block, height)
-        state = State(0.0, np.zeros(0), np.zeros(0), 0)
-        rest = float(
-            (neo_hookean.energy(np.broadcast_to(np.eye(2), (*lame[0].shape, 2, 2)), *lame) @ block.weight).sum()
-        )
-        for step, state in enumerate(
-            follow(block, _equilibrium(block, lame), path, self.displacements, self.tolerance)
-        ):
-            stored = neo_hookean.energy(block.deformation(state.u), *lame)
-            out["energy"][step] = shear * (float((stored @ block.weight).sum()) - rest)
-            out["reaction"][step] = [shear * state.forces[block.edge("top", c)].sum() for c in range(2)]
-            out["displacement"][step] = block.centres(state.u)
-        return state.iterations
+    def fields(self, structures: Structures) -> Mapping[str, Array]:
+        """Return displacement (m), and pixel means of deformation gradient and first Piola-Kirchhoff stress (Pa)."""
+        material, failures = interpolate(structures, np.array([phase.lame for phase in self.phases]))
+        if failures:
+            raise DataError(f"no fields: {failures[0]}")
+        image = Image.of(material[0], structures.specification.grid.spacing)
+        try:
+            *_, state = self._states(image)
+        except NotConvergedError as error:
+            raise DataError(f"no fields: {error}") from None
+        deformation = image.block.deformation(state.u)
+        stress, _ = neo_hookean.stress_and_tangent(deformation, *image.lame)
+        return {
+            "displacement": np.moveaxis(image.block.centres(state.u), 0, -1),
+            "deformation gradient": image.pixel_means(deformation),
+            "stress": image.unit * image.pixel_means(stress),
+        }
+
+    def _states(self, image: Image) -> Iterator[State]:
+        """Yield the equilibrium at each displacement."""
+        block = image.block
+        path = self._path(block, block.shape[0] * block.spacing[0])
+        return follow(block, _equilibrium(block, image.lame), path, self.displacements, self.tolerance)
 
     def _path(self, block: Block, height: float) -> Path:
         parts = [(block.edge(edge, component), value * height) for edge, component, value in CASES[self.case]]
@@ -119,6 +129,40 @@ class Hyperelasticity(Solver):
     @classmethod
     def example(cls) -> Hyperelasticity:
         return cls(phases=(ElasticPhase(1e6, 0.3), ElasticPhase(1e7, 0.3)), displacements=(0.05, 0.2))
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One image on its mesh: Lame's parameters at the points of its elements, in units of `unit` (Pa)."""
+
+    block: Block
+    lame: list[Array]
+    unit: float
+
+    @classmethod
+    def of(cls, material: Array, spacing: tuple[float, ...]) -> Image:
+        """Return it for lambda and mu (2, rows, columns); NotConvergedError where nothing resists."""
+        lam, mu = material
+        if min(mu.min(), (3 * lam + 2 * mu).min()) <= 0:
+            raise NotConvergedError("a pixel has no positive stiffness")
+        unit = float(mu.max())
+        block = Block.of(mu.shape, spacing)  # type: ignore[arg-type]
+        return cls(block, [np.repeat(p[::-1].reshape(-1, 1), 9, axis=1) / unit for p in (lam, mu)], unit)
+
+    def energy(self, state: State) -> float:
+        """Return the strain energy per thickness, in units of `unit` m^2."""
+        stored = neo_hookean.energy(self.block.deformation(state.u), *self.lame)
+        return float((stored @ self.block.weight).sum())
+
+    def reaction(self, state: State) -> list[float]:
+        """Return the force on the top edge per thickness, along x and y, in N/m."""
+        return [self.unit * float(state.forces[self.block.edge("top", c)].sum()) for c in range(2)]
+
+    def pixel_means(self, values: Array) -> Array:
+        """Return the means (rows, columns, 4) of values (pixels, points, 2, 2); the first row is at the top."""
+        weight = self.block.weight / self.block.weight.sum()
+        means = np.einsum("epij,p->eij", values, weight).reshape(*self.block.shape, 4)
+        return np.asarray(means[::-1])
 
 
 def _equilibrium(block: Block, lame: list[Array]) -> Equilibrium:

@@ -1,8 +1,9 @@
-"""Homogenization with the compiled kernels: one load case at a time, everything in cache.
+"""Homogenization with the compiled kernels: two load cases at a time, everything in cache.
 
-Conjugate gradients run in single precision; the residual, and so the stopping test, is renewed in double precision at
-each restart (iterative refinement), and the effective tensor is the double-precision energy of the fluctuations, whose
-error is quadratic in theirs.
+The two are the real and the imaginary part of complex fields, which share one complex Fourier transform. Conjugate
+gradients run in single precision; the residual, and so the stopping test, is renewed in double precision at each
+restart (iterative refinement), and the effective tensor is the double-precision energy of the fluctuations, whose error
+is quadratic in theirs.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
 from scipy import fft
 
 from msvae import Array
@@ -19,14 +21,21 @@ from msvae_voxelfe.element import VOIGT, LinearElement
 from msvae_voxelfe.threads import allowed, each
 
 REDUCTION = 1e-4  # of the residual, that single precision can be trusted with before the residual is renewed
+ORTHOTROPIC = [(i < 3 and j < 3) or i == j for i in range(6) for j in range(i, 6)]  # places among the 21 parameters
 
 
 @dataclass(frozen=True, eq=False)
 class Fluctuation:
-    """u (components, *grid), the norm of its residual (whose square is an energy), iterations, and if it converged."""
+    """Two load cases, as real and imaginary part, of one structure.
+
+    u, force: fluctuation and what it leaves unbalanced (components, *grid). stress (components, 3): integrated over
+    the grid. residuals: norms (2,) of the residual, whose squares are energies.
+    """
 
     u: Array
-    residual: float
+    force: Array
+    stress: Array
+    residuals: Array
     iterations: int
     converged: bool
 
@@ -58,68 +67,74 @@ class Periodic:
 
     def precondition(self, residual: Array) -> Array:
         """Return the homogeneous solution (components, *grid) for a residual in single precision."""
-        spectrum = fft.rfftn(residual, axes=(1, 2, 3))
+        spectrum = np.ascontiguousarray(torch.fft.fftn(torch.from_numpy(residual), dim=(1, 2, 3)).numpy())
         self.single.multiply(spectrum, self.symbol)
-        return np.ascontiguousarray(fft.irfftn(spectrum, s=self.grid, axes=(1, 2, 3), overwrite_x=True))
+        return np.ascontiguousarray(torch.fft.ifftn(torch.from_numpy(spectrum), dim=(1, 2, 3)).numpy())
 
-    def residual(self, u: Array, macro: Array) -> tuple[Array, Array]:
-        """Return -(B^T D (macro + B u)) and the sum of the stresses (components, 3), in double precision."""
-        force = np.zeros_like(u)
-        stress = self.double.product(u, force, self.fine, self.spacing, macro=macro)
-        return -force, stress
+    def force(self, u: Array, macro: Array, force: Array) -> Array:
+        """Set force to B^T D (macro + B u) and return the sum of the stresses (components, 3), in double precision."""
+        force[...] = 0.0
+        return self.double.product(u, force, self.fine, self.spacing, macro=macro)
 
     def fluctuation(self, macro: Array, tolerance: float, limit: int) -> Fluctuation:
-        """Return the fluctuation that balances a macroscopic gradient."""
-        u = np.zeros((self.components, *self.grid))
-        rest, stress = self.residual(u, macro)
-        goal = tolerance * float(np.sqrt(max((macro * stress).sum(), 0.0)))
-        size, used = self._norm(rest), 0
-        while size > goal and used < limit:
-            correction, count = self._gradients(rest, max(0.5 * goal / size, REDUCTION), limit - used)
-            u, used = u + correction, used + count
-            rest, _ = self.residual(u, macro)
-            before, size = size, self._norm(rest)
-            if not size < before:
-                break
-        return Fluctuation(u, size, used, bool(size <= goal))
+        """Return the fluctuations that balance two macroscopic gradients, a complex (components, 3)."""
+        u = np.zeros((self.components, *self.grid), dtype=np.complex128)
+        force = np.empty_like(u)
+        stress = self.force(u, macro, force)
+        energies = (_parts(macro) * _parts(stress)).sum(axis=0)
+        goal = tolerance * np.sqrt(np.maximum(energies, 0.0))
+        used, before = 0, np.full(2, np.inf)
+        while True:
+            peak = self.single.peaks(force)
+            r = self.single.narrow(force, -1 / np.where(peak > 0, peak, 1.0))
+            z = self.precondition(r)
+            size = peak * np.sqrt(np.maximum(self.single.dot(r, z), 0.0))
+            wanting = size > goal
+            if not wanting.any() or used >= limit or (wanting & (size >= before)).any():
+                return Fluctuation(u, force, stress, size, used, not wanting.any())
+            reduction = np.where(wanting, np.maximum(0.5 * goal / np.where(size > 0, size, 1.0), REDUCTION), 1.0)
+            correction, count = self._gradients(r, z, reduction, limit - used)
+            self.single.widen(correction, u, peak)
+            used, before = used + count, size
+            stress = self.force(u, macro, force)
 
-    def _norm(self, residual: Array) -> float:
-        peak = float(np.abs(residual).max())
-        if peak == 0:
-            return 0.0
-        scaled = (residual / peak).astype(np.float32)
-        return peak * float(np.sqrt(max(self.single.dot(scaled, self.precondition(scaled)), 0.0)))
+    def _gradients(self, r: Array, z: Array, reduction: Array, limit: int) -> tuple[Array, int]:
+        """Return the solutions of K x = r to a reduction (2,) of the residuals, in single precision; and iterations.
 
-    def _gradients(self, force: Array, reduction: float, limit: int) -> tuple[Array, int]:
-        """Return the solution of K u = force to a reduction of the residual, in single precision; and iterations."""
-        peak = float(np.abs(force).max())
-        r = (force / peak).astype(np.float32)
-        z = self.precondition(r)
+        z: r, preconditioned. A part that is there rests while the other goes on.
+        """
         x, q, p = np.zeros_like(r), np.zeros_like(r), z.copy()
         norm = self.single.dot(r, z)
         goal = reduction**2 * norm
+        active = (reduction < 1) & (norm > 0)
         step = 0
-        while step < limit:
+        while step < limit and active.any():
             step += 1
             self.single.product(p, q, self.coarse, self.spacing32)
             curvature = self.single.dot(p, q)
-            if not curvature > 0:
-                break
-            self.single.advance(x, r, p, q, norm / curvature)
+            active &= curvature > 0
+            self.single.advance(x, r, p, q, np.where(active, norm / np.where(active, curvature, 1.0), 0.0))
             z = self.precondition(r)
             previous, norm = norm, self.single.dot(r, z)
-            if norm <= goal:
-                break
-            self.single.redirect(p, z, norm / previous)
-        return peak * x.astype(np.float64), step
+            active &= norm > goal
+            self.single.redirect(p, z, np.where(active, norm / np.where(active, previous, 1.0), 0.0))
+        return x, step
+
+
+def _parts(field: Array) -> Array:
+    """Return real and imaginary parts (size, 2) of a contiguous complex array, as a view."""
+    return np.ascontiguousarray(field).reshape(-1).view(field.real.dtype).reshape(-1, 2)
 
 
 def inverse_symbol(
     grid: tuple[int, ...], spacing: tuple[float, ...], components: int, reference: Array, double: Kernels
 ) -> Array:
-    """Return the inverse (1 or 6, *half grid), float32, of the homogeneous operator's symbol; 0 at frequency 0."""
+    """Return the inverse (1 or 6, *octant), float32, of the homogeneous operator's symbol; 0 at frequency 0.
+
+    Of a general law only the orthotropic part counts: its symbol is known from one octant of the frequencies.
+    """
     units = _unit_symbols(grid, spacing, components, len(reference), double)
-    symbol = np.tensordot(reference, units, axes=1)
+    symbol = np.tensordot(np.where(ORTHOTROPIC, reference, 0.0) if len(reference) == 21 else reference, units, axes=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = 1 / symbol if components == 1 else _inverted(symbol)
     inverse[(slice(None), 0, 0, 0)] = 0.0
@@ -130,19 +145,20 @@ def inverse_symbol(
 def _unit_symbols(
     grid: tuple[int, ...], spacing: tuple[float, ...], components: int, laws: int, double: Kernels
 ) -> Array:
-    """Return the symbols (laws, 1 or 6, *half) of the unit laws; real, for a brick is its own mirror image."""
+    """Return the symbols (laws, 1 or 6, *octant) of the unit laws; real, for a brick is its own mirror image."""
     pairs = ((0, 0),) if components == 1 else VOIGT[3]
+    octant = (slice(None), *(slice(n // 2 + 1) for n in grid))
     result = []
     for law in range(laws):
         material = np.zeros((laws, *grid))
         material[law] = 1.0
         columns = []
         for c in range(components):
-            impulse = np.zeros((components, *grid))
+            impulse = np.zeros((components, *grid), dtype=np.complex128)
             impulse[c, 0, 0, 0] = 1.0
             force = np.zeros_like(impulse)
             double.product(impulse, force, material, np.array(spacing))
-            columns.append(fft.rfftn(force, axes=(1, 2, 3)).real)
+            columns.append(fft.rfftn(force.real, axes=(1, 2, 3)).real[octant])
         result.append(np.stack([columns[j][i] for i, j in pairs]))
     return np.stack(result)
 
@@ -166,20 +182,26 @@ def macro_gradients(dimensions: int, components: int) -> Array:
     return cases
 
 
+def pairs(macros: Array) -> list[Array]:
+    """Return the load cases (L, components, 3) two by two as complex arrays; an odd last one goes with no load."""
+    whole = np.concatenate([macros, np.zeros_like(macros[: len(macros) % 2])])
+    return list(whole[0::2] + 1j * whole[1::2])
+
+
 def effective_tensor(operator: Periodic, macros: Array, tolerance: float, limit: int, *, threads: int = 1) -> Tensor:
     """Return the effective tensor of one structure.
 
     Its error is a product of the fluctuations' errors in the norm of the energy; the residuals' norms stand for them
     where the material is as stiff as its mean.
     """
-    solved = each(lambda k: operator.fluctuation(macros[k], tolerance, limit), len(macros), threads)
+    loads = pairs(macros)
+    solved = each(lambda k: operator.fluctuation(loads[k], tolerance, limit), len(loads), threads)
     volume = float(np.prod(operator.grid) * np.prod(operator.spacing))
-    tensor = np.empty((len(macros), len(macros)))
-    for column, (macro, balanced) in enumerate(zip(macros, solved, strict=True)):
-        rest, stress = operator.residual(balanced.u, macro)
-        for row, (other, against) in enumerate(zip(macros, solved, strict=True)):
-            tensor[row, column] = (other * stress).sum() - (against.u * rest).sum()
-    residuals = np.array([f.residual for f in solved])
+    cases = len(macros)
+    work = np.block([[_parts(f.u).T @ _parts(g.force) for g in solved] for f in solved])[:cases, :cases]
+    stress = np.concatenate([_parts(f.stress).T for f in solved])[:cases]
+    tensor = macros.reshape(cases, -1) @ stress.T + work
+    residuals = np.concatenate([f.residuals for f in solved])[:cases]
     count = max(f.iterations for f in solved)
     return Tensor(0.5 * (tensor + tensor.T) / volume, np.outer(residuals, residuals) / volume,
                   count if all(f.converged for f in solved) else -count - 1)  # fmt: skip
@@ -193,7 +215,8 @@ def fluctuations(
     solid, lengths = _in_three_dimensions(material, element.spacing)
     operator = Periodic(solid / material.max(), lengths, components, *backends)
     macros = macro_gradients(dimensions, components)
-    solved = np.stack([operator.fluctuation(macro, tolerance, limit).u for macro in macros])
+    found = [operator.fluctuation(load, tolerance, limit).u for load in pairs(macros)]
+    solved = np.stack([part for u in found for part in (u.real, u.imag)][: len(macros)])
     if dimensions == 3:
         return solved
     return solved[:, :, 0] if components == 1 else solved[:, 1:, 0]

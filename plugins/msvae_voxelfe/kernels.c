@@ -1,6 +1,9 @@
 /* Matrix-free fully integrated trilinear (Q1) elements on a periodic voxel grid, and the vector work of conjugate
  * gradients. Compiled once for float and once for double (-DREAL=...); see compiled.py. 2D is a grid with nx = 1.
  *
+ * Two load cases travel together as the real and the imaginary part of complex fields (neither notices the other): the
+ * preconditioner's symbol is real, so that one complex Fourier transform serves both, and costs less than two real ones.
+ *
  * Over a voxel, with xi, eta, zeta in [-1, 1], a trilinear field is u = sum m_pqr xi^p eta^q zeta^r with the modes
  * m_pqr = 1/8 sum over corners of s_x^p s_y^q s_z^r u (s = -1 or +1). Its gradient has the orthogonal parts
  *     1, xi, eta, zeta, eta zeta, xi zeta, xi eta     with mean squares  1, 1/3, 1/3, 1/3, 1/9, 1/9, 1/9,
@@ -26,6 +29,13 @@ INLINE vec load(const real *at) {
 }
 
 INLINE void store(real *at, vec v) { __builtin_memcpy(at, &v, sizeof v); }
+
+/* a complex number as a vector: its two parts in turn */
+INLINE vec repeated(const real *pair) {
+    vec v;
+    for (int lane = 0; lane < WIDTH; lane++) v[lane] = pair[lane & 1];
+    return v;
+}
 
 /* S = law(G) for a gradient G[component][axis]: q = k g (1 parameter), Hooke's isotropic law (lambda, mu) or his general
  * one (21: the upper triangle of the stiffness, row by row, in the order 11 22 33 23 13 12) */
@@ -59,7 +69,7 @@ INLINE void law(int laws, const vec *material, vec G[3][3], vec S[3][3]) {
 }
 
 /* modes M[component][pqr] -> forces on the modes, in place; sum gathers the mean part of S */
-INLINE void element(int components, int laws, const vec *material, const real *scale, const real *macro, vec M[3][8], vec *sum) {
+INLINE void element(int components, int laws, const vec *material, const real *scale, const vec *macro, vec M[3][8], vec *sum) {
     /* part: which axes' gradients it has, the mode each takes for that axis, and its mean square */
     static const int mode[7][3] = {{4, 2, 1}, {-1, 6, 5}, {6, -1, 3}, {5, 3, -1}, {7, -1, -1}, {-1, 7, -1}, {-1, -1, 7}};
     static const real weight[7] = {1, (real)1 / 3, (real)1 / 3, (real)1 / 3, (real)1 / 9, (real)1 / 9, (real)1 / 9};
@@ -89,7 +99,8 @@ INLINE void element(int components, int laws, const vec *material, const real *s
         for (int m = 0; m < 8; m++) M[c][m] = F[c][m];
 }
 
-/* sums and differences over the four node rows around a row of voxels, (12, row); the first node is repeated at the end */
+/* sums and differences over the four node rows around a row of voxels, (12, row); the first node is repeated at the end.
+ * Here and below sizes and places count reals: a row of nz voxels has 2 nz of them */
 INLINE void gather(int components, const real *u, const long *at, long size, long nz, long row, real *in) {
     for (int c = 0; c < components; c++) {
         const real *a = u + c * size + at[0], *b = u + c * size + at[1];
@@ -103,7 +114,8 @@ INLINE void gather(int components, const real *u, const long *at, long size, lon
             o[2 * row + k] = r - p;
             o[3 * row + k] = s - q;
         }
-        for (int m = 0; m < 4; m++) o[m * row + nz] = o[m * row];
+        for (int m = 0; m < 4; m++)
+            for (int part = 0; part < 2; part++) o[m * row + nz + part] = o[m * row + part];
     }
 }
 
@@ -115,9 +127,9 @@ INLINE void scatter(int components, real *force, const long *at, long size, long
         for (int m = 0; m < 4; m++) {
             real *restrict to = o + m * row;
             const real *restrict from = high + (4 * c + m) * row;
-            to[0] += from[nz - 1];
+            for (int end = 0; end < 2; end++) to[end] += from[nz - 2 + end];
 #pragma omp simd
-            for (long k = 1; k < nz; k++) to[k] += from[k - 1];
+            for (long k = 2; k < nz; k++) to[k] += from[k - 2];
         }
         static const real sign[4][2] = {{-1, -1}, {1, -1}, {-1, 1}, {1, 1}}; /* of a corner: along y, along x */
         for (int corner = 0; corner < 4; corner++) {
@@ -130,34 +142,41 @@ INLINE void scatter(int components, real *force, const long *at, long size, long
     }
 }
 
-/* force += B^T law(macro + B u) over all voxels; total[3 components] gathers law(...) integrated over the voxels.
- * work: (36 + laws) rows of nz + 2 WIDTH */
+/* force += B^T law(macro + B u) over all voxels; total[6 components] gathers law(...) integrated over the voxels.
+ * u, force, macro and total are pairs; material is not. work: (36 + laws) rows of 2 nz + 2 WIDTH */
 INLINE void apply(int components, int laws, const real *u, real *force, const real *material, const long *n,
                   const real *spacing, const real *macro, double *total, real *work) {
-    const long nx = n[0], ny = n[1], nz = n[2], plane = ny * nz, size = nx * plane, row = nz + 2 * WIDTH;
+    const long nx = n[0], ny = n[1], nz = n[2], plane = ny * nz, size = nx * plane, row = 2 * nz + 2 * WIDTH;
     const real scale[3] = {2 / spacing[0], 2 / spacing[1], 2 / spacing[2]};
     const real volume = spacing[0] * spacing[1] * spacing[2];
     real *in = work, *low = work + 12 * row, *high = work + 24 * row, *local = work + 36 * row;
     for (long k = 0; k < (36 + laws) * row; k++) work[k] = 0; /* lanes beyond the row: no material, no force */
+    vec mean[9];
+    for (int m = 0; m < 3 * components; m++) mean[m] = repeated(macro + 2 * m);
     for (long i = 0; i < nx; i++)
         for (long j = 0; j < ny; j++) {
-            const long i1 = i + 1 == nx ? 0 : i + 1, j1 = j + 1 == ny ? 0 : j + 1;
-            const long at[4] = {i * plane + j * nz, i * plane + j1 * nz, i1 * plane + j * nz, i1 * plane + j1 * nz};
-            gather(components, u, at, size, nz, row, in);
-            for (int l = 0; l < laws; l++) __builtin_memcpy(local + l * row, material + l * size + at[0], nz * sizeof(real));
+            const long i1 = i + 1 == nx ? 0 : i + 1, j1 = j + 1 == ny ? 0 : j + 1, here = i * plane + j * nz;
+            const long at[4] = {2 * here, 2 * (i * plane + j1 * nz), 2 * (i1 * plane + j * nz), 2 * (i1 * plane + j1 * nz)};
+            gather(components, u, at, 2 * size, 2 * nz, row, in);
+            for (int l = 0; l < laws; l++) {
+                const real *restrict from = material + l * size + here;
+                real *restrict to = local + l * row;
+#pragma omp simd
+                for (long k = 0; k < 2 * nz; k++) to[k] = from[k >> 1];
+            }
             vec sum[9] = {{0}};
-            for (long k = 0; k < nz; k += WIDTH) {
+            for (long k = 0; k < 2 * nz; k += WIDTH) {
                 vec M[3][8], p[21];
                 for (int l = 0; l < laws; l++) p[l] = load(local + l * row + k);
 #pragma GCC unroll 3
                 for (int c = 0; c < components; c++)
 #pragma GCC unroll 4
                     for (int m = 0; m < 4; m++) { /* m = 2 p + q of the mode; along z: r = 0 is the sum, r = 1 the difference */
-                        const vec a = load(in + (4 * c + m) * row + k), b = load(in + (4 * c + m) * row + k + 1);
+                        const vec a = load(in + (4 * c + m) * row + k), b = load(in + (4 * c + m) * row + k + 2);
                         M[c][2 * m] = (a + b) * (real)0.125;
                         M[c][2 * m + 1] = (b - a) * (real)0.125;
                     }
-                element(components, laws, p, scale, macro, M, sum);
+                element(components, laws, p, scale, mean, M, sum);
 #pragma GCC unroll 3
                 for (int c = 0; c < components; c++)
 #pragma GCC unroll 4
@@ -167,8 +186,8 @@ INLINE void apply(int components, int laws, const real *u, real *force, const re
                     }
             }
             for (int s = 0; s < 3 * components; s++)
-                for (int lane = 0; lane < WIDTH; lane++) total[s] += (double)sum[s][lane] * volume;
-            scatter(components, force, at, size, nz, row, volume * (real)0.125, low, high);
+                for (int lane = 0; lane < WIDTH; lane++) total[2 * s + (lane & 1)] += (double)sum[s][lane] * volume;
+            scatter(components, force, at, 2 * size, 2 * nz, row, volume * (real)0.125, low, high);
         }
 }
 
@@ -187,52 +206,116 @@ void anisotropic(const real *u, real *force, const real *material, const long *n
     apply(3, 21, u, force, material, n, h, macro, total, work);
 }
 
-double dot(const real *restrict a, const real *restrict b, long size) {
-    double sum = 0;
+/* sums[2] = sum of a b, for either part of the pairs; size counts reals */
+void dot(const real *restrict a, const real *restrict b, long size, double *sums) {
+    sums[0] = sums[1] = 0;
     for (long start = 0; start < size; start += 4096) {
         const long end = start + 4096 < size ? start + 4096 : size;
-        real part = 0;
-#pragma omp simd reduction(+ : part)
-        for (long k = start; k < end; k++) part += a[k] * b[k];
-        sum += part;
+        vec part = {0};
+        long k = start;
+        for (; k + WIDTH <= end; k += WIDTH) part += load(a + k) * load(b + k);
+        for (; k < end; k++) sums[k & 1] += (double)(a[k] * b[k]);
+        for (int lane = 0; lane < WIDTH; lane++) sums[lane & 1] += (double)part[lane];
     }
-    return sum;
 }
 
-/* x += alpha p; r -= alpha q; q is cleared for the next product */
-void advance(real *restrict x, real *restrict r, const real *restrict p, real *restrict q, real alpha, long size) {
+/* between the precisions: the largest magnitude of either part; r = factor rest; u += factor x */
+void peaks(const double *rest, double *largest, long size) {
+    double real_part = 0, imaginary_part = 0;
+#pragma omp simd reduction(max : real_part, imaginary_part)
+    for (long k = 0; k < size; k += 2) {
+        const double a = __builtin_fabs(rest[k]), b = __builtin_fabs(rest[k + 1]);
+        real_part = a > real_part ? a : real_part;
+        imaginary_part = b > imaginary_part ? b : imaginary_part;
+    }
+    largest[0] = real_part;
+    largest[1] = imaginary_part;
+}
+
+void narrow(const double *restrict rest, real *restrict r, const double *factor, long size) {
 #pragma omp simd
-    for (long k = 0; k < size; k++) {
-        x[k] += alpha * p[k];
-        r[k] -= alpha * q[k];
+    for (long k = 0; k < size; k++) r[k] = (real)(factor[k & 1] * rest[k]);
+}
+
+void widen(const real *restrict x, double *restrict u, const double *factor, long size) {
+#pragma omp simd
+    for (long k = 0; k < size; k++) u[k] += factor[k & 1] * (double)x[k];
+}
+
+/* x += alpha p; r -= alpha q; q is cleared for the next product; alpha[2]: of either part */
+void advance(real *restrict x, real *restrict r, const real *restrict p, real *restrict q, const real *alpha, long size) {
+    const vec a = repeated(alpha);
+    long k = 0;
+    for (; k + WIDTH <= size; k += WIDTH) {
+        store(x + k, load(x + k) + a * load(p + k));
+        store(r + k, load(r + k) - a * load(q + k));
+        store(q + k, (vec){0});
+    }
+    for (; k < size; k++) {
+        x[k] += alpha[k & 1] * p[k];
+        r[k] -= alpha[k & 1] * q[k];
         q[k] = 0;
     }
 }
 
-/* p = z + beta p */
-void redirect(real *restrict p, const real *restrict z, real beta, long size) {
-#pragma omp simd
-    for (long k = 0; k < size; k++) p[k] = z[k] + beta * p[k];
+/* p = z + beta p; beta[2]: of either part */
+void redirect(real *restrict p, const real *restrict z, const real *beta, long size) {
+    const vec b = repeated(beta);
+    long k = 0;
+    for (; k + WIDTH <= size; k += WIDTH) store(p + k, load(z + k) + b * load(p + k));
+    for (; k < size; k++) p[k] = z[k] + beta[k & 1] * p[k];
 }
 
-/* spectrum (3, frequencies) of complex numbers *= symbol (6, frequencies): symmetric 3 x 3 in the order 11 22 33 23 13 12 */
-void multiply3(real *restrict spectrum, const real *restrict symbol, long size) {
-    real *restrict a = spectrum, *restrict b = spectrum + 2 * size, *restrict c = spectrum + 4 * size;
+/* The symbol (1 or 6, *octant) is known at frequencies up to half of each axis: it is even in each of them but for the
+ * entries ij (order 11 22 33 23 13 12), which are odd in i and in j. A row of it, for all frequencies along z: */
+INLINE void unfold(int entries, const real *symbol, const long *n, long i, long j, real *restrict rows) {
+    const long half[3] = {n[0] / 2 + 1, n[1] / 2 + 1, n[2] / 2 + 1}, octant = half[0] * half[1] * half[2];
+    const int x = i >= half[0], y = j >= half[1];
+    const real *at = symbol + ((x ? n[0] - i : i) * half[1] + (y ? n[1] - j : j)) * half[2];
+    for (int e = 0; e < entries; e++) {
+        const int odd_x = e == 4 || e == 5, odd_y = e == 3 || e == 5, odd_z = e == 3 || e == 4;
+        const real sign = (odd_x && x) != (odd_y && y) ? -1 : 1, behind = odd_z ? -sign : sign;
+        const real *restrict from = at + e * octant;
+        real *restrict to = rows + e * n[2];
 #pragma omp simd
-    for (long k = 0; k < 2 * size; k++) {
-        const long s = k >> 1;
-        const real x = a[k], y = b[k], z = c[k];
-        const real s11 = symbol[s], s22 = symbol[size + s], s33 = symbol[2 * size + s];
-        const real s23 = symbol[3 * size + s], s13 = symbol[4 * size + s], s12 = symbol[5 * size + s];
-        a[k] = s11 * x + s12 * y + s13 * z;
-        b[k] = s12 * x + s22 * y + s23 * z;
-        c[k] = s13 * x + s23 * y + s33 * z;
+        for (long k = 0; k < half[2]; k++) to[k] = sign * from[k];
+#pragma omp simd
+        for (long k = half[2]; k < n[2]; k++) to[k] = behind * from[n[2] - k];
     }
 }
 
-void multiply1(real *restrict spectrum, const real *restrict symbol, long size) {
+/* spectrum (3, *grid) of complex numbers *= symbol, symmetric 3 x 3; work: 6 nz */
+void multiply3(real *restrict spectrum, const real *symbol, const long *n, real *restrict work) {
+    const long nz = n[2], size = 2 * n[0] * n[1] * nz;
+    for (long i = 0; i < n[0]; i++)
+        for (long j = 0; j < n[1]; j++) {
+            unfold(6, symbol, n, i, j, work);
+            real *restrict a = spectrum + 2 * (i * n[1] + j) * nz, *restrict b = a + size, *restrict c = b + size;
+            const real *restrict s = work;
 #pragma omp simd
-    for (long k = 0; k < 2 * size; k++) spectrum[k] *= symbol[k >> 1];
+            for (long k = 0; k < nz; k++) {
+                const real xx = s[k], yy = s[nz + k], zz = s[2 * nz + k];
+                const real yz = s[3 * nz + k], xz = s[4 * nz + k], xy = s[5 * nz + k];
+                const real x = a[2 * k], y = b[2 * k], z = c[2 * k], u = a[2 * k + 1], v = b[2 * k + 1], w = c[2 * k + 1];
+                a[2 * k] = xx * x + xy * y + xz * z;
+                a[2 * k + 1] = xx * u + xy * v + xz * w;
+                b[2 * k] = xy * x + yy * y + yz * z;
+                b[2 * k + 1] = xy * u + yy * v + yz * w;
+                c[2 * k] = xz * x + yz * y + zz * z;
+                c[2 * k + 1] = xz * u + yz * v + zz * w;
+            }
+        }
+}
+
+void multiply1(real *restrict spectrum, const real *symbol, const long *n, real *restrict work) {
+    const long nz = n[2];
+    for (long i = 0; i < n[0]; i++)
+        for (long j = 0; j < n[1]; j++) {
+            unfold(1, symbol, n, i, j, work);
+            real *restrict a = spectrum + 2 * (i * n[1] + j) * nz;
+#pragma omp simd
+            for (long k = 0; k < 2 * nz; k++) a[k] *= work[k >> 1];
+        }
 }
 
 /* Conjugate gradients with the diagonal as preconditioner for a symmetric matrix in compressed rows. work: 3 vectors.

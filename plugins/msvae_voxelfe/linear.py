@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from msvae import Array, Properties, Solver, Structures
+from msvae import Array, DataError, Properties, Solver, Structures
 from msvae_voxelfe.element import LinearElement
 from msvae_voxelfe.homogenization import homogenize, pullback, voxel_means
 from msvae_voxelfe.materials import interpolate, unsolvable
@@ -46,8 +46,8 @@ class LinearSolver(Solver):
     def evaluate(self, structures: Structures) -> Properties:
         """Return the effective tensor of each structure; one without is a failure that the others do not notice."""
         name = self.computes[0].name
-        material = interpolate(structures, self.table(structures))
-        failures = unsolvable(material)
+        material, failures = interpolate(structures, self.table(structures))
+        failures |= unsolvable(material)
         kept = np.array([k for k in range(len(structures)) if k not in failures], dtype=int)
         result = homogenize(material[kept], self.element(structures), tolerance=self.tolerance, limit=self.iterations)
         tensors = np.full((len(structures), *result.tensors.shape[1:]), np.nan)
@@ -62,7 +62,10 @@ class LinearSolver(Solver):
         if structures.specification.kind != "field":
             return None
         table = self.table(structures)
-        gradient = pullback(interpolate(structures, table), self.element(structures),
+        material, failures = interpolate(structures, table)
+        if failures:
+            raise DataError(f"no gradient: {next(iter(failures.values()))}")
+        gradient = pullback(material, self.element(structures),
                             np.asarray(cotangents[self.computes[0].name]), tolerance=self.tolerance,
                             limit=self.iterations)  # fmt: skip
         slope = (table[1] - table[0]).reshape(1, -1, *(1,) * structures.specification.grid.dimensions)
@@ -73,8 +76,10 @@ class LinearSolver(Solver):
 
         The number of the load case, from 0, is appended to their names.
         """
-        material = interpolate(structures, self.table(structures))[0]
-        found = voxel_means(material, self.element(structures), tolerance=self.tolerance, limit=self.iterations)
+        material, failures = interpolate(structures, self.table(structures))
+        if failures:
+            raise DataError(f"no fields: {failures[0]}")
+        found = voxel_means(material[0], self.element(structures), tolerance=self.tolerance, limit=self.iterations)
         return {
             f"{name} {case}": np.moveaxis(values, 0, -1)
             for name, cases in zip(self.field_names, found, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,12 +25,19 @@ class Path:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A load, the displacements (size,) in equilibrium with it, the internal forces, and Newton's iterations so far."""
+    """A load, the displacements (size,) in equilibrium with it, the internal forces, and Newton's iterations so far.
+
+    residual: largest force left on a free unknown. correction: estimate of the largest change of a displacement, and
+    energy: of the change of energy, that would make it vanish.
+    """
 
     load: float
     u: Array
     forces: Array
     iterations: int
+    residual: float = 0.0
+    correction: float = 0.0
+    energy: float = 0.0
 
 
 class NotConvergedError(RuntimeError):
@@ -68,7 +75,7 @@ def _newton(block: Block, equilibrium: Equilibrium, path: Path, states: Sequence
     u = _predicted(block, equilibrium, path, states, load)
     free = np.ones(block.size, dtype=bool)
     free[path.unknowns] = False
-    before = np.inf
+    before, change = np.inf, None
     for iteration in range(1, NEWTON + 1):
         response = equilibrium(u)
         if response is None:
@@ -76,12 +83,26 @@ def _newton(block: Block, equilibrium: Equilibrium, path: Path, states: Sequence
         forces, band = response
         size, scale = np.linalg.norm(forces[free]), np.linalg.norm(forces)
         if size <= tolerance * scale:
-            return State(load, u, forces, states[-1].iterations + iteration)
+            if change is None:
+                change = solve_constrained(band, -forces, path.unknowns)
+                before = float(size)
+            return _judged(
+                State(load, u, forces, states[-1].iterations + iteration), free, change, float(size) / before
+            )
         if not size < 10 * before:
             return None
         before = float(size)
-        u = u + solve_constrained(band, -forces, path.unknowns)
+        change = solve_constrained(band, -forces, path.unknowns)
+        u = u + change
     return None
+
+
+def _judged(state: State, free: Array, change: Array, ratio: float) -> State:
+    """Return the state with its errors, for the last change of u and the residual's norm over that before it."""
+    rest = np.where(free, state.forces, 0.0)
+    correction = ratio * change
+    return replace(state, residual=float(np.abs(rest).max()), correction=float(np.abs(correction).max()),
+                   energy=0.5 * float(np.abs(rest) @ np.abs(correction)))  # fmt: skip
 
 
 def _predicted(block: Block, equilibrium: Equilibrium, path: Path, states: Sequence[State], load: float) -> Array:

@@ -7,20 +7,23 @@ import numpy as np
 from msvae import Array, DataError, Structures
 
 
-def interpolate(structures: Structures, table: Array) -> Array:
-    """Return material fields (n, m, *grid) for a table (phases, m); DataError if the table does not fit."""
+def interpolate(structures: Structures, table: Array) -> tuple[Array, dict[int, str]]:
+    """Return material fields (n, m, *grid) for a table (phases, m), and why a structure has none: it is NaN there.
+
+    DataError if grey values are to be interpolated between other than two materials.
+    """
     if structures.specification.kind == "phases":
-        if len(structures) and int(structures.labels.max()) >= len(table):
-            raise DataError(
-                f"solver.phases: the structures have phase {int(structures.labels.max())}, but the table ends at "
-                f"phase {len(table) - 1}: give the material of every phase"
-            )
-        return np.ascontiguousarray(np.moveaxis(table[structures.labels], -1, 1))
+        count = max(len(table), len(structures.specification.constituents))
+        whole = np.concatenate([table, np.full((count - len(table), *table.shape[1:]), np.nan)])
+        largest = structures.labels.reshape(len(structures), -1).max(axis=1, initial=0)
+        sentence = "it has phase {}, but solver.phases ends at phase {}: give the material of every phase"
+        missing = {int(k): sentence.format(largest[k], len(table) - 1) for k in np.flatnonzero(largest >= len(table))}
+        return np.ascontiguousarray(np.moveaxis(whole[structures.labels], -1, 1)), missing
     if len(table) != 2:
         raise DataError(f"solver.phases: grey values need the materials at grey 0 and 1, found {len(table)} phases")
     grey = structures.labels.astype(np.float64)[:, None]
     low, high = (row.reshape(1, -1, *(1,) * (grey.ndim - 2)) for row in table)
-    return np.asarray(low + (high - low) * grey)
+    return np.asarray(low + (high - low) * grey), dict(structures.damaged)
 
 
 def unsolvable(material: Array) -> dict[int, str]:

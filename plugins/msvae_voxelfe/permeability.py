@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from msvae import Array, DataError, Properties, Quantity, Solver, Structures
-from msvae_voxelfe.stokes import StokesError, flow_along, percolating
+from msvae_voxelfe.stokes import Flow, StokesError, flow_along, percolating
 
 
 @dataclass(frozen=True)
@@ -57,29 +58,35 @@ class Permeability(Solver):
 
     def _tensor(self, pores: Array, spacing: float) -> tuple[Array, float, int]:
         """Return the tensor in m^2, its estimated error, and the iterations; StokesError if there is no tensor."""
-        periodic = self.boundary == "periodic"
+        flows = self._flows(pores)
+        tensor = spacing**2 * np.stack([flow.mean for flow in flows], axis=1)
+        if self.boundary == "pressure":
+            tensor = np.diag(np.diag(tensor))
+        error = max(flow.error for flow in flows) * float(np.abs(tensor).max())
+        return 0.5 * (tensor + tensor.T), error, max(flow.iterations for flow in flows)
+
+    def fields(self, structures: Structures) -> Mapping[str, Array]:
+        """Return for each axis the velocity (m/s) that 1 Pa/m along it drives at a viscosity of 1 Pa s."""
+        try:
+            flows = self._flows(structures.labels[0] == self.pores)
+        except StokesError as error:
+            raise DataError(f"no fields: {error}") from None
+        square = structures.specification.grid.spacing[0] ** 2
+        return {f"velocity {axis}": square * np.moveaxis(flow.velocity, 0, -1) for axis, flow in enumerate(flows)}
+
+    def _flows(self, pores: Array) -> list[Flow]:
+        """Return the flow along each axis; StokesError if there is none along one of them."""
+        periodic, stairs = self.boundary == "periodic", self.walls == "stairs"
         if pores.all():
             raise StokesError("there is no solid: nothing resists the flow")
         paths = percolating(pores, range(pores.ndim), periodic=periodic)
         closed = [axis for axis, fluid in paths.items() if not fluid.any()]
         if closed:
             raise StokesError(f"the pores do not percolate along axis {' and '.join(map(str, closed))}")
-        flows = [
-            flow_along(
-                axis,
-                fluid,
-                periodic=periodic,
-                tolerance=self.tolerance,
-                limit=self.iterations,
-                stairs=self.walls == "stairs",
-            )
+        return [
+            flow_along(axis, fluid, periodic=periodic, tolerance=self.tolerance, limit=self.iterations, stairs=stairs)
             for axis, fluid in paths.items()
         ]
-        tensor = spacing**2 * np.stack([flow.mean for flow in flows], axis=1)
-        if not periodic:
-            tensor = np.diag(np.diag(tensor))
-        error = max(flow.error for flow in flows) * float(np.abs(tensor).max())
-        return 0.5 * (tensor + tensor.T), error, max(flow.iterations for flow in flows)
 
     @classmethod
     def example(cls) -> Permeability:

@@ -188,10 +188,12 @@ def _shifted(array: Array, axis: int, step: int, mode: str, fill: float = 0) -> 
 class Flow:
     """The flow that a unit pressure gradient along one axis drives, at unit viscosity and spacing.
 
-    mean: velocities (d,) averaged over the whole structure. error: estimate, relative to the velocity along the axis.
+    mean: velocities (d,) averaged over the whole structure. velocity: (d, *grid), at the voxel centres.
+    error: estimate, relative to the velocity along the axis.
     """
 
     mean: Array
+    velocity: Array
     error: float
     iterations: int
 
@@ -221,7 +223,19 @@ def flow_along(axis: int, fluid: Array, *, periodic: bool, tolerance: float, lim
     pressure, error, used = _schur_gradients(schur, outflow, dissipated, tolerance=tolerance, limit=limit)
     solved = velocities([g - d.T @ pressure for g, d in zip(force, divergence, strict=True)])
     mean = [float(f.volume @ u) / fluid.size for f, u in zip(faces, solved, strict=True)]
-    return Flow(np.array(mean), error, used)
+    velocity = np.zeros((fluid.ndim, *fluid.shape))
+    for f, u in zip(faces, solved, strict=True):
+        velocity[f.axis][fluid] = _at_centres(f, u, count)
+    return Flow(np.array(mean), velocity, error, used)
+
+
+def _at_centres(faces: Faces, velocities: Array, count: int) -> Array:
+    """Return the mean (count,) of the velocities on the two faces of each pressure cell; walls are at rest."""
+    total = np.zeros(count)
+    for cells in faces.cells.T:
+        inside = cells >= 0
+        total += np.bincount(cells[inside], velocities[inside], minlength=count)
+    return total / 2
 
 
 def _divergence(faces: Faces, count: int) -> sparse.csr_array:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import torch
+
 Result = TypeVar("Result")
 
 
@@ -16,8 +18,12 @@ def allowed() -> int:
 
 
 def each(function: Callable[[int], Result], n: int, threads: int) -> list[Result]:
-    """Return function(0) ... function(n - 1), computed by this many threads."""
+    """Return function(0) ... function(n - 1), computed by this many threads, in each of which torch uses no others."""
     if min(n, threads) <= 1:
         return [function(k) for k in range(n)]
-    with ThreadPoolExecutor(min(n, threads)) as pool:
-        return list(pool.map(function, range(n)))
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(min(n, threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(function, range(n)))
+    finally:
+        torch.set_num_threads(before)

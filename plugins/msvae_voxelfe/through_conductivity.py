@@ -36,7 +36,7 @@ class ThroughConductivity(Solver):
         found = inner.evaluate(mirrored(structures))
         along = np.diagonal(found["conductivity"], axis1=1, axis2=2).copy()
         mean = inner.mean(structures)
-        failures = dict(found.failures)
+        failures = {**found.failures, **structures.damaged}
         for k, values in enumerate(along):
             closed = np.flatnonzero(values < NOTHING * max(phase.conductivity for phase in self.phases))
             if k not in failures and len(closed):

@@ -1,0 +1,203 @@
+"""Finite strain of a periodic Neo-Hookean structure under a prescribed mean deformation gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from msvae import Array, DataError, Properties, Quantity, Solver, Specification, Structures
+from msvae_voxelfe import neo_hookean
+from msvae_voxelfe.cell import Cell, Law, Response, StepError
+from msvae_voxelfe.elasticity import ElasticPhase
+from msvae_voxelfe.element import elastic_element, shape_gradients
+from msvae_voxelfe.materials import interpolate, unsolvable
+from msvae_voxelfe.tensor_backend import Operator
+
+
+@dataclass(frozen=True)
+class PeriodicHyperelasticity(Solver):
+    """Strain energy, mean stress and displacements of a periodic compressible Neo-Hookean structure.
+
+    Plane strain in 2D; bi- or trilinear elements. For all load steps: energy (steps,), per volume; stress
+    (steps, d, d), the mean first Piola-Kirchhoff stress; displacement at the voxel centres (steps, d, *grid), whose
+    fluctuation has no mean.
+    phases: Young's modulus (0 for a pore) and Poisson's ratio of each phase; for grey values those at grey 0 and 1.
+    deformation: the mean deformation gradient F at the end, rows of 2 x 2 or 3 x 3 numbers, F_iJ = dx_i / dX_J.
+    steps: the parts of F - I at which properties are given, ascending; shorter steps between them where needed.
+    tolerance: of the residual, relative to the energy of the load.
+    """
+
+    name = "periodic-hyperelasticity"
+    kinds = ("phases", "field")
+    computes = (
+        Quantity("energy", "J/m^3", ("steps",), spacing_exponent=0),
+        Quantity("stress", "Pa", ("steps", "d", "d")),
+        Quantity("displacement", "m", ("steps", "d", "grid"), spacing_exponent=1),
+    )
+
+    phases: tuple[ElasticPhase, ...]
+    deformation: tuple[tuple[float, ...], ...]
+    steps: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    tolerance: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not self.phases or any(phase.stiffness is not None for phase in self.phases):
+            raise ValueError("every Neo-Hookean phase is isotropic: give youngs_modulus and poissons_ratio")
+        if np.shape(self.deformation) not in ((2, 2), (3, 3)) or not np.linalg.det(self.deformation) > 0:
+            raise ValueError("deformation is a 2 x 2 or 3 x 3 matrix with a determinant above 0")
+        if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[0] <= 0:
+            raise ValueError(f"steps ascend from above 0, found {list(self.steps)}")
+
+    def quantities(self, specification: Specification) -> tuple[Quantity, ...]:
+        d, steps = specification.grid.dimensions, len(self.steps)
+        shapes = ((steps,), (steps, d, d), (steps, d, *specification.grid.shape))
+        return tuple(
+            Quantity(q.name, q.unit, shape, q.spacing_exponent) for q, shape in zip(self.computes, shapes, strict=True)
+        )
+
+    def misfit(self, specification: Specification) -> str | None:
+        whole = self._deformation()
+        if specification.grid.dimensions == 2 and not np.allclose(whole[2] + whole[:, 2], [0, 0, 2]):
+            return "deformation has a part out of the plane of these 2D structures: give a 2 x 2 matrix"
+        return super().misfit(specification)
+
+    def evaluate(self, structures: Structures) -> Properties:
+        quantities = self.quantities(structures.specification)
+        arrays, errors = ({q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities} for _ in range(2))
+        lame, failures = interpolate(structures, np.array([phase.lame for phase in self.phases]))
+        failures |= unsolvable(lame)
+        iterations = np.zeros(len(structures), dtype=np.int64)
+        for k in (k for k in range(len(structures)) if k not in failures):
+            try:
+                for step, state in enumerate(self._path(lame[k], structures.specification)):
+                    d, unit, cell = structures.specification.grid.dimensions, state.unit, state.cell
+                    arrays["energy"][k, step] = unit * state.energy()
+                    arrays["stress"][k, step] = unit * state.response.stress.mean(dim=(1, 2)).reshape(d, d)
+                    arrays["displacement"][k, step] = state.displacement()
+                    errors["energy"][k, step] = 0.5 * unit * cell.residual
+                    errors["stress"][k, step] = unit * cell.stress_error().reshape(d, d)
+                    errors["displacement"][k, step] = state.displacement_error()
+                    iterations[k] = cell.iterations
+            except StepError as error:
+                failures[k] = str(error)
+                for array in (*arrays.values(), *errors.values()):
+                    array[k] = np.nan
+        return Properties(arrays, failures=failures, errors=errors, iterations=iterations)
+
+    def fields(self, structures: Structures) -> Mapping[str, Array]:
+        """Return voxel means of displacement (m), deformation gradient and first Piola-Kirchhoff stress (Pa)."""
+        lame, failures = interpolate(structures, np.array([phase.lame for phase in self.phases]))
+        failures |= unsolvable(lame)
+        if failures:
+            raise DataError(f"no fields: {failures[0]}")
+        try:
+            *_, state = self._path(lame[0], structures.specification)
+        except StepError as error:
+            raise DataError(f"no fields: {error}") from None
+        grid = structures.specification.grid.shape
+        local = {
+            "deformation gradient": state.cell.local_gradients(state.cell.u, state.cell.mean),
+            "stress": state.unit * state.response.stress,
+        }
+        found = {name: values.mean(dim=1).T.reshape(*grid, -1).numpy() for name, values in local.items()}
+        return {"displacement": np.moveaxis(state.displacement(), 0, -1), **found}
+
+    def _path(self, lame: Array, specification: Specification) -> Iterator[State]:
+        """Yield the structure in equilibrium at each load step."""
+        d, spacing = specification.grid.dimensions, specification.grid.spacing
+        state = State.unloaded(lame, spacing)
+        rise = torch.as_tensor(self._deformation()[:d, :d] - np.eye(d)).flatten()
+        held = torch.ones(d * d, dtype=torch.bool)
+        for part in self.steps:
+            state.response = state.cell.reach(state.cell.origin + part * rise, held, self.tolerance)
+            yield state
+
+    def _deformation(self) -> Array:
+        whole = np.eye(3)
+        size = len(self.deformation)
+        whole[:size, :size] = self.deformation
+        return whole
+
+    @classmethod
+    def example(cls) -> PeriodicHyperelasticity:
+        return cls((ElasticPhase(1e6, 0.3), ElasticPhase(1e7, 0.3)), ((1.1, 0.2), (0.0, 0.95)), steps=(0.5, 1.0))
+
+
+@dataclass(eq=False)
+class State:
+    """One structure under load: its cell, its moduli (points, voxels) in units of `unit` (Pa), its last response."""
+
+    cell: Cell
+    moduli: list[Array]
+    unit: float
+    spacing: tuple[float, ...]
+    response: Response
+
+    @classmethod
+    def unloaded(cls, lame: Array, spacing: tuple[float, ...]) -> State:
+        """Return the unloaded structure with Lame's parameters (2, *grid) in Pa."""
+        unit, d = float(lame[1].max()), len(spacing)
+        scaled = lame / unit
+        moduli = [np.broadcast_to(p.reshape(1, -1), (2**d, p.size)) for p in scaled]
+        operator = Operator(torch.as_tensor(np.ascontiguousarray(scaled[None])), elastic_element(spacing))
+        origin = torch.eye(d, dtype=torch.float64).flatten()
+        empty = torch.zeros(0)
+        return cls(Cell(_gradient_operator(spacing), operator, _law(*moduli), origin), moduli, unit, spacing,
+                   Response(empty, empty))  # fmt: skip
+
+    def energy(self) -> float:
+        """Return the mean strain energy per volume, in units of `unit`."""
+        return float(neo_hookean.energy(_matrices(self.cell.local_gradients(self.cell.u, self.cell.mean)),
+                                        *self.moduli).mean())  # fmt: skip
+
+    def displacement(self) -> Array:
+        """Return the displacements (d, *grid) at the voxel centres, in m; the corner of the grid is the origin."""
+        d = len(self.spacing)
+        fluctuation = self.cell.operator.gather(self.cell.u)[0, 0].unflatten(0, (-1, d)).mean(dim=0)
+        shift = (self.cell.mean - self.cell.origin).reshape(d, d).numpy()
+        axes = ((np.arange(n) + 0.5) * h for n, h in zip(self.cell.grid, self.spacing, strict=True))
+        affine = np.tensordot(shift, np.stack(np.meshgrid(*axes, indexing="ij")), axes=1)
+        moved: Array = (fluctuation - fluctuation.flatten(1).mean(dim=1).reshape(d, *(1,) * d)).numpy()
+        return np.asarray(affine + moved)
+
+    def displacement_error(self) -> float:
+        """Return the estimated error of the displacements, in m: Poincare's bound of that of their gradients."""
+        modulus = float(self.cell.stiffness.diagonal().mean())
+        longest = max(n * h for n, h in zip(self.cell.grid, self.spacing, strict=True))
+        return longest / (2 * np.pi) * float(np.sqrt(self.cell.residual / modulus))
+
+
+def _gradient_operator(spacing: tuple[float, ...]) -> Tensor:
+    """Return the operator (points, d d, A) from the displacements at a voxel's corners to their gradients du_i/dX_J."""
+    slopes, d = shape_gradients(spacing), len(spacing)
+    whole = np.einsum("qaJ,ik->qiJak", slopes, np.eye(d))
+    return torch.as_tensor(np.ascontiguousarray(whole.reshape(len(slopes), d * d, -1)))
+
+
+def _matrices(gradients: Tensor) -> Array:
+    """Return deformation gradients (d d, points, voxels) as (points, voxels, d, d)."""
+    d = 2 if len(gradients) == 4 else 3
+    whole: Array = gradients.numpy()
+    return np.asarray(np.moveaxis(whole.reshape(d, d, *whole.shape[1:]), (0, 1), (-2, -1)))
+
+
+def _law(lam: Array, mu: Array) -> Law:
+    """Return the law of a structure with these moduli (points, voxels)."""
+
+    def law(gradients: Tensor, _: object) -> Response | None:
+        f = _matrices(gradients)
+        if neo_hookean.determinant(f)[mu > 0].min() <= 0:
+            return None
+        stress, tangent = neo_hookean.stress_and_tangent(f, lam, mu)
+        size = len(gradients)
+        stress, tangent = stress.reshape(*lam.shape, size), tangent.reshape(*lam.shape, size, size)
+        return Response(
+            torch.as_tensor(np.ascontiguousarray(np.moveaxis(stress, -1, 0))),
+            torch.as_tensor(np.ascontiguousarray(np.moveaxis(tangent, (-2, -1), (0, 1)))),
+        )
+
+    return law
