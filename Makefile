@@ -42,9 +42,14 @@ test: lint
 test-all: lint
 	$(PYTEST) $(TEST_ARGS) </dev/null
 
-bench: setup
+bench: setup .venv-muspectre/bin/python
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS),bench]'
 	OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/solvers.py </dev/null
 
+# muSpectre's wheel replaces muGrid's extension module, so it lives apart
+.venv-muspectre/bin/python:
+	$(PYTHON) -m venv .venv-muspectre
+	.venv-muspectre/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) muSpectre
+
 clean:
-	rm -rf $(VENV) runs .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-muspectre runs .coverage* .pytest_cache .mypy_cache .ruff_cache

@@ -39,20 +39,22 @@ class Kernels:
         self.complex = np.result_type(dtype, np.complex64)
         library.jacobi_gradients.restype = ctypes.c_long
 
-    def product(self, u: Array, force: Array, material: Array, spacing: Array, *, macro: Array | None = None) -> Array:
-        """Add to force (components, *grid) the forces of macro + B u, for material fields (1, 2 or 21, *grid).
+    def product(
+        self, u: Array, force: Array, material: Array, spacing: Array, *, macro: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Set force (components, *grid) to the forces of macro + B u, for material fields (1, 2 or 21, *grid).
 
         u, force and macro (components, 3) are complex: two load cases. Return their stresses (components, 3) integrated
-        over the grid.
+        over the grid, and, if there is no macro, the products (2,) of u and the forces.
         """
         components, length = len(u), u.shape[-1]
-        total = np.zeros((components, 3), dtype=np.complex128)
+        total = np.zeros(3 * components + 1, dtype=np.complex128)
         given = np.zeros((components, 3), self.complex) if macro is None else np.ascontiguousarray(macro, self.complex)
         work = np.empty((36 + len(material)) * (2 * length + 32), dtype=self.dtype)  # see apply in kernels.c
         function = getattr(self.library, PRODUCTS[len(material)])
         shape = np.array(u.shape[1:], dtype=np.int64)
         function(_at(u), _at(force), _at(material), _at(shape), _at(spacing), _at(given), _at(total), _at(work))
-        return total
+        return total[:-1].reshape(components, 3), total[-1:].view(np.float64)
 
     def dot(self, a: Array, b: Array) -> Array:
         """Return the sums (2,) of a b over the real and over the imaginary parts, added up in double precision."""
@@ -76,15 +78,15 @@ class Kernels:
         """u += factors x, for a complex128 u and an x in this precision."""
         self.library.widen(_at(x), _at(u), _at(factors), ctypes.c_long(2 * x.size))
 
-    def advance(self, x: Array, r: Array, p: Array, q: Array, alpha: Array) -> None:
-        """x += alpha p; r -= alpha q; q = 0, with one alpha (2,) for the real and one for the imaginary parts."""
+    def reduce(self, r: Array, q: Array, alpha: Array) -> None:
+        """r -= alpha q, with one alpha (2,) for the real and one for the imaginary parts."""
         factor = alpha.astype(self.dtype)
-        self.library.advance(_at(x), _at(r), _at(p), _at(q), _at(factor), ctypes.c_long(2 * x.size))
+        self.library.reduce(_at(r), _at(q), _at(factor), ctypes.c_long(2 * r.size))
 
-    def redirect(self, p: Array, z: Array, beta: Array) -> None:
-        """p = z + beta p, with one beta (2,) for the real and one for the imaginary parts."""
-        factor = beta.astype(self.dtype)
-        self.library.redirect(_at(p), _at(z), _at(factor), ctypes.c_long(2 * p.size))
+    def advance(self, x: Array, p: Array, z: Array, alpha: Array, beta: Array) -> None:
+        """x += alpha p; p = z + beta p, with one alpha and beta (2,) for the real and one for the imaginary parts."""
+        factors = alpha.astype(self.dtype), beta.astype(self.dtype)
+        self.library.advance(_at(x), _at(p), _at(z), _at(factors[0]), _at(factors[1]), ctypes.c_long(2 * x.size))
 
     def multiply(self, spectrum: Array, symbol: Array) -> None:
         """spectrum (components, *grid) = symbol (1 or 6, *octant) applied to it, in place."""

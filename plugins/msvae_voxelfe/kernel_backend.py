@@ -67,58 +67,99 @@ class Periodic:
 
     def precondition(self, residual: Array) -> Array:
         """Return the homogeneous solution (components, *grid) for a residual in single precision."""
-        spectrum = np.ascontiguousarray(torch.fft.fftn(torch.from_numpy(residual), dim=(1, 2, 3)).numpy())
+        spectrum = transform(residual)
         self.single.multiply(spectrum, self.symbol)
-        return np.ascontiguousarray(torch.fft.ifftn(torch.from_numpy(spectrum), dim=(1, 2, 3)).numpy())
+        return transform(spectrum, inverse=True)
 
     def force(self, u: Array, macro: Array, force: Array) -> Array:
         """Set force to B^T D (macro + B u) and return the sum of the stresses (components, 3), in double precision."""
-        force[...] = 0.0
-        return self.double.product(u, force, self.fine, self.spacing, macro=macro)
+        return self.double.product(u, force, self.fine, self.spacing, macro=macro)[0]
 
     def fluctuation(self, macro: Array, tolerance: float, limit: int) -> Fluctuation:
         """Return the fluctuations that balance two macroscopic gradients, a complex (components, 3)."""
         u = np.zeros((self.components, *self.grid), dtype=np.complex128)
         force = np.empty_like(u)
-        stress = self.force(u, macro, force)
+        r, peak, stress = self._first_residual(macro)
         energies = (_parts(macro) * _parts(stress)).sum(axis=0)
         goal = tolerance * np.sqrt(np.maximum(energies, 0.0))
         used, before = 0, np.full(2, np.inf)
         while True:
-            peak = self.single.peaks(force)
-            r = self.single.narrow(force, -1 / np.where(peak > 0, peak, 1.0))
             z = self.precondition(r)
             size = peak * np.sqrt(np.maximum(self.single.dot(r, z), 0.0))
             wanting = size > goal
             if not wanting.any() or used >= limit or (wanting & (size >= before)).any():
+                if used == 0:
+                    stress = self.force(u, macro, force)
                 return Fluctuation(u, force, stress, size, used, not wanting.any())
             reduction = np.where(wanting, np.maximum(0.5 * goal / np.where(size > 0, size, 1.0), REDUCTION), 1.0)
             correction, count = self._gradients(r, z, reduction, limit - used)
             self.single.widen(correction, u, peak)
             used, before = used + count, size
             stress = self.force(u, macro, force)
+            peak = self.single.peaks(force)
+            r = self.single.narrow(force, -1 / np.where(peak > 0, peak, 1.0))
+
+    def _first_residual(self, macro: Array) -> tuple[Array, Array, Array]:
+        """Return the residual without fluctuation, its unit (2,) and the stresses: single precision is enough here."""
+        r = np.empty((self.components, *self.grid), dtype=np.complex64)
+        stress, _ = self.single.product(np.zeros_like(r), r, self.coarse, self.spacing32, macro=macro)
+        return np.negative(r, out=r), np.ones(2), stress
 
     def _gradients(self, r: Array, z: Array, reduction: Array, limit: int) -> tuple[Array, int]:
         """Return the solutions of K x = r to a reduction (2,) of the residuals, in single precision; and iterations.
 
         z: r, preconditioned. A part that is there rests while the other goes on.
         """
-        x, q, p = np.zeros_like(r), np.zeros_like(r), z.copy()
+        x, q, p = np.zeros_like(r), np.empty_like(r), z.copy()
         norm = self.single.dot(r, z)
         goal = reduction**2 * norm
         active = (reduction < 1) & (norm > 0)
         step = 0
         while step < limit and active.any():
             step += 1
-            self.single.product(p, q, self.coarse, self.spacing32)
-            curvature = self.single.dot(p, q)
+            _, curvature = self.single.product(p, q, self.coarse, self.spacing32)
             active &= curvature > 0
-            self.single.advance(x, r, p, q, np.where(active, norm / np.where(active, curvature, 1.0), 0.0))
+            length = np.where(active, norm / np.where(active, curvature, 1.0), 0.0)
+            self.single.reduce(r, q, length)
             z = self.precondition(r)
             previous, norm = norm, self.single.dot(r, z)
             active &= norm > goal
-            self.single.redirect(p, z, np.where(active, norm / np.where(active, previous, 1.0), 0.0))
+            self.single.advance(x, p, z, length, np.where(active, norm / np.where(active, previous, 1.0), 0.0))
         return x, step
+
+
+def transform(field: Array, *, inverse: bool = False) -> Array:
+    """Return the Fourier transform of a complex field (components, *grid) over its grid.
+
+    Along an axis of few voxels with a large prime factor, it is a product with the matrix of the transform.
+    """
+    given = torch.from_numpy(field)
+    awkward = [axis for axis in (1, 2, 3) if _is_awkward(field.shape[axis])]
+    others = [axis for axis in (1, 2, 3) if axis not in awkward]
+    if others:
+        given = (torch.fft.ifftn if inverse else torch.fft.fftn)(given, dim=others)
+    for axis in awkward:
+        matrix = _fourier_matrix(field.shape[axis], inverse)
+        rows = given.flatten(axis + 1) if axis < 3 else given.flatten(0, 2)
+        given = (matrix @ rows if axis < 3 else rows @ matrix).reshape(field.shape)
+    return np.ascontiguousarray(given.numpy())
+
+
+def _is_awkward(n: int) -> bool:
+    """Return whether a product with a matrix was measured to be faster than a fast Fourier transform."""
+    rest = n
+    for prime in (2, 3, 5, 7, 11, 13):
+        while rest % prime == 0:
+            rest //= prime
+    return rest > 1 and n <= 48
+
+
+@lru_cache(maxsize=16)
+def _fourier_matrix(n: int, inverse: bool) -> torch.Tensor:
+    """Return the matrix (n, n) of a Fourier transform: symmetric, single precision."""
+    phase = 2j * np.pi / n * (np.outer(np.arange(n), np.arange(n)) % n)
+    matrix = np.exp(phase) / n if inverse else np.exp(-phase)
+    return torch.from_numpy(matrix.astype(np.complex64))
 
 
 def _parts(field: Array) -> Array:
@@ -156,7 +197,7 @@ def _unit_symbols(
         for c in range(components):
             impulse = np.zeros((components, *grid), dtype=np.complex128)
             impulse[c, 0, 0, 0] = 1.0
-            force = np.zeros_like(impulse)
+            force = np.empty_like(impulse)
             double.product(impulse, force, material, np.array(spacing))
             columns.append(fft.rfftn(force.real, axes=(1, 2, 3)).real[octant])
         result.append(np.stack([columns[j][i] for i, j in pairs]))

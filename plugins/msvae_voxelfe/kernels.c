@@ -68,8 +68,9 @@ INLINE void law(int laws, const vec *material, vec G[3][3], vec S[3][3]) {
         for (int x = 0; x < 3; x++) S[c][x] = c == x ? mu * (G[c][x] + G[x][c]) + trace : mu * (G[c][x] + G[x][c]);
 }
 
-/* modes M[component][pqr] -> forces on the modes, in place; sum gathers the mean part of S */
-INLINE void element(int components, int laws, const vec *material, const real *scale, const vec *macro, vec M[3][8], vec *sum) {
+/* modes M[component][pqr] -> forces on the modes, in place; sum gathers the mean part of S, work the product of the two */
+INLINE void element(int components, int laws, const vec *material, const real *scale, const vec *macro, vec M[3][8], vec *sum,
+                    vec *work) {
     /* part: which axes' gradients it has, the mode each takes for that axis, and its mean square */
     static const int mode[7][3] = {{4, 2, 1}, {-1, 6, 5}, {6, -1, 3}, {5, 3, -1}, {7, -1, -1}, {-1, 7, -1}, {-1, -1, 7}};
     static const real weight[7] = {1, (real)1 / 3, (real)1 / 3, (real)1 / 3, (real)1 / 9, (real)1 / 9, (real)1 / 9};
@@ -96,7 +97,10 @@ INLINE void element(int components, int laws, const vec *material, const real *s
 #pragma GCC unroll 3
     for (int c = 0; c < components; c++)
 #pragma GCC unroll 8
-        for (int m = 0; m < 8; m++) M[c][m] = F[c][m];
+        for (int m = 0; m < 8; m++) {
+            *work += M[c][m] * F[c][m];
+            M[c][m] = F[c][m];
+        }
 }
 
 /* sums and differences over the four node rows around a row of voxels, (12, row); the first node is repeated at the end.
@@ -142,8 +146,8 @@ INLINE void scatter(int components, real *force, const long *at, long size, long
     }
 }
 
-/* force += B^T law(macro + B u) over all voxels; total[6 components] gathers law(...) integrated over the voxels.
- * u, force, macro and total are pairs; material is not. work: (36 + laws) rows of 2 nz + 2 WIDTH */
+/* force = B^T law(macro + B u) over all voxels; total[6 components] gathers law(...) integrated over the voxels, then, for
+ * macro = 0, u . force. u, force, macro and total are pairs; material is not. work: (36 + laws) rows of 2 nz + 2 WIDTH */
 INLINE void apply(int components, int laws, const real *u, real *force, const real *material, const long *n,
                   const real *spacing, const real *macro, double *total, real *work) {
     const long nx = n[0], ny = n[1], nz = n[2], plane = ny * nz, size = nx * plane, row = 2 * nz + 2 * WIDTH;
@@ -153,7 +157,12 @@ INLINE void apply(int components, int laws, const real *u, real *force, const re
     for (long k = 0; k < (36 + laws) * row; k++) work[k] = 0; /* lanes beyond the row: no material, no force */
     vec mean[9];
     for (int m = 0; m < 3 * components; m++) mean[m] = repeated(macro + 2 * m);
-    for (long i = 0; i < nx; i++)
+    for (long i = 0; i < nx; i++) {
+        for (int c = 0; c < components; c++) { /* a plane is cleared just before it is first added to */
+            real *planes = force + 2 * (c * size + i * plane);
+            if (i == 0) __builtin_memset(planes, 0, 2 * plane * sizeof(real));
+            if (i + 1 < nx) __builtin_memset(planes + 2 * plane, 0, 2 * plane * sizeof(real));
+        }
         for (long j = 0; j < ny; j++) {
             const long i1 = i + 1 == nx ? 0 : i + 1, j1 = j + 1 == ny ? 0 : j + 1, here = i * plane + j * nz;
             const long at[4] = {2 * here, 2 * (i * plane + j1 * nz), 2 * (i1 * plane + j * nz), 2 * (i1 * plane + j1 * nz)};
@@ -164,7 +173,7 @@ INLINE void apply(int components, int laws, const real *u, real *force, const re
 #pragma omp simd
                 for (long k = 0; k < 2 * nz; k++) to[k] = from[k >> 1];
             }
-            vec sum[9] = {{0}};
+            vec sum[9] = {{0}}, energy = {0};
             for (long k = 0; k < 2 * nz; k += WIDTH) {
                 vec M[3][8], p[21];
                 for (int l = 0; l < laws; l++) p[l] = load(local + l * row + k);
@@ -176,7 +185,7 @@ INLINE void apply(int components, int laws, const real *u, real *force, const re
                         M[c][2 * m] = (a + b) * (real)0.125;
                         M[c][2 * m + 1] = (b - a) * (real)0.125;
                     }
-                element(components, laws, p, scale, mean, M, sum);
+                element(components, laws, p, scale, mean, M, sum, &energy);
 #pragma GCC unroll 3
                 for (int c = 0; c < components; c++)
 #pragma GCC unroll 4
@@ -185,10 +194,12 @@ INLINE void apply(int components, int laws, const real *u, real *force, const re
                         store(high + (4 * c + m) * row + k, M[c][2 * m] + M[c][2 * m + 1]);
                     }
             }
-            for (int s = 0; s < 3 * components; s++)
-                for (int lane = 0; lane < WIDTH; lane++) total[2 * s + (lane & 1)] += (double)sum[s][lane] * volume;
+            for (int s = 0; s <= 3 * components; s++)
+                for (int lane = 0; lane < WIDTH; lane++)
+                    total[2 * s + (lane & 1)] += (double)(s < 3 * components ? sum[s] : energy)[lane] * volume;
             scatter(components, force, at, 2 * size, 2 * nz, row, volume * (real)0.125, low, high);
         }
+    }
 }
 
 void conduct(const real *u, real *force, const real *material, const long *n, const real *h, const real *macro,
@@ -242,28 +253,27 @@ void widen(const real *restrict x, double *restrict u, const double *factor, lon
     for (long k = 0; k < size; k++) u[k] += factor[k & 1] * (double)x[k];
 }
 
-/* x += alpha p; r -= alpha q; q is cleared for the next product; alpha[2]: of either part */
-void advance(real *restrict x, real *restrict r, const real *restrict p, real *restrict q, const real *alpha, long size) {
+/* r -= alpha q; alpha[2]: of either part */
+void reduce(real *restrict r, const real *restrict q, const real *alpha, long size) {
     const vec a = repeated(alpha);
     long k = 0;
+    for (; k + WIDTH <= size; k += WIDTH) store(r + k, load(r + k) - a * load(q + k));
+    for (; k < size; k++) r[k] -= alpha[k & 1] * q[k];
+}
+
+/* x += alpha p; p = z + beta p; alpha[2], beta[2]: of either part */
+void advance(real *restrict x, real *restrict p, const real *restrict z, const real *alpha, const real *beta, long size) {
+    const vec a = repeated(alpha), b = repeated(beta);
+    long k = 0;
     for (; k + WIDTH <= size; k += WIDTH) {
-        store(x + k, load(x + k) + a * load(p + k));
-        store(r + k, load(r + k) - a * load(q + k));
-        store(q + k, (vec){0});
+        const vec old = load(p + k);
+        store(x + k, load(x + k) + a * old);
+        store(p + k, load(z + k) + b * old);
     }
     for (; k < size; k++) {
         x[k] += alpha[k & 1] * p[k];
-        r[k] -= alpha[k & 1] * q[k];
-        q[k] = 0;
+        p[k] = z[k] + beta[k & 1] * p[k];
     }
-}
-
-/* p = z + beta p; beta[2]: of either part */
-void redirect(real *restrict p, const real *restrict z, const real *beta, long size) {
-    const vec b = repeated(beta);
-    long k = 0;
-    for (; k + WIDTH <= size; k += WIDTH) store(p + k, load(z + k) + b * load(p + k));
-    for (; k < size; k++) p[k] = z[k] + beta[k & 1] * p[k];
 }
 
 /* The symbol (1 or 6, *octant) is known at frequencies up to half of each axis: it is even in each of them but for the
