@@ -84,16 +84,22 @@ class ModelSettings(Settings):
     heads: properties that are predicted from the latents.
     conditions: numbers that the encoder and decoder are told (a conditional VAE).
     likelihood: of the structures; "auto" takes the one of their kind.
+    stem: "pca" lays principal components beside encoder and decoder, so that training starts from them; or "none".
     beta: weight of the Kullback-Leibler divergence. head_weight: weight of the heads' log-likelihood.
+    free_bits: nats that every latent may take, on average, before its divergence counts.
     """
 
     latents: Count = 16
     features: Count = 128
     heads: tuple[str, ...] = ()
     conditions: tuple[Component, ...] = ()
-    likelihood: Literal["auto", "bernoulli", "categorical", "gaussian"] = "auto"
+    likelihood: Literal[
+        "auto", "bernoulli", "categorical", "gaussian", "continuous-bernoulli", "dirichlet", "multinomial"
+    ] = "auto"
+    stem: Literal["pca", "none"] = "pca"
     beta: Annotated[float, Field(ge=0)] = 1.0
     head_weight: Annotated[float, Field(ge=0)] = 1.0
+    free_bits: Annotated[float, Field(ge=0)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,8 @@ class TrainingSettings(Settings):
 
     held_back: fraction of the groups (or number of structures, if 1 or more) that training never sees.
     warm_up: epochs over which beta rises from 0.
+    patience: epochs without a better loss of the held-back structures after which training ends, and the best weights
+        are taken; 0 trains to the end.
     checkpoint_every: epochs between two checkpoints.
     precision: "bfloat16" runs the networks under autocast.
     """
@@ -113,6 +121,7 @@ class TrainingSettings(Settings):
     held_back: Annotated[float, Field(gt=0)] = 0.2
     warm_up: Annotated[int, Field(ge=0)] = 0
     gradient_norm: Positive = 10.0
+    patience: Annotated[int, Field(ge=0)] = 0
     checkpoint_every: Count = 10
     precision: Literal["float32", "bfloat16"] = "float32"
 

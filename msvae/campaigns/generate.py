@@ -12,14 +12,12 @@ from msvae.dispatch.tasks import Task
 from msvae.errors import StudyError
 from msvae.seeds import seed_of
 from msvae.settings import Component, GenerateSettings
-from msvae.structures import Array, Quantity, Structures
-from msvae.vae.model import VAE, component_values, condition_values
-from msvae.vae.training import split
+from msvae.structures import Array, Quantity
+from msvae.vae.model import VAE, component_values
 
 __all__ = ["run"]
 
 FILE = "generated.h5"
-NEIGHBOURS = 200
 
 
 def run(context: Context) -> Table:
@@ -35,8 +33,7 @@ def run(context: Context) -> Table:
             f"{context.study.source.at(['structure_head', 'properties'])}: generated structures are judged by a "
             f"structure-space head, so it has to predict '{condition.property}'"
         )
-    train, _ = split(structures, context.study.training.held_back, context.study.seed)
-    asked, latents = questions(vae, structures[train], settings, seed=seed_of(context.study.seed, "generate"))
+    asked, latents = questions(vae, settings, seed=seed_of(context.study.seed, "generate"))
     generated = vae.decode(latents, asked)
     predicted = head.predict(generated)
     judged = {"predicted": component_values(predicted, condition)}
@@ -64,22 +61,10 @@ def verified(context: Context, component: Component, latents: Array, asked: Arra
     return component_values(table.properties, component)
 
 
-def questions(vae: VAE, structures: Structures, settings: GenerateSettings, *, seed: int) -> tuple[Array, Array]:
-    """Return the conditions (n, k) and the latents (n, d) of every structure to generate.
-
-    Latents are posterior means of structures whose own conditions are near the asked ones, slightly perturbed: the
-    aggregate posterior is not N(0, I), and what a decoder makes of latents that no structure has is not a structure.
-    """
-    rng = np.random.default_rng(seed)
-    known = condition_values(structures, vae.blueprint.settings)
-    scale = known.std(axis=0) + 1e-12
-    latents = vae.encode(structures)
-    chosen = []
-    for row in settings.rows:
-        nearest = np.argsort((np.abs(known - row) / scale).max(axis=1))[: max(NEIGHBOURS, settings.samples)]
-        chosen.append(rng.choice(nearest, size=settings.samples, replace=len(nearest) < settings.samples))
-    drawn = latents[np.concatenate(chosen)]
-    return np.repeat(np.array(settings.rows), settings.samples, axis=0), drawn + 0.1 * rng.standard_normal(drawn.shape)
+def questions(vae: VAE, settings: GenerateSettings, *, seed: int) -> tuple[Array, Array]:
+    """Return the conditions (n, k) and the latents (n, d), from the fitted prior, of every structure to generate."""
+    asked = np.repeat(np.array(settings.rows), settings.samples, axis=0)
+    return asked, vae.sample_latents(len(asked), seed, asked)
 
 
 def _row(settings: GenerateSettings, asked: tuple[float, ...], k: int, judged: Mapping[str, Array]) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ def _search(context: Context, structures: Structures, vae: VAE, *, repeat: int) 
     assert design is not None
     stage, seed = f"search-{repeat}", seed_of(context.study.seed, "search", repeat)
     if design.searcher == "random":
-        return _loop(context, RandomSearch(vae.latents, seed), stage, design.budget, learner=None)
+        return _loop(context, RandomSearch(vae, seed), stage, design.budget, learner=None)
     learner = Learner.of(copy.deepcopy(vae), structures, seed=seed)
     known = distance_from(design.targets, learner.properties)
     searcher = GaussianProcessSearch(
@@ -122,7 +122,7 @@ def _control(context: Context, *, repeat: int) -> Search:
     """Run the random control of a repeat."""
     design = context.study.design
     assert design is not None
-    searcher = RandomSearch(context.run.model.latents, seed_of(context.study.seed, "control", repeat))
+    searcher = RandomSearch(context.run.model, seed_of(context.study.seed, "control", repeat))
     return _loop(context, searcher, f"control-{repeat}", design.control_budget, learner=None)
 
 

@@ -69,7 +69,12 @@ def trained(context: Context, structures: Structures) -> VAE:
             checkpoint=run.path / "checkpoint.safetensors",
             report=report,
         )
+    usable = _usable(structures, blueprint)
+    train, _ = split(usable, study.training.held_back, study.seed)
+    with torch_threads(study.executor.threads):
+        prior = vae.eval().fit_aggregate(usable[train], seed=study.seed)
     run.write_json("training.json", history)
+    run.write_json("prior.json", {"hole": prior.hole, "held-out log-likelihood": dict(prior.scores)})
     save_model(vae, run.model_file)
     return vae.eval()
 

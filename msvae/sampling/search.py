@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from msvae.seeds import seed_of
 from msvae.structures import Array
 from msvae.vae.model import VAE
 
@@ -32,14 +33,14 @@ class Searcher(Protocol):
 
 
 class RandomSearch:
-    """Samples of the prior: the control that every search has to beat."""
+    """Samples of the fitted prior: the control that every search has to beat."""
 
-    def __init__(self, dimensions: int, seed: int) -> None:
-        self.dimensions = dimensions
-        self.rng = np.random.default_rng(seed)
+    def __init__(self, vae: VAE, seed: int) -> None:
+        self.vae, self.seed, self.asked = vae, seed, 0
 
     def ask(self, n: int) -> Array:
-        return self.rng.standard_normal((n, self.dimensions))
+        self.asked += 1
+        return self.vae.sample_latents(n, seed_of(self.seed, "ask", self.asked))
 
     def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
         """Learn nothing."""

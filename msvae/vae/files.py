@@ -22,6 +22,7 @@ from msvae.interfaces import Architecture
 from msvae.settings import ModelSettings
 from msvae.structures import Quantity, Specification
 from msvae.study import Source, load_plugin
+from msvae.vae.aggregate import Aggregate
 from msvae.vae.model import VAE, Blueprint
 
 if sys.version_info >= (3, 11):
@@ -75,6 +76,7 @@ def save_model(vae: VAE, path: Path) -> None:
         "settings": dataclasses.asdict(blueprint.settings),
         "architecture": architecture,
         "quantities": [dataclasses.asdict(q) for q in blueprint.quantities],
+        "aggregate": None if vae.aggregate is None else vae.aggregate.description,
     }
     write_atomically(path.with_suffix(".toml"), tomli_w.dumps(_without_none(tables)).encode())
     save_tensors(path, vae.state_dict(), {})
@@ -91,14 +93,20 @@ def load_model(path: Path) -> VAE:
             architecture=load_plugin(Architecture, tables["architecture"], Source(str(toml), "")),
             quantities=tuple(_typed(Quantity, q) for q in tables["quantities"]),
         )
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, ValidationError) as error:
+        aggregate = _aggregate(blueprint, tables.get("aggregate"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, ValidationError) as error:
         raise RunError(
             f"'{toml}' does not describe a model ({type(error).__name__}: {error}): restore it from a copy"
         ) from None
-    vae = VAE(blueprint)
+    vae = VAE(blueprint, aggregate)
     tensors, _ = load_tensors(path)
     restore(vae, tensors, path)
     return vae.eval()
+
+
+def _aggregate(blueprint: Blueprint, description: dict[str, Any] | None) -> Aggregate | None:
+    settings = blueprint.settings
+    return None if description is None else Aggregate(settings.latents, len(settings.conditions), **description)
 
 
 def restore(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -24,10 +24,15 @@ from torch.distributions import Distribution, Independent, Normal
 
 from msvae.errors import DataError, StudyError
 from msvae.interfaces import Architecture
+from msvae.seeds import seed_of
 from msvae.settings import Component, ModelSettings
 from msvae.structures import Array, Quantity, Specification, Structures
+from msvae.vae.aggregate import Aggregate, AggregateFit, fit_aggregate
 from msvae.vae.likelihoods import likelihood_for
+from msvae.vae.linear_path import ROWS, LinearPath, zero_last_layer
 from msvae.vae.scaling import Standardiser
+
+GAINS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # of the linear path: tried in turn
 
 __all__ = ["VAE", "Blueprint", "component_values", "condition_values"]
 
@@ -64,17 +69,22 @@ class Blueprint:
 
 
 class Posterior(nn.Module):
-    """q(z|x, c): a diagonal normal distribution whose moments the encoder gives."""
+    """q(z|x, c): a diagonal normal distribution whose moments the encoder gives, as a residual of the linear path."""
 
-    def __init__(self, encoder: nn.Module, sizes: ModelSettings) -> None:
+    def __init__(self, encoder: nn.Module, sizes: ModelSettings, path: LinearPath | None) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.path = encoder, path
         self.moments = nn.Linear(sizes.features + len(sizes.conditions), 2 * sizes.latents)
+        if path is not None:
+            zero_last_layer(self.moments)
 
     def forward(self, features: Tensor, conditions: Tensor) -> Distribution:
         """features: (n, inputs, *grid); conditions: (n, k), standardised."""
         hidden = nn.functional.silu(self.encoder(features)).float()
         mean, log_scale = self.moments(torch.cat([hidden, conditions], dim=1)).chunk(2, dim=1)
+        if self.path is not None:
+            mean = mean + self.path.encode(features, conditions)
+            log_scale = log_scale + self.path.deviation.log()
         return Independent(Normal(mean, log_scale.clamp(-7, 3).exp()), 1)
 
 
@@ -110,23 +120,33 @@ class Head(nn.Module):
 
 
 class VAE(nn.Module):
-    """Encoder, decoder, prior and heads of one blueprint."""
+    """Encoder, decoder, prior and heads of one blueprint; after training, a model of its aggregate posterior too."""
 
-    def __init__(self, blueprint: Blueprint) -> None:
+    def __init__(self, blueprint: Blueprint, aggregate: Aggregate | None = None) -> None:
         super().__init__()
-        self.blueprint = blueprint
+        self.blueprint, self.aggregate = blueprint, aggregate
         settings, specification = blueprint.settings, blueprint.specification
         k = len(settings.conditions)
         self.likelihood = likelihood_for(specification, settings.likelihood)
+        shape = (self.likelihood.inputs, *specification.grid.shape)
+        wanted = settings.stem == "pca" and LinearPath.fits(shape, settings.latents)
+        path = LinearPath(shape, settings.latents, k) if wanted else None
         encoder = blueprint.architecture.encoder(specification, self.likelihood.inputs, settings.features)
-        self.posterior = Posterior(encoder, settings)
+        self.posterior = Posterior(encoder, settings, path)
         self.decoder = blueprint.architecture.decoder(specification, self.likelihood.outputs, settings.latents + k)
+        if path is not None:
+            zero_last_layer(self.decoder)
         self.prior = Prior(settings.latents)
         self.heads = nn.ModuleDict(
             {q.name: Head(settings.latents, settings.features, q.size) for q in blueprint.quantities}
         )
         self.scales = nn.ModuleDict({q.name: Standardiser(q.size) for q in blueprint.quantities})
         self.condition_scale = Standardiser(k)
+
+    @property
+    def path(self) -> LinearPath | None:
+        """The straight way beside the networks."""
+        return self.posterior.path
 
     @property
     def latents(self) -> int:
@@ -139,6 +159,22 @@ class VAE(nn.Module):
             self.scale_of(q.name).fit(structures.properties[q.name].reshape(len(structures), -1))
         self.condition_scale.fit(condition_values(structures, self.blueprint.settings))
         self.likelihood.fit(structures)
+        if self.path is not None:
+            self._fit_path(self.path, structures)
+
+    @torch.no_grad()
+    def _fit_path(self, path: LinearPath, structures: Structures) -> None:
+        """Fit the linear path, and the gain with which its output makes the structures most likely."""
+        values = torch.as_tensor(structures.values[:ROWS].copy())
+        conditions = self._scaled(condition_values(structures, self.blueprint.settings), len(structures))[:ROWS]
+        features = self.likelihood.features(values)
+        path.fit(features, conditions, levelled=self.likelihood.levelled)
+        few = slice(0, 256)
+        latents = path.encode(features[few], conditions[few])
+        noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+        output = path.decode(latents + path.deviation * noise, conditions[few])
+        fit = [float(self.likelihood(gain * output).log_prob(values[few].float()).mean()) for gain in GAINS]
+        path.gain.fill_(GAINS[int(np.argmax(fit))])
 
     def scale_of(self, name: str) -> Standardiser:
         """Return the scaling of a property that a head predicts."""
@@ -146,14 +182,21 @@ class VAE(nn.Module):
 
     def reconstruct(self, latents: Tensor, conditions: Tensor) -> Distribution:
         """Return p(x|z, c) for latents (n, d) and standardised conditions (n, k)."""
-        return cast(Distribution, self.likelihood(self.decoder(torch.cat([latents, conditions], dim=1)).float()))
+        output = self.decoder(torch.cat([latents, conditions], dim=1)).float()
+        if self.path is not None:
+            output = output + self.path.decode(latents, conditions)
+        return cast(Distribution, self.likelihood(output))
 
-    @torch.no_grad()
     def encode(self, structures: Structures, conditions: ArrayLike | None = None) -> Array:
         """Return the posterior means (n, latents) of structures.
 
         conditions: (n, k) in the properties' own units; by default those of the structures.
         """
+        return self.moments(structures, conditions)[0]
+
+    @torch.no_grad()
+    def moments(self, structures: Structures, conditions: ArrayLike | None = None) -> tuple[Array, Array]:
+        """Return the means and the standard deviations (n, latents) of the posteriors of structures."""
         if structures.specification != self.blueprint.specification:
             raise DataError(
                 f"the model was trained on structures of specification {self.blueprint.specification}, "
@@ -162,13 +205,13 @@ class VAE(nn.Module):
         if conditions is None:
             conditions = condition_values(structures, self.blueprint.settings)
         scaled = self._scaled(conditions, len(structures))
-        means = [
-            self.posterior(
-                self.likelihood.features(torch.as_tensor(structures.values[i : i + 64].copy())), scaled[i : i + 64]
-            ).mean
-            for i in range(0, len(structures), 64)
-        ]
-        return torch.cat([torch.zeros(0, self.latents), *means]).double().numpy()
+        means, deviations = [torch.zeros(0, self.latents)], [torch.zeros(0, self.latents)]
+        for i in range(0, len(structures), 64):
+            values = torch.as_tensor(structures.values[i : i + 64].copy())
+            posterior = self.posterior(self.likelihood.features(values), scaled[i : i + 64])
+            means.append(posterior.mean)
+            deviations.append(posterior.stddev)
+        return torch.cat(means).double().numpy(), torch.cat(deviations).double().numpy()
 
     @torch.no_grad()
     def decode(self, latents: ArrayLike, conditions: ArrayLike | None = None) -> Structures:
@@ -202,8 +245,44 @@ class VAE(nn.Module):
         return result
 
     def sample(self, n: int, seed: int = 0, conditions: ArrayLike | None = None) -> Structures:
-        """Return n structures decoded from samples of the prior."""
-        return self.decode(np.random.default_rng(seed).standard_normal((n, self.latents)), conditions)
+        """Return n structures decoded from `sample_latents`."""
+        return self.decode(self.sample_latents(n, seed, conditions), conditions)
+
+    def sample_latents(self, n: int, seed: int = 0, conditions: ArrayLike | None = None) -> Array:
+        """Return n latents (n, d) from the fitted aggregate posterior, given conditions (n, k); untrained: N(0, I)."""
+        scaled = self._scaled(conditions, n)
+        if self.aggregate is None:
+            return np.random.default_rng(seed).standard_normal((n, self.latents))
+        return self.aggregate.sample(scaled.double().numpy(), seed)
+
+    def fit_aggregate(self, structures: Structures, *, seed: int) -> AggregateFit:
+        """Model the aggregate posterior of training structures, and sample from it from now on."""
+        means, deviations = self.moments(structures)
+        noise = np.random.default_rng(seed_of(seed, "aggregate noise")).standard_normal(means.shape)
+        conditions = self._scaled(condition_values(structures, self.blueprint.settings), len(structures))
+        found = fit_aggregate(means + deviations * noise, conditions.double().numpy(), seed=seed)
+        self.aggregate = found.aggregate
+        return found
+
+    def interpolate(self, first: ArrayLike, last: ArrayLike, n: int, *, spherical: bool = False) -> Array:
+        """Return n latents (n, d) from one to another, ends included, along a line or an arc around the origin.
+
+        An arc keeps the distance from the origin, where a line leaves the shell on which latents of structures lie.
+        """
+        a, b = (np.asarray(z, dtype=np.float64).ravel() for z in (first, last))
+        if a.shape != (self.latents,) or b.shape != (self.latents,):
+            raise DataError(
+                f"interpolation is between two latents of {self.latents} numbers, found {a.size} and {b.size}"
+            )
+        t = np.linspace(0, 1, n)[:, None]
+        sizes = np.linalg.norm(a), np.linalg.norm(b)
+        if not spherical or min(sizes) == 0:
+            return (1 - t) * a + t * b
+        angle = np.arccos(np.clip(a @ b / (sizes[0] * sizes[1]), -1, 1))
+        if np.sin(angle) < 1e-6:
+            return (1 - t) * a + t * b
+        unit = (np.sin((1 - t) * angle) * a / sizes[0] + np.sin(t * angle) * b / sizes[1]) / np.sin(angle)
+        return np.asarray(((1 - t) * sizes[0] + t * sizes[1]) * unit)
 
     def _scaled(self, conditions: ArrayLike | None, n: int) -> Tensor:
         k = len(self.blueprint.settings.conditions)

@@ -3,7 +3,8 @@
     -loss = E_q[log p(x|z, c)] - beta KL(q(z|x, c) || p(z)) + w sum_k log p(y_k|z)
 
 (Kingma and Welling 2014, arXiv:1312.6114; beta: Higgins et al. 2017.) A property that is unknown (NaN) adds nothing, so
-labelled and unlabelled structures train together.
+labelled and unlabelled structures train together. With free bits, a latent whose mean divergence is below them is not
+pushed to lower it (Kingma et al. 2016, arXiv:1606.04934): the term "free bits" is what is not counted.
 """
 
 from __future__ import annotations
@@ -52,10 +53,12 @@ def terms(vae: VAE, batch: Batch, generator: torch.Generator) -> dict[str, Tenso
     noise = torch.randn(posterior.mean.shape, generator=generator)
     latents = posterior.mean + posterior.stddev * noise
     decoded = vae.reconstruct(latents, batch.conditions)
-    result = {
-        "reconstruction": -decoded.log_prob(batch.values.float()).mean(),
-        "divergence": kl_divergence(posterior, vae.prior()).mean(),
-    }
+    divergence = kl_divergence(posterior.base_dist, vae.prior().base_dist).mean(dim=0)
+    result = {"reconstruction": -decoded.log_prob(batch.values.float()).mean(), "divergence": divergence.sum()}
+    if vae.blueprint.settings.free_bits > 0:
+        result["free bits"] = (vae.blueprint.settings.free_bits - divergence.detach()).clamp_min(0).sum()
+        spared = divergence < vae.blueprint.settings.free_bits
+        result["divergence"] = torch.where(spared, divergence.detach(), divergence).sum()
     for name, target in batch.properties.items():
         result[f"head {name}"] = -_known_log_likelihood(vae.heads[name](latents), target).mean()
     return result

@@ -57,6 +57,7 @@ class Trainer:
     settings: TrainingSettings
     seed: int
     history: History = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.optimiser = torch.optim.AdamW(
@@ -106,9 +107,38 @@ class Trainer:
         self.optimiser.step()
         return {name: float(value.detach()) for name, value in parts.items()}
 
+    def record(self, row: dict[str, float]) -> None:
+        """Add an epoch to the history; with patience, keep the weights if they are the best so far."""
+        self.history.append(row)
+        losses = self.held_back_losses()
+        if self.settings.patience and losses[-1] <= min(losses):
+            self.best = {name: value.detach().clone() for name, value in self.vae.state_dict().items()}
+
+    def held_back_losses(self) -> list[float]:
+        """Return what training minimises, at its full weight of the divergence, of the held-back structures."""
+        settings = self.vae.blueprint.settings
+
+        def loss(row: dict[str, float]) -> float:
+            heads = sum(value for name, value in row.items() if name.startswith("held back head "))
+            elbo = row["held back reconstruction"] + settings.beta * row["held back divergence"]
+            return elbo + settings.head_weight * heads
+
+        return [loss(row) for row in self.history]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the epochs are over, or patience is."""
+        if self.settings.patience and self.history:
+            losses = self.held_back_losses()
+            start = min(self.settings.warm_up, len(losses) - 1)
+            if len(losses) - 1 - (start + int(np.argmin(losses[start:]))) >= self.settings.patience:
+                return True
+        return len(self.history) >= self.settings.epochs
+
     def save(self, path: Path) -> None:
         """Write model, optimiser and history, atomically."""
         tensors = {f"model.{name}": t for name, t in self.vae.state_dict().items()}
+        tensors |= {f"best.{name}": t for name, t in self.best.items()}
         for name, state in self._states():
             tensors |= {f"optimiser.{key}.{name}": torch.as_tensor(value) for key, value in state.items()}
         save_tensors(path, tensors, {"history": self.history})
@@ -117,6 +147,7 @@ class Trainer:
         """Continue from a checkpoint."""
         tensors, metadata = load_tensors(path)
         restore(self.vae, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, path)
+        self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
         self.history = metadata["history"]
         for name, parameter in self.vae.named_parameters():
             state = {
@@ -153,15 +184,17 @@ def fit(
     else:
         vae.fit_scales(structures[train])
     inside, outside = batch_of(vae, structures[train]), batch_of(vae, structures[aside])
-    while len(trainer.history) < settings.epochs:
+    while not trainer.finished:
         vae.train()
         row = trainer.epoch(inside) | held_back_terms(vae.eval(), outside, seed)
-        trainer.history.append(row)
+        trainer.record(row)
         done = len(trainer.history)
-        if checkpoint is not None and (done % settings.checkpoint_every == 0 or done == settings.epochs):
+        if checkpoint is not None and (done % settings.checkpoint_every == 0 or trainer.finished):
             trainer.save(checkpoint)
         if report is not None:
             report(done, settings.epochs, f"ELBO {-row['reconstruction'] - row['divergence']:.1f} nats")
+    if trainer.best:
+        vae.load_state_dict(trainer.best)
     vae.eval()
     return trainer.history
 

@@ -213,9 +213,14 @@ def test_distance_is_the_worst_target_in_tolerances() -> None:
     np.testing.assert_allclose(found, [1.0, 2.0, np.nan])
 
 
-def test_random_search_is_decided_by_its_seed() -> None:
-    np.testing.assert_array_equal(RandomSearch(3, 1).ask(4), RandomSearch(3, 1).ask(4))
-    assert not np.array_equal(RandomSearch(3, 1).ask(4), RandomSearch(3, 2).ask(4))
+def test_random_search_is_decided_by_its_seed(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    launch(study_file("train"), tmp_path / "run")
+    vae = Run.open(tmp_path / "run").model
+    first, again, other = (RandomSearch(vae, seed) for seed in (1, 1, 2))
+    asked = first.ask(4)
+    np.testing.assert_array_equal(asked, again.ask(4))
+    assert not np.array_equal(asked, other.ask(4))
+    assert not np.array_equal(asked, first.ask(4))
 
 
 def test_the_search_survives_failed_evaluations_and_any_batch(study_file: Callable[..., Path], tmp_path: Path) -> None:

@@ -1,0 +1,200 @@
+"""The aggregate posterior q(z|c) = mean over training structures of q(z|x, c): what latents of structures look like.
+
+Where the latent space is large enough to be useful it is not N(0, I), and what N(0, I) decodes to is not a structure
+(the prior hole). After training it is modelled by a mixture of normal distributions or by a neural spline flow (zuko;
+Durkan et al. 2019, arXiv:1906.04032), whichever gives held-out latents the higher likelihood; everything that samples
+uses it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from msvae.seeds import seed_of
+from msvae.structures import Array
+
+__all__ = ["Aggregate", "AggregateFit", "fit_aggregate"]
+
+MIXTURES = (1, 2, 5, 10, 20)
+HIDDEN, TRANSFORMS, STEPS, PATIENCE, BATCH = 64, 3, 3000, 10, 256
+
+
+class Aggregate(nn.Module):
+    """q(z|c) as a mixture or as a flow; c is standardised."""
+
+    centre: Tensor
+    width: Tensor
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+
+    def __init__(self, latents: int, conditions: int, *, kind: str, components: int = 1) -> None:
+        """kind: "mixture", of this many normal distributions of (z, c) together, or "flow"."""
+        super().__init__()
+        self.latents, self.conditions, self.kind, self.components = latents, conditions, kind, components
+        if kind == "flow":
+            self.flow = _flow(latents, conditions)
+            self.register_buffer("centre", torch.zeros(latents))
+            self.register_buffer("width", torch.ones(latents))
+        else:
+            size = latents + conditions
+            self.register_buffer("weights", torch.full((components,), 1 / components, dtype=torch.float64))
+            self.register_buffer("means", torch.zeros(components, size, dtype=torch.float64))
+            self.register_buffer("covariances", torch.eye(size, dtype=torch.float64).repeat(components, 1, 1))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What, beside the weights, the module is built from."""
+        return {"kind": self.kind, "components": self.components}
+
+    @torch.no_grad()
+    def log_prob(self, latents: Array, conditions: Array) -> Array:
+        """Return log q(z|c) (n,) in nats for latents (n, d) and standardised conditions (n, k)."""
+        z, c = torch.as_tensor(latents), torch.as_tensor(conditions)
+        if self.kind == "flow":
+            scaled = ((z - self.centre) / self.width).float()
+            found = self.flow(c.float()).log_prob(scaled) if self.conditions else self.flow().log_prob(scaled)
+            return np.asarray(found.double() - self.width.double().log().sum())
+        weights, means, factors = self._given(c)
+        return np.asarray(_mixture(weights, means, factors).log_prob(z.double()))
+
+    @torch.no_grad()
+    def sample(self, conditions: Array, seed: int) -> Array:
+        """Return one latent (n, d) for each row of standardised conditions (n, k)."""
+        c = torch.as_tensor(conditions)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(seed, "aggregate") % 2**63)
+            if self.kind == "flow":
+                drawn = self.flow(c.float()).sample() if self.conditions else self.flow().sample(torch.Size((len(c),)))
+                return np.asarray(drawn.double() * self.width + self.centre)
+            return np.asarray(_mixture(*self._given(c)).sample())
+
+    def _given(self, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return weights (n, m), means (n, m, d) and Cholesky factors (n, m, d, d) of the mixture given conditions."""
+        d, n = self.latents, len(c)
+        means, inner = self.means[:, :d], self.covariances[:, :d, :d]
+        if self.conditions == 0:
+            return (
+                self.weights.expand(n, -1),
+                means.expand(n, -1, -1),
+                torch.linalg.cholesky(inner).expand(n, *inner.shape),
+            )
+        outer, mixed = self.covariances[:, d:, d:], self.covariances[:, :d, d:]
+        rest = c.double()[:, None] - self.means[None, :, d:]
+        slope = torch.linalg.solve(outer, mixed.mT).mT
+        normal = torch.distributions.MultivariateNormal(self.means[:, d:], outer)
+        weights = torch.softmax(self.weights.log() + normal.log_prob(c.double()[:, None]), dim=1)
+        factors = torch.linalg.cholesky(inner - slope @ mixed.mT)
+        return weights, means + torch.einsum("mdk,nmk->nmd", slope, rest), factors.expand(n, *factors.shape)
+
+
+@dataclass(frozen=True)
+class AggregateFit:
+    """The chosen model, the held-out log-likelihood per latent vector (nats) of every candidate, and the prior hole.
+
+    hole: how many nats N(0, I) gives held-out latents less than the chosen model.
+    """
+
+    aggregate: Aggregate
+    scores: Mapping[str, float]
+    hole: float
+
+
+def fit_aggregate(latents: Array, conditions: Array, *, seed: int, held_out: float = 0.2) -> AggregateFit:
+    """Model latents (n, d), drawn from the posteriors of training structures, given standardised conditions (n, k)."""
+    rng = np.random.default_rng(seed_of(seed, "aggregate split"))
+    order = rng.permutation(len(latents))
+    cut = max(1, round(held_out * len(latents)))
+    inside, outside = order[cut:], order[:cut]
+    candidates = list(_mixtures(latents[inside], conditions[inside], seed))
+    if len(inside) >= 20 * latents.shape[1]:
+        candidates.append(_fitted_flow(latents[inside], conditions[inside], seed))
+    scores = {_name(a): float(a.log_prob(latents[outside], conditions[outside]).mean()) for a in candidates}
+    best = max(candidates, key=lambda a: scores[_name(a)])
+    normal = float((-0.5 * (latents[outside] ** 2 + math.log(2 * math.pi))).sum(axis=1).mean())
+    return AggregateFit(best, {"N(0, I)": normal, **scores}, scores[_name(best)] - normal)
+
+
+def _name(aggregate: Aggregate) -> str:
+    return "flow" if aggregate.kind == "flow" else f"mixture of {aggregate.components}"
+
+
+def _mixtures(latents: Array, conditions: Array, seed: int) -> list[Aggregate]:
+    """Return mixtures of normal distributions that are well determined by this many latents."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    joint = np.concatenate([latents, conditions], axis=1)
+    found = []
+    for components in (m for m in MIXTURES if m == 1 or len(joint) >= 10 * m * joint.shape[1]):
+        mixture = GaussianMixture(components, reg_covar=1e-4, random_state=seed_of(seed, "mixture") % 2**31)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            mixture.fit(joint)
+        aggregate = Aggregate(latents.shape[1], conditions.shape[1], kind="mixture", components=components)
+        aggregate.weights.copy_(torch.as_tensor(mixture.weights_))
+        aggregate.means.copy_(torch.as_tensor(mixture.means_))
+        aggregate.covariances.copy_(torch.as_tensor(mixture.covariances_))
+        found.append(aggregate)
+    return found
+
+
+def _fitted_flow(latents: Array, conditions: Array, seed: int) -> Aggregate:
+    """Return a neural spline flow, stopped where a tenth of the latents stops gaining."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "flow") % 2**63)
+        aggregate = Aggregate(latents.shape[1], conditions.shape[1], kind="flow")
+        aggregate.centre.copy_(torch.as_tensor(latents.mean(axis=0)))
+        aggregate.width.copy_(torch.as_tensor(latents.std(axis=0)).clamp_min(1e-6))
+        z = ((torch.as_tensor(latents) - aggregate.centre) / aggregate.width).float()
+        _maximise(aggregate.flow, z, torch.as_tensor(conditions).float())
+    return aggregate.eval()
+
+
+def _maximise(flow: nn.Module, z: Tensor, c: Tensor) -> None:
+    """Fit a flow to z (n, d) given c (n, k) by maximum likelihood."""
+
+    def loss(rows: Tensor) -> Tensor:
+        distribution = flow(c[rows]) if c.shape[1] else flow()
+        return -distribution.log_prob(z[rows]).mean()  # type: ignore[no-any-return]
+
+    cut = max(1, len(z) // 10)
+    outside, inside = torch.arange(cut), torch.arange(cut, len(z))
+    optimiser = torch.optim.Adam(flow.parameters(), lr=2e-3)
+    best, kept, waited = math.inf, flow.state_dict(), 0
+    for step in range(STEPS):
+        chosen = inside[torch.randint(len(inside), (min(BATCH, len(inside)),))]
+        optimiser.zero_grad()
+        loss(chosen).backward()
+        torch.nn.utils.clip_grad_norm_(flow.parameters(), 5.0)
+        optimiser.step()
+        if step % 50 == 49:
+            with torch.no_grad():
+                now = float(loss(outside))
+            waited = 0 if now < best else waited + 1
+            if now < best:
+                best, kept = now, {k: v.clone() for k, v in flow.state_dict().items()}
+            if waited >= PATIENCE:
+                break
+    flow.load_state_dict(kept)
+
+
+def _flow(latents: int, conditions: int) -> nn.Module:
+    import zuko
+
+    return zuko.flows.NSF(  # type: ignore[no-any-return]
+        features=latents, context=conditions, transforms=TRANSFORMS, hidden_features=(HIDDEN, HIDDEN)
+    )
+
+
+def _mixture(weights: Tensor, means: Tensor, factors: Tensor) -> torch.distributions.MixtureSameFamily:
+    normal = torch.distributions.MultivariateNormal(means, scale_tril=factors)
+    return torch.distributions.MixtureSameFamily(torch.distributions.Categorical(weights), normal)
