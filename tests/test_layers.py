@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors", "seeds", "structures", "structure_file", "interfaces", "autograd", "field_file", "image_file", "plugins",
-    "settings", "study", "testing", "vae", "sampling", "dispatch", "run", "progress", "campaigns", "report", "solve",
-    "cli", "__main__",
+    "settings", "study", "testing", "metrics", "vae", "sampling", "dispatch", "run", "progress", "campaigns", "report",
+    "solve", "cli", "__main__",
 ]  # fmt: skip
 CORE = sorted((ROOT / "msvae").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))

@@ -144,7 +144,7 @@ class CensoredNormal(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log p(value)."""
-        result = self.normal.log_prob(value)
+        result: Tensor = self.normal.log_prob(value)
         for end, sign in ((self.low, 1.0), (self.high, -1.0)):
             if math.isfinite(end):
                 beyond = torch.special.log_ndtr(sign * (end - self.normal.loc) / self.normal.scale)

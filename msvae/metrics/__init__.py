@@ -1,0 +1,1 @@
+"""Statistics of microstructures, of latents, and of predictions, and distances between two sets of them."""
