@@ -15,6 +15,7 @@ from msvae.interfaces import Settings
 
 __all__ = [
     "CAMPAIGNS",
+    "CardSettings",
     "Component",
     "DesignSettings",
     "ExecutorSettings",
@@ -200,6 +201,13 @@ class GenerateSettings(Settings):
 
 
 @dataclass(frozen=True)
+class CardSettings(Settings):
+    """[card]: the model card that ends a training. solve: generated structures that the solver computes for it."""
+
+    solve: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True)
 class Sections(Settings):
     """The keys of a study outside the plugins' tables."""
 
@@ -214,3 +222,4 @@ class Sections(Settings):
     executor: ExecutorSettings = field(default_factory=ExecutorSettings)
     design: DesignSettings | None = None
     generate: GenerateSettings | None = None
+    card: CardSettings = field(default_factory=CardSettings)

@@ -7,6 +7,7 @@ import torch
 
 from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.label import labelled, the_structures
+from msvae.campaigns.model_card import model_card
 from msvae.errors import DataError, StudyError
 from msvae.progress import stage_progress
 from msvae.seeds import seed_of
@@ -20,12 +21,13 @@ __all__ = ["run", "structure_head", "trained", "training_structures"]
 
 
 def run(context: Context) -> Table:
-    """Return how well the model reconstructs and predicts the held-back structures."""
+    """Return the card of the trained model."""
     structures = training_structures(context)
     vae = trained(context, structures)
     head = structure_head(context, structures)
-    rows = scores(context, structures, vae, head)
-    return Table("Held-back structures", ("what", "measure", "value"), tuple(rows))
+    usable = _usable(structures, vae.blueprint)
+    train, aside = split(usable, context.study.training.held_back, context.study.seed)
+    return model_card(context, vae, usable[train], usable[aside], head)
 
 
 def training_structures(context: Context) -> Structures:

@@ -1,7 +1,8 @@
 """A straight way through the VAE, beside the networks: whitened principal components of the training structures.
 
 The networks start as a residual of zero, so that training starts from probabilistic PCA (Tipping and Bishop 1999, J. R.
-Stat. Soc. B 61, 611) and can only improve on it; without it a VAE that is trained briefly loses to PCA.
+Stat. Soc. B 61, 611) and can only improve on it; without it a VAE that is trained briefly loses to PCA. The components
+are not trained: at the networks' learning rate they would be noise after a few steps.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ class LinearPath(nn.Module):
     the features, less their level (channels, 1 ...). deviation: (d,), of the posterior that probabilistic PCA has.
     """
 
+    encoder: Tensor
+    decoder: Tensor
+    by_condition: Tensor
     centre: Tensor
     level: Tensor
     deviation: Tensor
@@ -32,10 +36,10 @@ class LinearPath(nn.Module):
         super().__init__()
         size = math.prod(shape)
         self.shape = shape
-        self.encoder = nn.Parameter(torch.zeros(size, latents))
-        self.decoder = nn.Parameter(torch.zeros(latents, size))
-        self.by_condition = nn.Parameter(torch.zeros(conditions, size))
         self.gain = nn.Parameter(torch.ones(()))
+        self.register_buffer("encoder", torch.zeros(size, latents))
+        self.register_buffer("decoder", torch.zeros(latents, size))
+        self.register_buffer("by_condition", torch.zeros(conditions, size))
         self.register_buffer("centre", torch.zeros(size))
         self.register_buffer("level", torch.zeros(shape[0], *(1,) * (len(shape) - 1)))
         self.register_buffer("deviation", torch.ones(latents))
@@ -52,12 +56,12 @@ class LinearPath(nn.Module):
         levelled: the likelihood itself adds the mean over all structures and voxels.
         """
         rows = min(len(features), ROWS, max(2, LARGEST // math.prod(self.shape)))
-        x = features[:rows].flatten(1).double()
-        known = torch.cat([torch.ones(len(x), 1, dtype=x.dtype), conditions[:rows].double()], dim=1)
+        x = features[:rows].flatten(1).float()
+        known = torch.cat([torch.ones(len(x), 1, dtype=x.dtype), conditions[:rows].float()], dim=1)
         effect = torch.linalg.lstsq(known, x, driver="gelsd").solution
         rest = x - known @ effect
         values, components = _principal(rest, self.encoder.shape[1])
-        count = int((values > 1e-10 * values.max().clamp_min(1e-30)).sum()) if len(values) else 0
+        count = int((values > 1e-6 * values.max().clamp_min(1e-30)).sum()) if len(values) else 0
         values, components = values[:count], components[:, :count]
         left = (rest.square().sum() / len(x) - values.sum()).clamp_min(1e-12) / max(x.shape[1] - count, 1)
         scale = values.sqrt()
@@ -85,7 +89,7 @@ def _principal(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if n < size:
         values, vectors = torch.linalg.eigh(x @ x.T / n)
         values, vectors = values.flip(0)[:count].clamp_min(0), vectors.flip(1)[:, :count]
-        return values, x.T @ vectors / (n * values).clamp_min(1e-300).sqrt()
+        return values, x.T @ vectors / (n * values).clamp_min(1e-30).sqrt()
     values, vectors = torch.linalg.eigh(x.T @ x / n)
     return values.flip(0)[:count].clamp_min(0), vectors.flip(1)[:, :count]
 

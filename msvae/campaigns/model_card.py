@@ -1,0 +1,261 @@
+"""The model card: what a trained model is worth, each figure beside its floor and beside PCA of the same latent size.
+
+The floor of a distance between generated and held-back structures is that between training and held-back structures, as
+many of each: no model of the data can be expected to come nearer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from msvae.campaigns.context import Context, Table
+from msvae.dispatch.tasks import Task
+from msvae.metrics import distances
+from msvae.metrics.calibration import Conformal, interval_coverage
+from msvae.metrics.descriptors import describe, feature_vectors
+from msvae.metrics.latents import active_units, divergence_by_latent
+from msvae.seeds import seed_of
+from msvae.structures import Array, Structures
+from msvae.vae.model import VAE, condition_values
+from msvae.vae.structure_head import StructureHead
+
+__all__ = ["Line", "model_card"]
+
+log = logging.getLogger(__name__)
+LARGEST = 500  # structures of a set that distances are between
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure of the card: of the model, of PCA, and of training against held-back structures; None where none."""
+
+    what: str
+    model: float | str
+    pca: float | None = None
+    floor: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """The model's figure over its floor."""
+        if self.floor is None or isinstance(self.model, str) or self.floor <= 0:
+            return None
+        return self.model / self.floor
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """Training and held-back structures, and as many that the model and PCA generated."""
+
+    train: Structures
+    test: Structures
+    generated: Structures
+    of_pca: Structures
+
+
+def model_card(
+    context: Context, vae: VAE, train: Structures, test: Structures, head: StructureHead | None = None
+) -> Table:
+    """Return the card of a model as a table, and write it to the run as model_card.json."""
+    baseline = PrincipalComponents.of(train, vae.latents)
+    seed = seed_of(context.study.seed, "model card")
+    few, known = test[: min(len(test), LARGEST)], _few(train, min(len(test), LARGEST), seed)
+    conditions = condition_values(few, vae.blueprint.settings)
+    latents = vae.sample_latents(len(few), seed, conditions)
+    sets = Sets(known, few, vae.decode(latents, conditions), baseline.sample(len(few), seed))
+    lines = [
+        Line("structures: training", str(len(train))),
+        Line("structures: held back", str(len(test))),
+        *_losses(context),
+        *_reconstruction(vae, test, baseline),
+        *_latents(context, vae, test),
+        *_generated(sets),
+        *_predictions(vae, test, head),
+        *(_solved(context, latents, conditions, known, few) if context.study.card.solve else ()),
+    ]
+    context.run.write_json("model_card.json", [{**asdict(line), "ratio": line.ratio} for line in lines])
+    rows = [(line.what, *map(_text, (line.model, line.pca, line.floor, line.ratio))) for line in lines]
+    return Table("Model card", ("what", "model", "PCA", "training set", "model over it"), tuple(rows))
+
+
+def _text(value: float | str | None) -> str:
+    return "" if value is None else value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _few(structures: Structures, n: int, seed: int) -> Structures:
+    chosen = np.random.default_rng(seed).permutation(len(structures))[:n]
+    return structures[np.sort(chosen)]
+
+
+def _losses(context: Context) -> Iterator[Line]:
+    history = context.run.read_json("training.json")
+    last = min(history, key=lambda row: row["held back reconstruction"] + row["held back divergence"])
+    for name in ("reconstruction", "divergence"):
+        yield Line(f"{name} (nats), held back", last[f"held back {name}"], floor=last[name])
+    yield Line("ELBO (nats), held back", -last["held back reconstruction"] - last["held back divergence"])
+
+
+def _reconstruction(vae: VAE, test: Structures, baseline: PrincipalComponents) -> Iterator[Line]:
+    again = vae.decode(vae.encode(test), condition_values(test, vae.blueprint.settings))
+    other = baseline.reconstruct(test)
+    if not test.specification.is_discrete:
+        error = [float(((s.values - test.values) ** 2).mean()) for s in (again, other)]
+        yield Line("reconstruction: mean squared error", *error)
+        return
+    yield Line("reconstruction: equal sites", *(float((s.values == test.values).mean()) for s in (again, other)))
+    yield Line("reconstruction: intersection over union", *(_overlap(test.labels, s.labels) for s in (again, other)))
+    empty = [float((s.labels.reshape(len(s), -1).max(axis=1) == 0).mean()) for s in (again, other, test)]
+    yield Line("reconstruction: without any phase but the first", *empty)
+
+
+def _overlap(a: Array, b: Array) -> float:
+    """Return the mean over structures of the overlap of all phases but the first."""
+    axes = tuple(range(1, a.ndim))
+    both, either = ((a == b) & (a > 0)).sum(axis=axes), ((a > 0) | (b > 0)).sum(axis=axes)
+    return float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean())
+
+
+def _latents(context: Context, vae: VAE, test: Structures) -> Iterator[Line]:
+    means, deviations = vae.moments(test)
+    active = int(active_units(means).sum())
+    yield Line("latents in use", f"{active} of {vae.latents}")
+    divergence = divergence_by_latent(means, deviations)
+    yield Line("divergence of a latent (nats): least", float(divergence.min()))
+    yield Line("divergence of a latent (nats): most", float(divergence.max()))
+    if active < 0.75 * vae.latents:
+        log.warning(
+            "the posterior has collapsed in %d of %d latents: lower model.beta, raise model.free_bits or "
+            "training.warm_up, or ask for fewer latents", vae.latents - active, vae.latents
+        )  # fmt: skip
+    prior = context.run.read_json("prior.json")
+    if prior is not None:
+        best = max(prior["held-out log-likelihood"], key=prior["held-out log-likelihood"].__getitem__)
+        yield Line("fitted prior", best)
+        yield Line("prior hole (nats): fitted prior over N(0, I)", prior["hole"])
+
+
+def _generated(sets: Sets) -> Iterator[Line]:
+    """Yield distances between generated and held-back structures."""
+    held_back = feature_vectors(sets.test)
+
+    def compared(what: str, measure: Callable[[Array, Array], float], of: Callable[[Structures], Array]) -> Line:
+        right = of(sets.test)
+        return Line(what, *(measure(of(s), right) for s in (sets.generated, sets.of_pca, sets.train)))
+
+    if sets.test.specification.is_discrete and sets.test.specification.grid.dimensions > 0:
+        described = {id(s): describe(s) for s in (sets.train, sets.test, sets.generated, sets.of_pca)}
+
+        def descriptor(structures: Structures, name: str) -> Array:
+            return described[id(structures)][name]
+
+        for name in ("fraction", "surface", "euler"):
+            yield compared(f"generated: {name}, W1/sd", distances.wasserstein, partial(descriptor, name=name))
+        for name in ("two_point", "lineal_path"):
+            title = f"generated: {name.replace('_', ' ')}, relative L2"
+            yield compared(title, distances.curve_distance, partial(descriptor, name=name))
+    if len(sets.test) > 10:
+        for title, measure in (("coverage", distances.coverage), ("density", distances.density)):
+            yield compared(f"generated: {title}", measure, feature_vectors)
+        if held_back.shape[1] < len(sets.test) // 2:
+            yield compared("generated: Frechet distance", distances.frechet, feature_vectors)
+        ratio, _ = distances.novelty(feature_vectors(sets.generated), held_back, feature_vectors(sets.train))
+        yield Line("generated: distance to the nearest training structure, over that of held-back ones", ratio)
+
+
+def _predictions(vae: VAE, test: Structures, head: StructureHead | None) -> Iterator[Line]:
+    """Yield scores of the component of each property that varies most, and what its 90 % intervals hold."""
+    found: dict[str, Mapping[str, Any]] = {"head on latents": vae.predict_with_spread(vae.encode(test))}
+    if head is not None:
+        found["structure-space head"] = {name: (mean, None) for name, mean in head.predict(test).items()}
+    for who, predicted in found.items():
+        for name, (mean, spread) in predicted.items():
+            true = test.properties[name].reshape(len(test), -1)
+            k = int(np.nanvar(true, axis=0).argmax())
+            known = np.isfinite(true[:, k])
+            y, m = true[known, k], mean.reshape(len(test), -1)[known, k]
+            label = f"{who}: {name}" + (f"[{k}]" if true.shape[1] > 1 else "")
+            yield Line(
+                f"{label}: R2", float(1 - ((y - m) ** 2).sum() / max(float(((y - y.mean()) ** 2).sum()), 1e-300))
+            )
+            yield Line(f"{label}: mean absolute error", float(np.abs(y - m).mean()))
+            if spread is not None and len(y) >= 20:
+                yield from _intervals(label, y, m, spread.reshape(len(test), -1)[known, k])
+
+
+def _intervals(label: str, true: Array, mean: Array, spread: Array) -> Iterator[Line]:
+    yield Line(f"{label}: part within 90 % intervals", interval_coverage(mean, spread, true))
+    half = len(true) // 2
+    conformal = Conformal.fit((true - mean)[:half], spread[:half])
+    inside = np.abs(true - mean)[half:] <= conformal.half_width(spread[half:])
+    yield Line(f"{label}: part within conformal 90 % intervals", float(inside.mean()))
+
+
+def _solved(context: Context, latents: Array, conditions: Array, train: Structures, test: Structures) -> Iterator[Line]:
+    """Yield the distances of what the solver says of generated structures from what is known of held-back ones."""
+    count = min(context.study.card.solve, len(latents))
+    tasks = [Task(k, z, c) for k, (z, c) in enumerate(zip(latents[:count], conditions[:count], strict=True))]
+    table = context.evaluate("model-card", tasks, with_model=True, title="solve generated")
+    known = {q.name for q in test.quantities}
+    for q in context.study.need_solver().quantities(test.specification):
+        if q.name not in known or q.size > 100:
+            continue
+        right = test.properties[q.name].reshape(len(test), -1)
+        k = int(np.nanvar(right, axis=0).argmax())
+        sets = [a.reshape(len(a), -1)[:, k] for a in (table.properties[q.name], train.properties[q.name][:count])]
+        found, floor = (a[np.isfinite(a)] for a in sets)
+        y = right[np.isfinite(right[:, k]), k]
+        label = f"generated, by the solver: {q.name}" + (f"[{k}]" if right.shape[1] > 1 else "")
+        if len(found) and len(y):
+            yield Line(f"{label}, W1/sd", distances.wasserstein(found, y), floor=distances.wasserstein(floor, y))
+            yield Line(f"{label}, Kolmogorov-Smirnov p", distances.kolmogorov_smirnov(found, y))
+
+
+@dataclass(frozen=True, eq=False)
+class PrincipalComponents:
+    """The control: principal components of the values, or of the indicators of the phases; samples are normal."""
+
+    like: Structures
+    components: Any
+
+    @classmethod
+    def of(cls, train: Structures, latents: int) -> PrincipalComponents:
+        """Return it for as many components as the model has latents, or as there can be."""
+        from sklearn.decomposition import PCA
+
+        vectors = _vectors(train)
+        count = min(latents, len(vectors) - 1, vectors.shape[1])
+        return cls(train[:0], PCA(count, svd_solver="randomized", random_state=0).fit(vectors))
+
+    def reconstruct(self, structures: Structures) -> Structures:
+        """Return the nearest structures in the span of the components."""
+        return self._structures(self.components.inverse_transform(self.components.transform(_vectors(structures))))
+
+    def sample(self, n: int, seed: int) -> Structures:
+        """Return structures from normal scores of the components' variances."""
+        scores = np.random.default_rng(seed).standard_normal((n, self.components.n_components_))
+        return self._structures(
+            self.components.inverse_transform(scores * np.sqrt(self.components.explained_variance_))
+        )
+
+    def _structures(self, vectors: Array) -> Structures:
+        specification = self.like.specification
+        if specification.is_discrete:
+            parts = vectors.reshape(len(vectors), *specification.shape, len(specification.constituents))
+            return Structures(parts.argmax(axis=-1), specification)
+        values = vectors.reshape(len(vectors), *specification.shape)
+        if specification.kind == "composition":
+            values = np.maximum(values, 1e-9)
+            values = values / values.sum(axis=1, keepdims=True)
+        return Structures(values, specification)
+
+
+def _vectors(structures: Structures) -> Array:
+    values = structures.values
+    if structures.specification.is_discrete:
+        values = np.eye(len(structures.specification.constituents), dtype=np.float32)[values.astype(int)]
+    return np.asarray(values.reshape(len(values), -1), dtype=np.float32)
