@@ -86,6 +86,8 @@ class ModelSettings(Settings):
     conditions: numbers that the encoder and decoder are told (a conditional VAE).
     likelihood: of the structures; "auto" takes the one of their kind.
     stem: "pca" lays principal components beside encoder and decoder, so that training starts from them; or "none".
+    prior: "flow" trains a spline flow with the rest, where N(0, I) is too simple. posterior: "flow" bends the encoder's
+        normal distributions by couplings.
     beta: weight of the Kullback-Leibler divergence. head_weight: weight of the heads' log-likelihood.
     free_bits: nats that every latent may take, on average, before its divergence counts.
     """
@@ -98,6 +100,8 @@ class ModelSettings(Settings):
         "auto", "bernoulli", "categorical", "gaussian", "continuous-bernoulli", "dirichlet", "multinomial"
     ] = "auto"
     stem: Literal["pca", "none"] = "pca"
+    prior: Literal["normal", "flow"] = "normal"
+    posterior: Literal["normal", "flow"] = "normal"
     beta: Annotated[float, Field(ge=0)] = 1.0
     head_weight: Annotated[float, Field(ge=0)] = 1.0
     free_bits: Annotated[float, Field(ge=0)] = 0.0

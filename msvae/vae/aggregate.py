@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from msvae.seeds import seed_of
 from msvae.structures import Array
+from msvae.vae.flows import spline_flow
 
 __all__ = ["Aggregate", "AggregateFit", "fit_aggregate"]
 
 MIXTURES = (1, 2, 5, 10, 20)
-HIDDEN, TRANSFORMS, STEPS, PATIENCE, BATCH = 64, 3, 3000, 10, 256
+STEPS, PATIENCE, BATCH = 3000, 10, 256
 
 
 class Aggregate(nn.Module):
@@ -41,7 +42,7 @@ class Aggregate(nn.Module):
         super().__init__()
         self.latents, self.conditions, self.kind, self.components = latents, conditions, kind, components
         if kind == "flow":
-            self.flow = _flow(latents, conditions)
+            self.flow = spline_flow(latents, conditions)
             self.register_buffer("centre", torch.zeros(latents))
             self.register_buffer("width", torch.ones(latents))
         else:
@@ -185,14 +186,6 @@ def _maximise(flow: nn.Module, z: Tensor, c: Tensor) -> None:
             if waited >= PATIENCE:
                 break
     flow.load_state_dict(kept)
-
-
-def _flow(latents: int, conditions: int) -> nn.Module:
-    import zuko
-
-    return zuko.flows.NSF(  # type: ignore[no-any-return]
-        features=latents, context=conditions, transforms=TRANSFORMS, hidden_features=(HIDDEN, HIDDEN)
-    )
 
 
 def _mixture(weights: Tensor, means: Tensor, factors: Tensor) -> torch.distributions.MixtureSameFamily:

@@ -22,7 +22,8 @@ class LinearPath(nn.Module):
     """Affine maps between features (n, channels, *grid) and latents (n, d), given conditions (n, k).
 
     encoder: (size, d), decoder: (d, size), by_condition: (k, size), centre: (size,). gain: of the decoder's output over
-    the features, less their level (channels, 1 ...). deviation: (d,), of the posterior that probabilistic PCA has.
+    the features, less their level (channels, 1 ...). deviation: (d,), of the exact posterior of probabilistic PCA;
+    noise: of its features.
     """
 
     encoder: Tensor
@@ -31,6 +32,7 @@ class LinearPath(nn.Module):
     centre: Tensor
     level: Tensor
     deviation: Tensor
+    noise: Tensor
 
     def __init__(self, shape: tuple[int, ...], latents: int, conditions: int) -> None:
         super().__init__()
@@ -43,6 +45,7 @@ class LinearPath(nn.Module):
         self.register_buffer("centre", torch.zeros(size))
         self.register_buffer("level", torch.zeros(shape[0], *(1,) * (len(shape) - 1)))
         self.register_buffer("deviation", torch.ones(latents))
+        self.register_buffer("noise", torch.ones(()))
 
     @staticmethod
     def fits(shape: tuple[int, ...], latents: int) -> bool:
@@ -64,17 +67,18 @@ class LinearPath(nn.Module):
         count = int((values > 1e-6 * values.max().clamp_min(1e-30)).sum()) if len(values) else 0
         values, components = values[:count], components[:, :count]
         left = (rest.square().sum() / len(x) - values.sum()).clamp_min(1e-12) / max(x.shape[1] - count, 1)
-        scale = values.sqrt()
-        self.encoder.zero_()[:, :count] = (components / scale).float()
-        self.decoder.zero_()[:count] = (components * scale).T.float()
-        self.by_condition.copy_(effect[1:].float())
-        self.centre.copy_(effect[0].float())
+        scale = (values - left).clamp_min(1e-3 * values).sqrt()  # of the components, less the noise in them
+        self.encoder.zero_()[:, :count] = components * (scale / (scale**2 + left))
+        self.decoder.zero_()[:count] = (components * scale).T
+        self.noise.copy_(left.sqrt())
+        self.by_condition.copy_(effect[1:])
+        self.centre.copy_(effect[0])
         if levelled:
             self.level.copy_(self.centre.reshape(self.shape[0], -1).mean(dim=1).reshape(self.level.shape))
-        self.deviation.fill_(1.0)[:count] = (left / values).sqrt().clamp(0.02, 1.0).float()
+        self.deviation.fill_(1.0)[:count] = (left / (scale**2 + left)).sqrt().clamp(0.01, 1.0)
 
     def encode(self, features: Tensor, conditions: Tensor) -> Tensor:
-        """Return latents (n, d) with zero mean and unit variance over the training structures."""
+        """Return the means (n, d) of the exact posteriors of probabilistic PCA."""
         return (features.flatten(1) - self.centre - conditions @ self.by_condition) @ self.encoder
 
     def decode(self, latents: Tensor, conditions: Tensor) -> Tensor:

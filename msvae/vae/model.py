@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution
 
 from msvae.errors import DataError, StudyError
 from msvae.interfaces import Architecture
@@ -28,10 +28,12 @@ from msvae.seeds import seed_of
 from msvae.settings import Component, ModelSettings
 from msvae.structures import Array, Quantity, Specification, Structures
 from msvae.vae.aggregate import Aggregate, AggregateFit, fit_aggregate
-from msvae.vae.likelihoods import likelihood_for
+from msvae.vae.likelihoods import GaussianLikelihood, likelihood_for
 from msvae.vae.linear_path import ROWS, LinearPath, zero_last_layer
+from msvae.vae.modules import FlowPosterior, Head, Posterior, Prior
 from msvae.vae.scaling import Standardiser
 
+SHARPEST = -4.0  # logarithm of the least standard deviation that training starts from
 GAINS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # of the linear path: tried in turn
 
 __all__ = ["VAE", "Blueprint", "component_values", "condition_values"]
@@ -68,57 +70,6 @@ class Blueprint:
         return cls(structures.specification, settings, architecture, tuple(known[h] for h in settings.heads))
 
 
-class Posterior(nn.Module):
-    """q(z|x, c): a diagonal normal distribution whose moments the encoder gives, as a residual of the linear path."""
-
-    def __init__(self, encoder: nn.Module, sizes: ModelSettings, path: LinearPath | None) -> None:
-        super().__init__()
-        self.encoder, self.path = encoder, path
-        self.moments = nn.Linear(sizes.features + len(sizes.conditions), 2 * sizes.latents)
-        if path is not None:
-            zero_last_layer(self.moments)
-
-    def forward(self, features: Tensor, conditions: Tensor) -> Distribution:
-        """features: (n, inputs, *grid); conditions: (n, k), standardised."""
-        hidden = nn.functional.silu(self.encoder(features)).float()
-        mean, log_scale = self.moments(torch.cat([hidden, conditions], dim=1)).chunk(2, dim=1)
-        if self.path is not None:
-            mean = mean + self.path.encode(features, conditions)
-            log_scale = log_scale + self.path.deviation.log()
-        return Independent(Normal(mean, log_scale.clamp(-7, 3).exp()), 1)
-
-
-class Prior(nn.Module):
-    """p(z) = N(0, I)."""
-
-    mean: Tensor
-
-    def __init__(self, latents: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(latents), persistent=False)
-
-    def forward(self) -> Distribution:
-        return Independent(Normal(self.mean, torch.ones_like(self.mean)), 1)
-
-
-class Head(nn.Module):
-    """p(y|z): a diagonal normal distribution over a standardised property, its spread depending on z."""
-
-    def __init__(self, latents: int, features: int, size: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(latents, features),
-            nn.SiLU(),
-            nn.Linear(features, features),
-            nn.SiLU(),
-            nn.Linear(features, 2 * size),
-        )
-
-    def forward(self, latents: Tensor) -> Distribution:
-        mean, log_scale = self.layers(latents).chunk(2, dim=1)
-        return Independent(Normal(mean, log_scale.clamp(-5, 2).exp()), 1)
-
-
 class VAE(nn.Module):
     """Encoder, decoder, prior and heads of one blueprint; after training, a model of its aggregate posterior too."""
 
@@ -132,11 +83,11 @@ class VAE(nn.Module):
         wanted = settings.stem == "pca" and LinearPath.fits(shape, settings.latents)
         path = LinearPath(shape, settings.latents, k) if wanted else None
         encoder = blueprint.architecture.encoder(specification, self.likelihood.inputs, settings.features)
-        self.posterior = Posterior(encoder, settings, path)
+        self.posterior = (FlowPosterior if settings.posterior == "flow" else Posterior)(encoder, settings, path)
         self.decoder = blueprint.architecture.decoder(specification, self.likelihood.outputs, settings.latents + k)
         if path is not None:
             zero_last_layer(self.decoder)
-        self.prior = Prior(settings.latents)
+        self.prior = Prior(settings.latents, settings.prior)
         self.heads = nn.ModuleDict(
             {q.name: Head(settings.latents, settings.features, q.size) for q in blueprint.quantities}
         )
@@ -175,6 +126,8 @@ class VAE(nn.Module):
         output = path.decode(latents + path.deviation * noise, conditions[few])
         fit = [float(self.likelihood(gain * output).log_prob(values[few].float()).mean()) for gain in GAINS]
         path.gain.fill_(GAINS[int(np.argmax(fit))])
+        if isinstance(self.likelihood, GaussianLikelihood):
+            self.likelihood.log_scale.fill_(max(float(path.noise.log()), SHARPEST))
 
     def scale_of(self, name: str) -> Standardiser:
         """Return the scaling of a property that a head predicts."""
@@ -193,6 +146,19 @@ class VAE(nn.Module):
         conditions: (n, k) in the properties' own units; by default those of the structures.
         """
         return self.moments(structures, conditions)[0]
+
+    @torch.no_grad()
+    def draw(self, structures: Structures, seed: int) -> Array:
+        """Return one sample (n, latents) of the posterior of each structure."""
+        scaled = self._scaled(condition_values(structures, self.blueprint.settings), len(structures))
+        values = torch.as_tensor(structures.values.copy())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(seed, "posterior"))
+            drawn = [
+                self.posterior(self.likelihood.features(values[i : i + 64]), scaled[i : i + 64]).rsample()
+                for i in range(0, len(values), 64)
+            ]
+        return torch.cat([torch.zeros(0, self.latents), *drawn]).double().numpy()
 
     @torch.no_grad()
     def moments(self, structures: Structures, conditions: ArrayLike | None = None) -> tuple[Array, Array]:
@@ -257,10 +223,8 @@ class VAE(nn.Module):
 
     def fit_aggregate(self, structures: Structures, *, seed: int) -> AggregateFit:
         """Model the aggregate posterior of training structures, and sample from it from now on."""
-        means, deviations = self.moments(structures)
-        noise = np.random.default_rng(seed_of(seed, "aggregate noise")).standard_normal(means.shape)
         conditions = self._scaled(condition_values(structures, self.blueprint.settings), len(structures))
-        found = fit_aggregate(means + deviations * noise, conditions.double().numpy(), seed=seed)
+        found = fit_aggregate(self.draw(structures, seed), conditions.double().numpy(), seed=seed)
         self.aggregate = found.aggregate
         return found
 

@@ -9,17 +9,20 @@ pushed to lower it (Kingma et al. 2016, arXiv:1606.04934): the term "free bits" 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from msvae.structures import Structures
 from msvae.vae.model import VAE, condition_values
+from msvae.vae.modules import Bent
 
-__all__ = ["Batch", "batch_of", "terms", "total"]
+__all__ = ["Batch", "batch_of", "importance_weighted_bound", "terms", "total"]
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,52 @@ def batch_of(vae: VAE, structures: Structures) -> Batch:
 def terms(vae: VAE, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
     """Return the terms of the objective, each the mean over the batch in nats per structure, as costs."""
     posterior = vae.posterior(vae.likelihood.features(batch.values), batch.conditions)
-    noise = torch.randn(posterior.mean.shape, generator=generator)
-    latents = posterior.mean + posterior.stddev * noise
+    latents = sample(posterior, generator)
     decoded = vae.reconstruct(latents, batch.conditions)
-    divergence = kl_divergence(posterior.base_dist, vae.prior().base_dist).mean(dim=0)
-    result = {"reconstruction": -decoded.log_prob(batch.values.float()).mean(), "divergence": divergence.sum()}
-    if vae.blueprint.settings.free_bits > 0:
-        result["free bits"] = (vae.blueprint.settings.free_bits - divergence.detach()).clamp_min(0).sum()
-        spared = divergence < vae.blueprint.settings.free_bits
-        result["divergence"] = torch.where(spared, divergence.detach(), divergence).sum()
+    result = {"reconstruction": -decoded.log_prob(batch.values.float()).mean()}
+    result |= _divergence(vae, posterior, latents)
     for name, target in batch.properties.items():
         result[f"head {name}"] = -_known_log_likelihood(vae.heads[name](latents), target).mean()
     return result
+
+
+def sample(posterior: Distribution, generator: torch.Generator) -> Tensor:
+    """Return one latent (n, d) of each posterior, with gradients."""
+    base = posterior.base if isinstance(posterior, Bent) else posterior
+    drawn = base.mean + base.stddev * torch.randn(base.mean.shape, generator=generator)
+    return cast(Tensor, posterior.transform.inv(drawn)) if isinstance(posterior, Bent) else drawn
+
+
+def _divergence(vae: VAE, posterior: Distribution, latents: Tensor) -> dict[str, Tensor]:
+    """Return the divergence from the prior: exact between normal distributions, else by the latents (n, d)."""
+    prior, free = vae.prior(), vae.blueprint.settings.free_bits
+    if not (isinstance(posterior, Independent) and isinstance(prior, Independent)):
+        return {"divergence": (posterior.log_prob(latents) - prior.log_prob(latents)).mean()}
+    divergence = kl_divergence(posterior.base_dist, prior.base_dist).mean(dim=0)
+    if free == 0:
+        return {"divergence": divergence.sum()}
+    spared = divergence < free
+    return {
+        "divergence": torch.where(spared, divergence.detach(), divergence).sum(),
+        "free bits": (free - divergence.detach()).clamp_min(0).sum(),
+    }
+
+
+def importance_weighted_bound(vae: VAE, structures: Structures, samples: int, *, seed: int) -> Tensor:
+    """Return log 1/K sum_k p(x, z_k|c)/q(z_k|x, c) (n,) in nats: a bound on log p(x|c) that K = samples tightens.
+
+    (Burda et al. 2016, arXiv:1509.00519.) With one sample its mean is the evidence lower bound.
+    """
+    batch = batch_of(vae, structures)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        posterior = vae.posterior(vae.likelihood.features(batch.values), batch.conditions)
+        weights = []
+        for _ in range(samples):
+            z = sample(posterior, generator)
+            joint = vae.reconstruct(z, batch.conditions).log_prob(batch.values.float()) + vae.prior().log_prob(z)
+            weights.append(joint.double() - posterior.log_prob(z).double())
+        return torch.logsumexp(torch.stack(weights), dim=0) - math.log(samples)
 
 
 def total(parts: Mapping[str, Tensor], *, beta: float, head_weight: float) -> Tensor:

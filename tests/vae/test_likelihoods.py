@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from msvae import Grid, MsvaeError, Specification
+from msvae import Grid, MsvaeError, Specification, Structures
 from msvae.testing import example_structures
-from msvae.vae.likelihoods import likelihood_for
+from msvae.vae.likelihoods import COUNTS, CensoredNormal, likelihood_for
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -49,3 +49,53 @@ def test_a_likelihood_that_does_not_fit_the_kind_is_refused(kind: str, choice: s
     specification = example_structures(kind, 2, 1).specification  # type: ignore[arg-type]
     with pytest.raises(MsvaeError, match=f"'{choice}' does not fit"):
         likelihood_for(specification, choice)
+
+
+def test_a_censored_normal_has_its_mass_at_the_ends_and_its_density_between() -> None:
+    distribution = CensoredNormal(Normal(torch.tensor(0.3), torch.tensor(0.4)), 0.0, 1.0)
+    inside = torch.linspace(1e-6, 1 - 1e-6, 4001)
+    mass = torch.trapezoid(distribution.log_prob(inside).exp(), inside)
+    ends = distribution.log_prob(torch.tensor([0.0, 1.0])).exp().sum()
+    assert float(mass + ends) == pytest.approx(1, abs=1e-4)
+    torch.manual_seed(0)
+    drawn = distribution.sample((20000,))
+    assert float((drawn == 0).float().mean()) == pytest.approx(
+        float(distribution.log_prob(torch.zeros(())).exp()), abs=0.01
+    )
+    assert drawn.min() == 0
+    assert drawn.max() == 1
+
+
+def test_values_that_pile_up_at_an_end_are_censored_there_and_decode_to_it() -> None:
+    values = torch.rand(20, 4, 4).clamp_min(0.4).sub(0.4).numpy()
+    likelihood = likelihood_for(Structures.from_values(values).specification)
+    likelihood.fit(Structures.from_values(values))
+    assert likelihood.piled.tolist() == [True, False]
+    decoded = likelihood(torch.full((1, 1, 4, 4), -5.0))
+    assert (likelihood.mode(decoded) == 0).all()
+    assert torch.isfinite(decoded.log_prob(torch.zeros(1, 1, 4, 4))).all()
+
+
+def test_the_continuous_bernoulli_integrates_to_one_and_refuses_other_values() -> None:
+    specification = Specification("field", 1, Grid.of((1,)), ("grey",))
+    likelihood = likelihood_for(specification, "continuous-bernoulli")
+    x = torch.linspace(0, 1, 4001)
+    density = likelihood(torch.full((1, 1, 1), 1.3)).log_prob(x.reshape(-1, 1, 1)).exp()
+    assert torch.trapezoid(density, x).item() == pytest.approx(1, abs=1e-4)
+    with pytest.raises(MsvaeError, match="from 0 to 1"):
+        likelihood.fit(Structures.from_values([[[0.0, 2.0]]]))
+
+
+def test_the_multinomial_sums_to_one_over_all_counts_and_the_dirichlet_integrates_to_one() -> None:
+    specification = Specification("composition", 2, Grid(), ("Fe", "Ni"))
+    counts = torch.arange(COUNTS + 1) / COUNTS
+    every = torch.stack([counts, 1 - counts], dim=1)
+    multinomial = likelihood_for(specification, "multinomial")
+    total = multinomial(torch.tensor([[0.3, -0.4]])).log_prob(every).exp().sum()
+    assert float(total) == pytest.approx(1, abs=1e-4)
+    x = torch.linspace(2e-4, 1 - 2e-4, 8001)
+    dirichlet = likelihood_for(specification)(torch.tensor([[0.3, -0.4]]))
+    density = dirichlet.log_prob(torch.stack([x, 1 - x], dim=1)).exp()
+    assert torch.trapezoid(density, x).item() == pytest.approx(1, abs=1e-3)
+    with pytest.raises(MsvaeError, match="at least two"):
+        likelihood_for(Specification("composition", 1, Grid(), ("Fe",)))

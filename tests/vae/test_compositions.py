@@ -1,0 +1,217 @@
+"""Every composition that a study can name: its gradients, its bounds against known answers, its prior, its files."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Independent, Normal
+
+from msvae import Architecture, DataError, Quantity, Structures
+from msvae.plugins import registry
+from msvae.settings import Component, ModelSettings, TrainingSettings
+from msvae.structures import Kind
+from msvae.testing import example_structures
+from msvae.vae.aggregate import fit_aggregate
+from msvae.vae.files import load_model, save_model
+from msvae.vae.linear_path import LinearPath
+from msvae.vae.model import VAE, Blueprint
+from msvae.vae.modules import Bent
+from msvae.vae.objective import batch_of, importance_weighted_bound, terms, total
+from msvae.vae.training import Trainer, fit
+
+LIKELIHOODS = {"phases": ("bernoulli", "categorical"), "field": ("gaussian", "continuous-bernoulli"),
+               "composition": ("dirichlet", "multinomial", "gaussian"), "occupation": ("categorical",)}  # fmt: skip
+COMPOSITIONS = [
+    (kind, likelihood, prior, posterior, stem, conditions)
+    for kind, likelihoods in LIKELIHOODS.items()
+    for likelihood, prior, posterior, stem, conditions in product(
+        likelihoods, ("normal", "flow"), ("normal", "flow"), ("pca", "none"), ((), (Component("c"),))
+    )
+]
+
+
+def labelled(kind: Kind, n: int = 16) -> Structures:
+    structures = example_structures(kind, 0 if kind == "composition" else 2, n)
+    mean = structures.values.reshape(n, -1)[:, ::2].mean(axis=1)
+    return structures.with_properties({"c": mean}, [Quantity("c")])
+
+
+def architecture() -> Architecture:
+    return registry().find(Architecture, "perceptron")(width=16, depth=1)
+
+
+def vae_for(structures: Structures, **settings: Any) -> VAE:
+    torch.manual_seed(0)
+    chosen = ModelSettings(**{"latents": 3, "features": 16, **settings})
+    vae = VAE(Blueprint.of(structures, chosen, architecture()))
+    vae.fit_scales(structures)
+    return vae
+
+
+@pytest.mark.parametrize(("kind", "likelihood", "prior", "posterior", "stem", "conditions"), COMPOSITIONS)
+def test_gradients_reach_every_parameter(
+    kind: Kind, likelihood: Any, prior: Any, posterior: Any, stem: Any, conditions: Any
+) -> None:
+    structures = labelled(kind)
+    vae = vae_for(structures, likelihood=likelihood, prior=prior, posterior=posterior, stem=stem, free_bits=0.1,
+                  conditions=conditions, heads=("c",))  # fmt: skip
+    trainer = Trainer(vae, TrainingSettings(batch_size=16, learning_rate=1e-2), 0)
+    for _ in range(2):  # after a step, what starts at zero lets gradients through
+        trainer.epoch(batch_of(vae, structures))
+    vae.zero_grad()
+    parts = terms(vae, batch_of(vae, structures), torch.Generator().manual_seed(0))
+    assert all(torch.isfinite(value) for value in parts.values())
+    total(parts, beta=1.0, head_weight=1.0).backward()
+    dead = [n for n, p in vae.named_parameters() if p.numel() and (p.grad is None or not p.grad.abs().sum() > 0)]
+    assert not dead
+
+
+def linear_gaussian(structures: Structures, latents: int) -> VAE:
+    """Return a VAE whose networks are nothing beside the linear path: probabilistic PCA."""
+    vae = vae_for(structures, latents=latents, likelihood="gaussian")
+    with torch.no_grad():
+        vae.likelihood.piled.fill_(False)
+    return vae
+
+
+def test_the_bounds_of_a_linear_gaussian_model_are_its_log_likelihood() -> None:
+    """The posterior is exact, so that ELBO, importance-weighted bound and log-likelihood are one number."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((60, 3)) @ rng.standard_normal((3, 16)) + 0.3 * rng.standard_normal((60, 16))
+    structures = Structures.from_values(values.reshape(60, 4, 4))
+    vae = linear_gaussian(structures, 3)
+    path = vae.path
+    assert path is not None
+    features = vae.likelihood.features(torch.as_tensor(structures.values.copy())).flatten(1).double()
+    noise = float(path.noise)
+    covariance = path.decoder.T.double() @ path.decoder.double() + noise**2 * torch.eye(16, dtype=torch.float64)
+    normal = torch.distributions.MultivariateNormal(path.centre.double(), covariance)
+    width = float(vae.likelihood.width)
+    exact = normal.log_prob(features) - 16 * math.log(width)
+    for samples in (1, 8):
+        bound = importance_weighted_bound(vae, structures, samples, seed=1)
+        np.testing.assert_allclose(bound, exact, atol=1e-3)
+    parts = terms(vae, batch_of(vae, structures), torch.Generator().manual_seed(0))
+    sampled = -float((parts["reconstruction"] + parts["divergence"]).detach())
+    assert sampled == pytest.approx(float(exact.mean()), abs=1.5)  # one sample a structure
+
+
+def test_more_importance_samples_tighten_the_bound() -> None:
+    structures = labelled("phases")
+    vae = vae_for(structures)
+    bounds = [float(importance_weighted_bound(vae, structures, k, seed=0).mean()) for k in (1, 10, 100)]
+    assert bounds == sorted(bounds)
+
+
+def test_the_density_of_a_bent_posterior_integrates_to_one_and_fits_its_samples() -> None:
+    structures = labelled("field")
+    vae = vae_for(structures, latents=2, posterior="flow")
+    batch = batch_of(vae, structures)
+    posterior = vae.posterior(vae.likelihood.features(batch.values[:1]), batch.conditions[:1])
+    assert isinstance(posterior, Bent)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        z = posterior.rsample(torch.Size((4000,)))[:, 0]
+        wide = Independent(Normal(z.mean(dim=0), 2 * z.std(dim=0)), 1)
+        u = wide.sample(torch.Size((40000,)))
+        ratio = (posterior.log_prob(u[:, None])[:, 0] - wide.log_prob(u)).exp()
+    assert float(ratio.mean()) == pytest.approx(1, abs=0.05)
+
+
+def test_training_starts_at_principal_components_and_stays_above_them() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((80, 2)) @ rng.standard_normal((2, 36)) + 0.05 * rng.standard_normal((80, 36))
+    structures = Structures.from_values(values.reshape(80, 6, 6))
+    vae = vae_for(structures, latents=2)
+    error = ((vae.decode(vae.encode(structures)).values - structures.values) ** 2).mean()
+    centred = values - values.mean(axis=0)
+    u, s, v = np.linalg.svd(centred, full_matrices=False)
+    best = ((centred - (u[:, :2] * s[:2]) @ v[:2]) ** 2).mean()
+    assert best <= error < 1.05 * best
+    fit(vae, structures, TrainingSettings(epochs=5, batch_size=16, learning_rate=1e-3), seed=0)
+    assert ((vae.decode(vae.encode(structures)).values - structures.values) ** 2).mean() < 1.1 * best
+
+
+def test_conditions_are_taken_out_of_the_components() -> None:
+    rng = np.random.default_rng(0)
+    c = torch.as_tensor(rng.standard_normal((50, 1)), dtype=torch.float32)
+    features = torch.as_tensor(rng.standard_normal((1, 9)), dtype=torch.float32) * c * 5
+    features = (features + torch.as_tensor(rng.standard_normal((50, 9)), dtype=torch.float32)).reshape(50, 1, 3, 3)
+    path = LinearPath((1, 3, 3), 2, 1)
+    path.fit(features, c, levelled=False)
+    assert np.abs(np.corrcoef(path.encode(features, c).numpy().T, c[:, 0])[:2, 2]).max() < 1e-4
+
+
+def test_latents_of_two_heaps_are_modelled_as_two_heaps() -> None:
+    rng = np.random.default_rng(0)
+    heap = rng.integers(0, 2, 600)
+    latents = 0.2 * rng.standard_normal((600, 2)) + np.where(heap, 1.5, -1.5)[:, None]
+    found = fit_aggregate(latents, np.zeros((600, 0)), seed=0)
+    assert found.hole > 1.0
+    assert max(found.scores.values()) == pytest.approx(found.scores["N(0, I)"] + found.hole)
+    drawn = found.aggregate.sample(np.zeros((500, 0)), seed=1)
+    np.testing.assert_array_equal(drawn, found.aggregate.sample(np.zeros((500, 0)), seed=1))
+    assert (np.abs(drawn).min(axis=1) > 0.5).mean() > 0.98
+    assert 0.4 < (drawn[:, 0] > 0).mean() < 0.6
+
+
+@pytest.mark.parametrize("n", [1500, 300])
+def test_latents_that_depend_on_a_condition_are_sampled_for_it(n: int) -> None:
+    rng = np.random.default_rng(0)
+    c = rng.standard_normal((n, 1))
+    latents = np.concatenate([c, c**2], axis=1) + 0.1 * rng.standard_normal((n, 2))
+    found = fit_aggregate(latents, c, seed=0)
+    drawn = found.aggregate.sample(np.full((400, 1), 1.0), seed=0)
+    np.testing.assert_allclose(drawn.mean(axis=0), [1.0, 1.0], atol=0.25)
+    density = found.aggregate.log_prob(np.array([[1.0, 1.0], [-1.0, 1.0]]), np.ones((2, 1)))
+    assert density[0] > density[1] + 5
+
+
+def test_the_fitted_prior_is_kept_in_the_files_and_sampled_from(tmp_path: Path) -> None:
+    structures = labelled("phases", 60)
+    vae = vae_for(structures, conditions=(Component("c"),))
+    vae.fit_aggregate(structures, seed=0)
+    asked = np.full((5, 1), 0.5)
+    latents = vae.sample_latents(5, 1, asked)
+    save_model(vae, tmp_path / "model.safetensors")
+    again = load_model(tmp_path / "model.safetensors")
+    np.testing.assert_allclose(again.sample_latents(5, 1, asked), latents, rtol=1e-6)
+    assert len(again.sample(3, 0, asked[:3])) == 3
+
+
+def test_interpolation_keeps_its_ends_and_an_arc_its_radius() -> None:
+    vae = vae_for(labelled("phases"))
+    a, b = np.array([2.0, 0.0, 0.0]), np.array([0.0, 2.0, 0.0])
+    for spherical in (False, True):
+        line = vae.interpolate(a, b, 5, spherical=spherical)
+        np.testing.assert_allclose(line[[0, -1]], [a, b], atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(line, axis=1), 2)
+    np.testing.assert_allclose(vae.interpolate(a, 2 * a, 3, spherical=True)[1], 1.5 * a)
+    with pytest.raises(DataError, match="3 numbers"):
+        vae.interpolate(a[:2], b, 3)
+
+
+def test_patience_ends_training_and_takes_the_best_weights() -> None:
+    structures = labelled("phases", 40)
+    settings = TrainingSettings(epochs=60, batch_size=8, learning_rate=3e-2, patience=3, held_back=8)
+    vae = vae_for(structures)
+    history = fit(vae, structures, settings, seed=0)
+    losses = [row["held back reconstruction"] + row["held back divergence"] for row in history]
+    assert len(history) < 60
+    assert len(history) - 1 - int(np.argmin(losses)) == 3
+
+
+def test_free_bits_leave_latents_their_divergence() -> None:
+    structures = labelled("phases", 40)
+    settings = TrainingSettings(epochs=40, batch_size=20, learning_rate=5e-3)
+    divergences = []
+    for free in (0.0, 1.0):
+        vae = vae_for(structures, beta=20.0, free_bits=free)
+        divergences.append(fit(vae, structures, settings, seed=0)[-1]["divergence"])
+    assert divergences[1] > divergences[0] + 0.5
