@@ -84,6 +84,8 @@ class ModelSettings(Settings):
     features: width of the encoder's output and of the heads.
     heads: properties that are predicted from the latents.
     conditions: numbers that the encoder and decoder are told (a conditional VAE).
+    semi_supervised: structures whose conditions are unknown (NaN) train too: the encoder guesses them (M2).
+    axes: numbers that get an axis each of an invertible map of the latents, fitted after training.
     likelihood: of the structures; "auto" takes the one of their kind.
     stem: "pca" lays principal components beside encoder and decoder, so that training starts from them; or "none".
     prior: "flow" trains a spline flow with the rest, where N(0, I) is too simple. posterior: "flow" bends the encoder's
@@ -96,6 +98,8 @@ class ModelSettings(Settings):
     features: Count = 128
     heads: tuple[str, ...] = ()
     conditions: tuple[Component, ...] = ()
+    semi_supervised: bool = False
+    axes: tuple[Component, ...] = ()
     likelihood: Literal[
         "auto", "bernoulli", "categorical", "gaussian", "continuous-bernoulli", "dirichlet", "multinomial"
     ] = "auto"

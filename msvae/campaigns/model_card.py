@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from msvae.campaigns.context import Context, Table
 from msvae.dispatch.tasks import Task
@@ -22,7 +23,7 @@ from msvae.metrics.descriptors import describe, feature_vectors
 from msvae.metrics.latents import active_units, divergence_by_latent
 from msvae.seeds import seed_of
 from msvae.structures import Array, Structures
-from msvae.vae.model import VAE, condition_values
+from msvae.vae.model import VAE, component_values, condition_values
 from msvae.vae.structure_head import StructureHead
 
 __all__ = ["Line", "model_card"]
@@ -65,7 +66,7 @@ def model_card(
     baseline = PrincipalComponents.of(train, vae.latents)
     seed = seed_of(context.study.seed, "model card")
     few, known = test[: min(len(test), LARGEST)], _few(train, min(len(test), LARGEST), seed)
-    conditions = condition_values(few, vae.blueprint.settings)
+    conditions = _complete(vae, few)
     latents = vae.sample_latents(len(few), seed, conditions)
     sets = Sets(known, few, vae.decode(latents, conditions), baseline.sample(len(few), seed))
     lines = [
@@ -74,6 +75,7 @@ def model_card(
         *_losses(context),
         *_reconstruction(vae, test, baseline),
         *_latents(context, vae, test),
+        *_axes(vae, train, test, seed),
         *_generated(sets),
         *_predictions(vae, test, head),
         *(_solved(context, latents, conditions, known, few) if context.study.card.solve else ()),
@@ -81,6 +83,14 @@ def model_card(
     context.run.write_json("model_card.json", [{**asdict(line), "ratio": line.ratio} for line in lines])
     rows = [(line.what, *map(_text, (line.model, line.pca, line.floor, line.ratio))) for line in lines]
     return Table("Model card", ("what", "model", "PCA", "training set", "model over it"), tuple(rows))
+
+
+def _complete(vae: VAE, structures: Structures) -> Array:
+    """Return the conditions (n, k) of structures; those that are unknown as the model guesses them."""
+    conditions = condition_values(structures, vae.blueprint.settings)
+    if np.isfinite(conditions).all():
+        return conditions
+    return np.where(np.isfinite(conditions), conditions, vae.guess_conditions(structures)[0])
 
 
 def _text(value: float | str | None) -> str:
@@ -101,7 +111,7 @@ def _losses(context: Context) -> Iterator[Line]:
 
 
 def _reconstruction(vae: VAE, test: Structures, baseline: PrincipalComponents) -> Iterator[Line]:
-    again = vae.decode(vae.encode(test), condition_values(test, vae.blueprint.settings))
+    again = vae.decode(vae.encode(test), _complete(vae, test))
     other = baseline.reconstruct(test)
     if not test.specification.is_discrete:
         error = [float(((s.values - test.values) ** 2).mean()) for s in (again, other)]
@@ -137,6 +147,27 @@ def _latents(context: Context, vae: VAE, test: Structures) -> Iterator[Line]:
         best = max(prior["held-out log-likelihood"], key=prior["held-out log-likelihood"].__getitem__)
         yield Line("fitted prior", best)
         yield Line("prior hole (nats): fitted prior over N(0, I)", prior["hole"])
+
+
+def _axes(vae: VAE, train: Structures, test: Structures, seed: int) -> Iterator[Line]:
+    """Yield what the axes of the latent flow carry, and its density beside that of a normal distribution."""
+    flow = vae.latent_flow
+    if flow is None:
+        return
+    latents, axes = vae.draw(test, seed), flow.axes(vae.encode(test))
+    for k, component in enumerate(vae.blueprint.settings.axes):
+        values = component_values(test.properties, component)
+        known = np.isfinite(values)
+        strength = np.abs([np.corrcoef(axis[known], values[known])[0, 1] for axis in axes.T])
+        yield Line(f"latent flow: correlation of its axis with {component}", float(strength[k]))
+        yield Line(
+            f"latent flow: largest of another axis with {component}", float(np.delete(strength, k).max(initial=0))
+        )
+    yield Line("latent flow: error of its inverse", float(np.abs(flow.latents_of(axes) - vae.encode(test)).max()))
+    inside = vae.draw(train, seed)
+    normal = stats.multivariate_normal(inside.mean(axis=0), np.cov(inside.T), allow_singular=True)
+    yield Line("latent flow: held-out log-density over a normal distribution's (nats)",
+               float((flow.log_prob(latents) - normal.logpdf(latents)).mean()))  # fmt: skip
 
 
 def _generated(sets: Sets) -> Iterator[Line]:

@@ -33,6 +33,7 @@ def run(context: Context) -> Table:
 def training_structures(context: Context) -> Structures:
     """Return the data set with every property that a head or a condition needs, from the solver where there is one."""
     wanted = {*context.study.model.heads, *(c.property for c in context.study.model.conditions)}
+    wanted |= {c.property for c in context.study.model.axes}
     if context.study.structure_head is not None:
         wanted |= set(context.study.structure_head.properties)
     if context.study.design is not None:
@@ -75,6 +76,8 @@ def trained(context: Context, structures: Structures) -> VAE:
     train, _ = split(usable, study.training.held_back, study.seed)
     with torch_threads(study.executor.threads):
         prior = vae.eval().fit_aggregate(usable[train], seed=study.seed)
+        if study.model.axes:
+            vae.fit_latent_flow(usable[train], seed=study.seed)
     run.write_json("training.json", history)
     run.write_json("prior.json", {"hole": prior.hole, "held-out log-likelihood": dict(prior.scores)})
     save_model(vae, run.model_file)
@@ -153,6 +156,8 @@ def _conditions(vae: VAE, structures: Structures) -> Array | None:
 
 
 def _usable(structures: Structures, blueprint: Blueprint) -> Structures:
-    """Return the structures whose conditions are all known: the others cannot be told to the networks."""
+    """Return the structures that can be trained on: all, or those whose conditions the networks can be told."""
+    if blueprint.settings.semi_supervised:
+        return structures
     known = np.isfinite(condition_values(structures, blueprint.settings)).all(axis=1)
     return structures if known.all() else structures[np.flatnonzero(known)]

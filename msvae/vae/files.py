@@ -23,6 +23,7 @@ from msvae.settings import ModelSettings
 from msvae.structures import Quantity, Specification
 from msvae.study import Source, load_plugin
 from msvae.vae.aggregate import Aggregate
+from msvae.vae.latent_flow import LatentFlow
 from msvae.vae.model import VAE, Blueprint
 
 if sys.version_info >= (3, 11):
@@ -77,6 +78,7 @@ def save_model(vae: VAE, path: Path) -> None:
         "architecture": architecture,
         "quantities": [dataclasses.asdict(q) for q in blueprint.quantities],
         "aggregate": None if vae.aggregate is None else vae.aggregate.description,
+        "latent_flow": None if vae.latent_flow is None else {"properties": vae.latent_flow.properties},
     }
     write_atomically(path.with_suffix(".toml"), tomli_w.dumps(_without_none(tables)).encode())
     save_tensors(path, vae.state_dict(), {})
@@ -94,11 +96,13 @@ def load_model(path: Path) -> VAE:
             quantities=tuple(_typed(Quantity, q) for q in tables["quantities"]),
         )
         aggregate = _aggregate(blueprint, tables.get("aggregate"))
+        names = tables.get("latent_flow", {}).get("properties", ())
+        flow = LatentFlow(blueprint.settings.latents, tuple(names)) if names else None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, ValidationError) as error:
         raise RunError(
             f"'{toml}' does not describe a model ({type(error).__name__}: {error}): restore it from a copy"
         ) from None
-    vae = VAE(blueprint, aggregate)
+    vae = VAE(blueprint, aggregate, flow)
     tensors, _ = load_tensors(path)
     restore(vae, tensors, path)
     return vae.eval()

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -28,9 +28,10 @@ from msvae.seeds import seed_of
 from msvae.settings import Component, ModelSettings
 from msvae.structures import Array, Quantity, Specification, Structures
 from msvae.vae.aggregate import Aggregate, AggregateFit, fit_aggregate
+from msvae.vae.latent_flow import LatentFlow, fit_latent_flow
 from msvae.vae.likelihoods import GaussianLikelihood, likelihood_for
 from msvae.vae.linear_path import ROWS, LinearPath, zero_last_layer
-from msvae.vae.modules import FlowPosterior, Head, Posterior, Prior
+from msvae.vae.modules import FlowPosterior, Guess, Head, Posterior, Prior
 from msvae.vae.scaling import Standardiser
 
 SHARPEST = -4.0  # logarithm of the least standard deviation that training starts from
@@ -58,6 +59,7 @@ class Blueprint:
         for key, name in [
             *(("heads", h) for h in settings.heads),
             *(("conditions", c.property) for c in settings.conditions),
+            *(("axes", c.property) for c in settings.axes),
         ]:
             if name not in known:
                 raise StudyError(
@@ -71,11 +73,16 @@ class Blueprint:
 
 
 class VAE(nn.Module):
-    """Encoder, decoder, prior and heads of one blueprint; after training, a model of its aggregate posterior too."""
+    """Encoder, decoder, prior and heads of one blueprint.
 
-    def __init__(self, blueprint: Blueprint, aggregate: Aggregate | None = None) -> None:
+    Fitted after training: aggregate, a model of the aggregate posterior; latent_flow, a map of the latents to axes.
+    """
+
+    def __init__(
+        self, blueprint: Blueprint, aggregate: Aggregate | None = None, latent_flow: LatentFlow | None = None
+    ) -> None:
         super().__init__()
-        self.blueprint, self.aggregate = blueprint, aggregate
+        self.blueprint, self.aggregate, self.latent_flow = blueprint, aggregate, latent_flow
         settings, specification = blueprint.settings, blueprint.specification
         k = len(settings.conditions)
         self.likelihood = likelihood_for(specification, settings.likelihood)
@@ -88,6 +95,10 @@ class VAE(nn.Module):
         if path is not None:
             zero_last_layer(self.decoder)
         self.prior = Prior(settings.latents, settings.prior)
+        self.guess: Guess | None = None
+        if settings.semi_supervised and k:
+            own = blueprint.architecture.encoder(specification, self.likelihood.inputs, settings.features)
+            self.guess = Guess(own, settings.features, k)
         self.heads = nn.ModuleDict(
             {q.name: Head(settings.latents, settings.features, q.size) for q in blueprint.quantities}
         )
@@ -119,6 +130,7 @@ class VAE(nn.Module):
         values = torch.as_tensor(structures.values[:ROWS].copy())
         conditions = self._scaled(condition_values(structures, self.blueprint.settings), len(structures))[:ROWS]
         features = self.likelihood.features(values)
+        conditions = torch.nan_to_num(conditions)
         path.fit(features, conditions, levelled=self.likelihood.levelled)
         few = slice(0, 256)
         latents = path.encode(features[few], conditions[few])
@@ -151,13 +163,9 @@ class VAE(nn.Module):
     def draw(self, structures: Structures, seed: int) -> Array:
         """Return one sample (n, latents) of the posterior of each structure."""
         scaled = self._scaled(condition_values(structures, self.blueprint.settings), len(structures))
-        values = torch.as_tensor(structures.values.copy())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "posterior"))
-            drawn = [
-                self.posterior(self.likelihood.features(values[i : i + 64]), scaled[i : i + 64]).rsample()
-                for i in range(0, len(values), 64)
-            ]
+            drawn = [posterior.rsample() for posterior in self._posteriors(structures, scaled)]
         return torch.cat([torch.zeros(0, self.latents), *drawn]).double().numpy()
 
     @torch.no_grad()
@@ -172,12 +180,37 @@ class VAE(nn.Module):
             conditions = condition_values(structures, self.blueprint.settings)
         scaled = self._scaled(conditions, len(structures))
         means, deviations = [torch.zeros(0, self.latents)], [torch.zeros(0, self.latents)]
-        for i in range(0, len(structures), 64):
-            values = torch.as_tensor(structures.values[i : i + 64].copy())
-            posterior = self.posterior(self.likelihood.features(values), scaled[i : i + 64])
+        for posterior in self._posteriors(structures, scaled):
             means.append(posterior.mean)
             deviations.append(posterior.stddev)
         return torch.cat(means).double().numpy(), torch.cat(deviations).double().numpy()
+
+    def _posteriors(self, structures: Structures, conditions: Tensor) -> Iterator[Distribution]:
+        """Yield q(z|x, c) of structures, 64 at a time; conditions that are unknown are guessed."""
+        for i in range(0, len(structures), 64):
+            features = self.likelihood.features(torch.as_tensor(structures.values[i : i + 64].copy()))
+            yield self.posterior(features, self.complete(features, conditions[i : i + 64]))
+
+    def complete(self, features: Tensor, conditions: Tensor) -> Tensor:
+        """Return standardised conditions (n, k), those that are unknown (NaN) as the guess's mean."""
+        unknown = torch.isnan(conditions)
+        if not unknown.any():
+            return conditions
+        if self.guess is None:
+            raise DataError("a condition is unknown (NaN): give it, or train with model.semi_supervised = true")
+        return torch.where(unknown, self.guess(features).mean, conditions)
+
+    @torch.no_grad()
+    def guess_conditions(self, structures: Structures) -> tuple[Array, Array]:
+        """Return means and standard deviations (n, k) of q(c|x), in the conditions' units."""
+        if self.guess is None:
+            raise DataError("this model does not guess conditions: train it with model.semi_supervised = true")
+        found = [
+            self.guess(self.likelihood.features(torch.as_tensor(structures.values[i : i + 64].copy())))
+            for i in range(0, len(structures), 64)
+        ]
+        mean = self.condition_scale.inverse(torch.cat([q.mean for q in found]))
+        return mean.numpy(), (torch.cat([q.stddev for q in found]).double() * self.condition_scale.scale).numpy()
 
     @torch.no_grad()
     def decode(self, latents: ArrayLike, conditions: ArrayLike | None = None) -> Structures:
@@ -224,9 +257,19 @@ class VAE(nn.Module):
     def fit_aggregate(self, structures: Structures, *, seed: int) -> AggregateFit:
         """Model the aggregate posterior of training structures, and sample from it from now on."""
         conditions = self._scaled(condition_values(structures, self.blueprint.settings), len(structures))
-        found = fit_aggregate(self.draw(structures, seed), conditions.double().numpy(), seed=seed)
+        known = np.flatnonzero(torch.isfinite(conditions).all(dim=1))
+        found = fit_aggregate(self.draw(structures[known], seed), conditions[known].double().numpy(), seed=seed)
         self.aggregate = found.aggregate
         return found
+
+    def fit_latent_flow(self, structures: Structures, *, seed: int) -> LatentFlow:
+        """Give every number of model.axes an axis of an invertible map of the latents; return the map."""
+        axes = self.blueprint.settings.axes
+        values = np.stack([component_values(structures.properties, c) for c in axes], axis=1)
+        known = np.flatnonzero(np.isfinite(values).all(axis=1))
+        names = tuple(map(str, axes))
+        self.latent_flow = fit_latent_flow(self.draw(structures[known], seed), values[known], names, seed=seed)
+        return self.latent_flow
 
     def interpolate(self, first: ArrayLike, last: ArrayLike, n: int, *, spherical: bool = False) -> Array:
         """Return n latents (n, d) from one to another, ends included, along a line or an arc around the origin.

@@ -52,14 +52,34 @@ def batch_of(vae: VAE, structures: Structures) -> Batch:
 
 def terms(vae: VAE, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
     """Return the terms of the objective, each the mean over the batch in nats per structure, as costs."""
-    posterior = vae.posterior(vae.likelihood.features(batch.values), batch.conditions)
+    features = vae.likelihood.features(batch.values)
+    conditions, guessing = _conditions(vae, features, batch.conditions, generator)
+    posterior = vae.posterior(features, conditions)
     latents = sample(posterior, generator)
-    decoded = vae.reconstruct(latents, batch.conditions)
-    result = {"reconstruction": -decoded.log_prob(batch.values.float()).mean()}
+    decoded = vae.reconstruct(latents, conditions)
+    result = {"reconstruction": -decoded.log_prob(batch.values.float()).mean(), **guessing}
     result |= _divergence(vae, posterior, latents)
     for name, target in batch.properties.items():
         result[f"head {name}"] = -_known_log_likelihood(vae.heads[name](latents), target).mean()
     return result
+
+
+def _conditions(
+    vae: VAE, features: Tensor, conditions: Tensor, generator: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return conditions of which none is unknown, and what guessing them costs (Kingma et al. 2014, arXiv:1406.5298).
+
+    An unknown one is sampled from q(c|x) and costs its divergence from N(0, 1); a known one teaches the guess.
+    """
+    if vae.guess is None:
+        return conditions, {}
+    guess = vae.guess(features).base_dist
+    known = torch.isfinite(conditions)
+    drawn = guess.mean + guess.stddev * torch.randn(guess.mean.shape, generator=generator)
+    normal = Normal(torch.zeros_like(guess.mean), torch.ones_like(guess.stddev))
+    given = torch.where(known, conditions, guess.mean.detach())
+    cost = torch.where(known, -guess.log_prob(given), kl_divergence(guess, normal))
+    return torch.where(known, conditions, drawn), {"guess": cost.sum(dim=1).mean()}
 
 
 def sample(posterior: Distribution, generator: torch.Generator) -> Tensor:
@@ -92,11 +112,13 @@ def importance_weighted_bound(vae: VAE, structures: Structures, samples: int, *,
     batch = batch_of(vae, structures)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        posterior = vae.posterior(vae.likelihood.features(batch.values), batch.conditions)
+        features = vae.likelihood.features(batch.values)
+        conditions = vae.complete(features, batch.conditions)
+        posterior = vae.posterior(features, conditions)
         weights = []
         for _ in range(samples):
             z = sample(posterior, generator)
-            joint = vae.reconstruct(z, batch.conditions).log_prob(batch.values.float()) + vae.prior().log_prob(z)
+            joint = vae.reconstruct(z, conditions).log_prob(batch.values.float()) + vae.prior().log_prob(z)
             weights.append(joint.double() - posterior.log_prob(z).double())
         return torch.logsumexp(torch.stack(weights), dim=0) - math.log(samples)
 
@@ -104,7 +126,7 @@ def importance_weighted_bound(vae: VAE, structures: Structures, samples: int, *,
 def total(parts: Mapping[str, Tensor], *, beta: float, head_weight: float) -> Tensor:
     """Return the loss of the terms: what training minimises."""
     heads = [value for name, value in parts.items() if name.startswith("head ")]
-    loss = parts["reconstruction"] + beta * parts["divergence"]
+    loss = parts["reconstruction"] + beta * parts["divergence"] + parts.get("guess", torch.zeros(()))
     return loss + head_weight * torch.stack(heads).sum() if heads else loss
 
 

@@ -215,3 +215,44 @@ def test_free_bits_leave_latents_their_divergence() -> None:
         vae = vae_for(structures, beta=20.0, free_bits=free)
         divergences.append(fit(vae, structures, settings, seed=0)[-1]["divergence"])
     assert divergences[1] > divergences[0] + 0.5
+
+
+def half_labelled(n: int) -> tuple[Structures, np.ndarray]:
+    """Return grey fields of which a hidden number c sets the level, and every tenth of which says it."""
+    rng = np.random.default_rng(0)
+    c = rng.standard_normal(n)
+    slopes = 0.3 * rng.standard_normal((n, 1, 1)) * np.linspace(-1, 1, 4)
+    values = 0.5 * c[:, None, None] + slopes + 0.1 * rng.standard_normal((n, 4, 4))
+    told = {"c": np.where(np.arange(n) % 10 == 0, c, np.nan)}
+    return Structures.from_values(values).with_properties(told, [Quantity("c")]), c
+
+
+def test_a_semi_supervised_model_guesses_the_conditions_that_it_was_not_told() -> None:
+    structures, true = half_labelled(400)
+    torch.manual_seed(0)
+    settings = ModelSettings(latents=2, features=16, conditions=(Component("c"),), semi_supervised=True)
+    vae = VAE(Blueprint.of(structures, settings, architecture()))
+    fit(vae, structures, TrainingSettings(epochs=40, batch_size=32, learning_rate=5e-3), seed=0)
+    guessed, spread = vae.guess_conditions(structures)
+    assert np.corrcoef(guessed[:, 0], true)[0, 1] > 0.9
+    assert (spread > 0).all()
+    assert np.isfinite(vae.encode(structures)).all()
+    vae.fit_aggregate(structures, seed=0)
+    assert np.isfinite(vae.sample(3, 0, np.zeros((3, 1))).values).all()
+    plain = vae_for(labelled("field"), conditions=(Component("c"),))
+    with pytest.raises(DataError, match="semi_supervised"):
+        plain.guess_conditions(labelled("field"))
+    with pytest.raises(DataError, match="semi_supervised"):
+        plain.encode(labelled("field"), np.full((16, 1), np.nan))
+
+
+def test_the_axes_of_a_study_are_kept_in_the_files(tmp_path: Path) -> None:
+    structures = labelled("field", 60)
+    vae = vae_for(structures, axes=(Component("c"),))
+    flow = vae.fit_latent_flow(structures, seed=0)
+    latents = vae.encode(structures)
+    save_model(vae, tmp_path / "model.safetensors")
+    again = load_model(tmp_path / "model.safetensors").latent_flow
+    assert again is not None
+    assert again.properties == ("c",)
+    np.testing.assert_allclose(again.axes(latents), flow.axes(latents), rtol=1e-9)
