@@ -1,0 +1,225 @@
+"""A manifold as a mixture of charts: decoders that are injective, each with an exact left inverse.
+
+    x = T_k([z, t]),  z ~ N(0, I) along the manifold,  t ~ N(0, thickness^2) across it,  k with probability alpha_k
+
+One chart of normal latents can be neither a ring nor two pieces; several can (Alberti, Hertrich, Santacesaria and
+Sciutto 2024, J. Mach. Learn. Res. 25, 202). Here every T_k is an invertible network of the data space, trained by the
+likelihood of the mixture: D_k(z) = T_k([z, 0]) has the left inverse E_k(x) = the first components of T_k^-1(x).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from msvae.errors import DataError
+from msvae.seeds import seed_of
+from msvae.structures import Array
+
+__all__ = ["Charts", "fit_charts"]
+
+TRANSFORMS, HIDDEN, BINS = 4, (32, 32), 8
+APART, EPOCHS, BATCH, RATE = 40, 150, 256, 5e-3  # epochs with points held to their first chart, and all
+THICKNESS = 0.05
+NEIGHBOURS = 10  # of the graph along which points are clustered
+OVERLAP = 1.25  # how far beyond its reach a chart is followed, to where another takes over
+HALVINGS = 12  # of a step of descent
+NEAREST, STEP = 6, 1e-5  # Gauss-Newton steps, and the differences of their Jacobian
+
+
+class Charts(nn.Module):
+    """K charts of d dimensions of a manifold in n dimensions.
+
+    reach: (K,), the largest norm of a latent of training data: samples beyond it would leave what is known.
+    """
+
+    centre: Tensor
+    turn: Tensor
+    reach: Tensor
+
+    def __init__(self, count: int, dimensions: int, ambient: int) -> None:
+        super().__init__()
+        import zuko
+
+        if not 0 < dimensions <= ambient or count < 1:
+            raise DataError(f"charts of {dimensions} dimensions in {ambient}, {count} of them: none can be made")
+        self.dimensions, self.ambient = dimensions, ambient
+        self.maps = nn.ModuleList(
+            zuko.flows.NSF(
+                ambient, transforms=TRANSFORMS, hidden_features=HIDDEN, bins=BINS, passes=2, randperm=True
+            ).double()
+            for _ in range(count)
+        )
+        self.logits = nn.Parameter(torch.zeros(count, dtype=torch.float64))
+        self.register_buffer("centre", torch.zeros(count, ambient, dtype=torch.float64))
+        self.register_buffer("turn", torch.eye(ambient, dtype=torch.float64).repeat(count, 1, 1))
+        self.register_buffer("reach", torch.full((count,), 3.0, dtype=torch.float64))
+
+    def decode(self, k: int, latents: Tensor) -> Tensor:
+        """Return the points (m, n) of latents (m, d) in chart k."""
+        across = torch.zeros(*latents.shape[:-1], self.ambient - self.dimensions, dtype=latents.dtype)
+        inner = self.maps[k]().transform.inv(torch.cat([latents, across], dim=-1))
+        return torch.linalg.solve(self.turn[k].T, inner.mT).mT + self.centre[k]  # type: ignore[no-any-return]
+
+    def encode(self, k: int, points: Tensor) -> Tensor:
+        """Return the latents (m, d) of points (m, n) in chart k: the exact left inverse of `decode`."""
+        return self._straight(k, points)[0][..., : self.dimensions]
+
+    def log_joint(self, points: Tensor) -> Tensor:
+        """Return log alpha_k + log p_k(x) (m, K) of points (m, n)."""
+        return torch.stack([self._log_density(k, points) for k in range(len(self.maps))], dim=1) + torch.log_softmax(
+            self.logits, dim=0
+        )
+
+    def project(self, points: Array) -> Array:
+        """Return the nearest points (m, n) of the manifold that Gauss-Newton's method finds from each chart's E_k."""
+        x = torch.as_tensor(points, dtype=torch.float64)
+        with torch.no_grad():
+            found = torch.stack([self.decode(k, self._nearest(k, x)) for k in range(len(self.maps))])
+            best = (found - x).norm(dim=2).argmin(dim=0)
+            return np.asarray(found[best, torch.arange(len(x))])
+
+    def _nearest(self, k: int, points: Tensor) -> Tensor:
+        """Return the latents (m, d) of the points of chart k that are nearest to given ones, within its reach."""
+        z = self._inside(k, self.encode(k, points))
+        distance = (self.decode(k, z) - points).norm(dim=1)
+        for _ in range(NEAREST):
+            columns = [
+                (self.decode(k, z + e) - self.decode(k, z - e)) / (2 * STEP)
+                for e in STEP * torch.eye(self.dimensions, dtype=z.dtype)
+            ]
+            rest = points - self.decode(k, z)
+            step = torch.linalg.lstsq(torch.stack(columns, dim=2), rest[:, :, None]).solution[:, :, 0]
+            for part in (1.0, 0.3):
+                moved = self._inside(k, z + part * step)
+                there = (self.decode(k, moved) - points).norm(dim=1)
+                z = torch.where((there < distance)[:, None], moved, z)
+                distance = torch.minimum(distance, there)
+        return z
+
+    def _inside(self, k: int, latents: Tensor) -> Tensor:
+        size = latents.norm(dim=1, keepdim=True).clamp_min(1e-300)
+        return latents * torch.clamp(OVERLAP * self.reach[k] / size, max=1.0)
+
+    def sample(self, count: int, seed: int) -> Array:
+        """Return points (count, n) of the manifold."""
+        generator = torch.Generator().manual_seed(seed_of(seed, "charts"))
+        with torch.no_grad():
+            chosen = torch.multinomial(torch.softmax(self.logits, 0), count, replacement=True, generator=generator)
+            points = torch.zeros(count, self.ambient, dtype=torch.float64)
+            for k in range(len(self.maps)):
+                points[chosen == k] = self.decode(k, self._latents(int((chosen == k).sum()), k, generator))
+            return np.asarray(points)
+
+    def descend(
+        self, objective: Callable[[Tensor], Tensor], start: Array, *, steps: int = 200, length: float = 0.1
+    ) -> Array:
+        """Return the point (n,) that Riemannian gradient descent of an objective reaches on the manifold from a start.
+
+        z - length G^-1 grad, G = J^T J, in each chart that the point lies in, and the lowest of what they reach; a step
+        that does not lower the objective is halved (Armijo).
+        """
+        x = torch.as_tensor(self.project(np.asarray(start)[None]))[0]
+        for _ in range(steps):
+            moved = [self._lower(objective, k, z, length) for k, z in self._places(x)]
+            lower = [point for point in moved if point is not None]
+            if not lower:
+                break
+            x = min(lower, key=lambda point: float(objective(point)))
+        return np.asarray(x)
+
+    @torch.no_grad()
+    def _places(self, point: Tensor) -> list[tuple[int, Tensor]]:
+        """Return the charts that a point (n,) lies in, to within the manifold's thickness, and its latents there."""
+        places = [(k, self._nearest(k, point[None])[0]) for k in range(len(self.maps))]
+        distances = [float((self.decode(k, z[None])[0] - point).norm()) for k, z in places]
+        thickness = 4 * THICKNESS / float(torch.linalg.matrix_norm(self.turn, ord=-2).max())
+        return [place for place, far in zip(places, distances, strict=True) if far <= min(distances) + thickness]
+
+    def _lower(self, objective: Callable[[Tensor], Tensor], k: int, z: Tensor, length: float) -> Tensor | None:
+        """Return a point of chart k that is lower than that of z (d,), or None."""
+        jacobian = torch.autograd.functional.jacobian(lambda v: self.decode(k, v[None])[0], z)
+        here = self.decode(k, z[None])[0].detach().requires_grad_()
+        value = objective(here)
+        (slope,) = torch.autograd.grad(value, here)
+        direction = torch.linalg.lstsq(jacobian.T @ jacobian, (jacobian.T @ slope)[:, None]).solution[:, 0]
+        fall = float(slope @ jacobian @ direction)
+        with torch.no_grad():
+            for _ in range(HALVINGS):
+                moved: Tensor = self.decode(k, self._inside(k, (z - length * direction)[None]))[0]
+                if float(objective(moved)) < float(value) - 1e-4 * length * fall:
+                    return moved
+                length /= 2
+        return None
+
+    def _latents(self, count: int, k: int, generator: torch.Generator) -> Tensor:
+        """Return normal latents (count, d) within the reach of chart k."""
+        z = torch.randn(4 * count + 16, self.dimensions, dtype=torch.float64, generator=generator)
+        return z[z.norm(dim=1) <= self.reach[k]][:count]
+
+    def _straight(self, k: int, points: Tensor) -> tuple[Tensor, Tensor]:
+        inner, slope = self.maps[k]().transform.call_and_ladj((points - self.centre[k]) @ self.turn[k])
+        return inner, slope + torch.linalg.slogdet(self.turn[k])[1]
+
+    @torch.no_grad()
+    def start(self, k: int, points: Tensor) -> None:
+        """Lay chart k along the principal directions of points (m, n), all of them scaled alike."""
+        self.centre[k] = points.mean(dim=0)
+        rest = points - self.centre[k]
+        values, vectors = torch.linalg.eigh(rest.T @ rest / len(rest))
+        self.turn[k] = vectors.flip(1) / values.max().clamp_min(1e-300).sqrt()
+
+    def _log_density(self, k: int, points: Tensor) -> Tensor:
+        inner, slope = self._straight(k, points)
+        along, across = inner[:, : self.dimensions], inner[:, self.dimensions :] / THICKNESS
+        size = 0.5 * ((along**2).sum(dim=1) + (across**2).sum(dim=1) + self.ambient * math.log(2 * math.pi))
+        return slope - size - (self.ambient - self.dimensions) * math.log(THICKNESS)
+
+
+def fit_charts(points: Array, count: int, dimensions: int, *, seed: int) -> Charts:
+    """Return charts of the manifold that points (m, n) lie near; DataError if there are too few to tell.
+
+    Points are first held to the cluster that they are in along the manifold, then shared by what charts make of them.
+    """
+    from sklearn.cluster import SpectralClustering
+
+    if points.ndim != 2 or len(points) < 20 * count or not np.isfinite(points).all():
+        raise DataError(f"{count} charts need at least {20 * count} finite points (m, n), found {points.shape}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "charts"))
+        charts = Charts(count, dimensions, points.shape[1])
+        clusters = SpectralClustering(
+            count, affinity="nearest_neighbors", n_neighbors=NEIGHBOURS, random_state=seed_of(seed, "clusters") % 2**31
+        )
+        first = torch.as_tensor(clusters.fit_predict(points)).long() if count > 1 else torch.zeros(len(points)).long()
+        x = torch.as_tensor(points, dtype=torch.float64)
+        for k in range(count):
+            charts.start(k, x[first == k])
+        _train(charts, x, first)
+        with torch.no_grad():
+            best = charts.log_joint(x).argmax(dim=1)
+            for k in range(count):
+                if (best == k).any():
+                    charts.reach[k] = charts.encode(k, x[best == k]).norm(dim=1).quantile(0.995)
+    return charts.eval()
+
+
+def _train(charts: Charts, x: Tensor, first: Tensor) -> None:
+    optimiser = torch.optim.Adam(charts.parameters(), lr=RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS)
+    for epoch in range(EPOCHS):
+        for chosen in torch.randperm(len(x)).split(BATCH):
+            joint = charts.log_joint(x[chosen])
+            if epoch < APART:
+                loss = -joint.gather(1, first[chosen, None]).mean()
+            else:
+                loss = -torch.logsumexp(joint, dim=1).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(charts.parameters(), 5.0)
+            optimiser.step()
+        schedule.step()
