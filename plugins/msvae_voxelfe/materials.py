@@ -15,7 +15,7 @@ def interpolate(structures: Structures, table: Array) -> tuple[Array, dict[int, 
     if structures.specification.kind == "phases":
         count = max(len(table), len(structures.specification.constituents))
         whole = np.concatenate([table, np.full((count - len(table), *table.shape[1:]), np.nan)])
-        largest = structures.labels.reshape(len(structures), -1).max(axis=1, initial=0)
+        largest = structures.labels.max(axis=tuple(range(1, structures.labels.ndim)), initial=0)
         sentence = "it has phase {}, but solver.phases ends at phase {}: give the material of every phase"
         missing = {int(k): sentence.format(largest[k], len(table) - 1) for k in np.flatnonzero(largest >= len(table))}
         return np.ascontiguousarray(np.moveaxis(whole[structures.labels], -1, 1)), missing
