@@ -17,6 +17,7 @@ __all__ = [
     "CAMPAIGNS",
     "CardSettings",
     "Component",
+    "Condition",
     "DesignSettings",
     "ExecutorSettings",
     "GenerateSettings",
@@ -48,6 +49,18 @@ class Component(Settings):
 
     def __str__(self) -> str:
         return self.property + (f"[{', '.join(map(str, self.component))}]" if self.component else "")
+
+
+@dataclass(frozen=True)
+class Condition(Component):
+    """A number that encoder and decoder are told. classes: it is a class, 0 to classes - 1; 0 for a quantity."""
+
+    classes: Annotated[int, Field(ge=0)] = 0
+
+    @builtins.property
+    def width(self) -> int:
+        """Numbers that the networks are told of it."""
+        return self.classes or 1
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,7 @@ class ModelSettings(Settings):
     latents: Count = 16
     features: Count = 128
     heads: tuple[str, ...] = ()
-    conditions: tuple[Component, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     semi_supervised: bool = False
     axes: tuple[Component, ...] = ()
     likelihood: Literal[
@@ -110,6 +123,11 @@ class ModelSettings(Settings):
     head_weight: Annotated[float, Field(ge=0)] = 1.0
     free_bits: Annotated[float, Field(ge=0)] = 0.0
 
+    @builtins.property
+    def told(self) -> int:
+        """Numbers that the networks are told of the conditions."""
+        return sum(condition.width for condition in self.conditions)
+
 
 @dataclass(frozen=True)
 class TrainingSettings(Settings):
@@ -119,8 +137,10 @@ class TrainingSettings(Settings):
     warm_up: epochs over which beta rises from 0.
     patience: epochs without a better loss of the held-back structures after which training ends, and the best weights
         are taken; 0 trains to the end.
-    checkpoint_every: epochs between two checkpoints.
-    precision: "bfloat16" runs the networks under autocast.
+    checkpoint_minutes: between two checkpoints, from which --resume gives the same weights, bit for bit.
+    precision: "bfloat16" runs the networks under autocast; "auto" does where the processor multiplies it in hardware.
+    device: "auto" takes CUDA where there is any.
+    ranks: processes (MPI ranks, or workers and this one) that share every batch, of batch_size structures for each.
     """
 
     epochs: Count = 100
@@ -131,8 +151,10 @@ class TrainingSettings(Settings):
     warm_up: Annotated[int, Field(ge=0)] = 0
     gradient_norm: Positive = 10.0
     patience: Annotated[int, Field(ge=0)] = 0
-    checkpoint_every: Count = 10
-    precision: Literal["float32", "bfloat16"] = "float32"
+    checkpoint_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    ranks: Count = 1
 
 
 @dataclass(frozen=True)

@@ -233,6 +233,9 @@ class Structures:
         if self.groups is not None and np.shape(self.groups) != (len(values),):
             raise DataError(f"groups has shape {np.shape(self.groups)}, expected ({len(values)},)")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Structures, (self.values, self.specification, dict(self.properties), self.quantities, self.groups)
+
     @classmethod
     def from_labels(
         cls,

@@ -49,8 +49,14 @@ class Context:
     @property
     def width(self) -> int:
         """Number of evaluations that run at once."""
-        ranks = world.size() - 1 if world.size() > 1 else 0
-        return max(1, ranks, self.study.executor.workers)
+        return max(1, self.others, self.study.executor.workers)
+
+    @property
+    def others(self) -> int:
+        """Number of processes that take tasks beside this one."""
+        settings = self.study.executor
+        pool = settings.workers if settings.name == "processes" or settings.workers > 1 else 0
+        return world.size() - 1 if settings.name in ("auto", "mpi") and world.size() > 1 else pool
 
     def evaluate(self, stage: str, tasks: Sequence[Task], *, with_model: bool = False, title: str = "") -> Evaluations:
         """Return the evaluations of tasks: those that the stage's store has, and the others made now.

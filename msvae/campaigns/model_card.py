@@ -23,7 +23,7 @@ from msvae.metrics.descriptors import describe, feature_vectors
 from msvae.metrics.latents import active_units, divergence_by_latent
 from msvae.seeds import seed_of
 from msvae.structures import Array, Structures
-from msvae.vae.model import VAE, component_values, condition_values
+from msvae.vae.model import VAE, component_values
 from msvae.vae.structure_head import StructureHead
 
 __all__ = ["Line", "model_card"]
@@ -66,7 +66,7 @@ def model_card(
     baseline = PrincipalComponents.of(train, vae.latents)
     seed = seed_of(context.study.seed, "model card")
     few, known = test[: min(len(test), LARGEST)], _few(train, min(len(test), LARGEST), seed)
-    conditions = _complete(vae, few)
+    conditions = vae.known_conditions(few)
     latents = vae.sample_latents(len(few), seed, conditions)
     sets = Sets(known, few, vae.decode(latents, conditions), baseline.sample(len(few), seed))
     lines = [
@@ -83,14 +83,6 @@ def model_card(
     context.run.write_json("model_card.json", [{**asdict(line), "ratio": line.ratio} for line in lines])
     rows = [(line.what, *map(_text, (line.model, line.pca, line.floor, line.ratio))) for line in lines]
     return Table("Model card", ("what", "model", "PCA", "training set", "model over it"), tuple(rows))
-
-
-def _complete(vae: VAE, structures: Structures) -> Array:
-    """Return the conditions (n, k) of structures; those that are unknown as the model guesses them."""
-    conditions = condition_values(structures, vae.blueprint.settings)
-    if np.isfinite(conditions).all():
-        return conditions
-    return np.where(np.isfinite(conditions), conditions, vae.guess_conditions(structures)[0])
 
 
 def _text(value: float | str | None) -> str:
@@ -111,7 +103,7 @@ def _losses(context: Context) -> Iterator[Line]:
 
 
 def _reconstruction(vae: VAE, test: Structures, baseline: PrincipalComponents) -> Iterator[Line]:
-    again = vae.decode(vae.encode(test), _complete(vae, test))
+    again = vae.decode(vae.encode(test), vae.known_conditions(test))
     other = baseline.reconstruct(test)
     if not test.specification.is_discrete:
         error = [float(((s.values - test.values) ** 2).mean()) for s in (again, other)]

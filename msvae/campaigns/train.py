@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -11,11 +14,13 @@ from msvae.campaigns.model_card import model_card
 from msvae.errors import DataError, StudyError
 from msvae.progress import stage_progress
 from msvae.seeds import seed_of
+from msvae.settings import TrainingSettings
 from msvae.structures import Array, Structures
 from msvae.vae.files import load_tensors, restore, save_model, save_tensors
 from msvae.vae.model import VAE, Blueprint, condition_values
+from msvae.vae.parallel import ALONE, Ranks, group
 from msvae.vae.structure_head import StructureHead, fit_structure_head
-from msvae.vae.training import fit, split
+from msvae.vae.training import History, fit, split
 
 __all__ = ["run", "structure_head", "trained", "training_structures"]
 
@@ -61,18 +66,8 @@ def trained(context: Context, structures: Structures) -> VAE:
         return run.model
     assert study.architecture is not None
     blueprint = Blueprint.of(structures, study.model, study.architecture)
-    torch.manual_seed(seed_of(study.seed, "weights"))
-    vae = VAE(blueprint)
-    with torch_threads(study.executor.threads), stage_progress("train") as report:
-        history = fit(
-            vae,
-            _usable(structures, blueprint),
-            study.training,
-            seed=study.seed,
-            checkpoint=run.path / "checkpoint.safetensors",
-            report=report,
-        )
     usable = _usable(structures, blueprint)
+    vae, history = _fitted(context, blueprint, usable)
     train, _ = split(usable, study.training.held_back, study.seed)
     with torch_threads(study.executor.threads):
         prior = vae.eval().fit_aggregate(usable[train], seed=study.seed)
@@ -82,6 +77,40 @@ def trained(context: Context, structures: Structures) -> VAE:
     run.write_json("prior.json", {"hole": prior.hole, "held-out log-likelihood": dict(prior.scores)})
     save_model(vae, run.model_file)
     return vae.eval()
+
+
+def _fitted(context: Context, blueprint: Blueprint, structures: Structures) -> tuple[VAE, History]:
+    """Return a model and the history of its training, by this process and as many others as the study asks for."""
+    run, study = context.run, context.study
+    torch.manual_seed(seed_of(study.seed, "weights"))
+    vae, ranks = VAE(blueprint), study.training.ranks
+    if ranks - 1 > context.others:
+        raise StudyError(
+            f"{study.source.at(['training', 'ranks'])}: {ranks} processes cannot train together, there are "
+            f"{context.others + 1}: start with `mpiexec -n {ranks} python -m mpi4py -m msvae ...`, set "
+            f"executor.workers = {ranks - 1}, or take fewer ranks"
+        )
+    with torch_threads(study.executor.threads), stage_progress("train") as report:
+        task = partial(_help_fitting, blueprint, structures, study.training, study.seed, study.executor.threads)
+        with group(context.executor, ranks, task) if ranks > 1 else nullcontext(ALONE) as together:
+            history = fit(
+                vae,
+                structures,
+                study.training,
+                seed=study.seed,
+                checkpoint=run.path / "checkpoint.safetensors",
+                report=report,
+                ranks=together,
+            )
+    return vae, history
+
+
+def _help_fitting(
+    blueprint: Blueprint, structures: Structures, settings: TrainingSettings, seed: int, threads: int, ranks: Ranks
+) -> None:
+    """Take part in a training that the first rank leads."""
+    with torch_threads(threads):
+        fit(VAE(blueprint), structures, settings, seed=seed, ranks=ranks)
 
 
 def structure_head(context: Context, structures: Structures) -> StructureHead | None:

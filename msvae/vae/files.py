@@ -110,7 +110,7 @@ def load_model(path: Path) -> VAE:
 
 def _aggregate(blueprint: Blueprint, description: dict[str, Any] | None) -> Aggregate | None:
     settings = blueprint.settings
-    return None if description is None else Aggregate(settings.latents, len(settings.conditions), **description)
+    return None if description is None else Aggregate(settings.latents, settings.told, **description)
 
 
 def restore(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -28,10 +28,11 @@ from msvae.seeds import seed_of
 from msvae.settings import Component, ModelSettings
 from msvae.structures import Array, Quantity, Specification, Structures
 from msvae.vae.aggregate import Aggregate, AggregateFit, fit_aggregate
+from msvae.vae.conditions import Conditions, Guess
 from msvae.vae.latent_flow import LatentFlow, fit_latent_flow
 from msvae.vae.likelihoods import GaussianLikelihood, likelihood_for
 from msvae.vae.linear_path import ROWS, LinearPath, zero_last_layer
-from msvae.vae.modules import FlowPosterior, Guess, Head, Posterior, Prior
+from msvae.vae.modules import FlowPosterior, Head, Posterior, Prior
 from msvae.vae.scaling import Standardiser
 
 SHARPEST = -4.0  # logarithm of the least standard deviation that training starts from
@@ -84,7 +85,8 @@ class VAE(nn.Module):
         super().__init__()
         self.blueprint, self.aggregate, self.latent_flow = blueprint, aggregate, latent_flow
         settings, specification = blueprint.settings, blueprint.specification
-        k = len(settings.conditions)
+        k = settings.told
+        self.conditions = Conditions(settings.conditions)
         self.likelihood = likelihood_for(specification, settings.likelihood)
         shape = (self.likelihood.inputs, *specification.grid.shape)
         wanted = settings.stem == "pca" and LinearPath.fits(shape, settings.latents)
@@ -98,12 +100,11 @@ class VAE(nn.Module):
         self.guess: Guess | None = None
         if settings.semi_supervised and k:
             own = blueprint.architecture.encoder(specification, self.likelihood.inputs, settings.features)
-            self.guess = Guess(own, settings.features, k)
+            self.guess = Guess(own, settings.features, self.conditions)
         self.heads = nn.ModuleDict(
             {q.name: Head(settings.latents, settings.features, q.size) for q in blueprint.quantities}
         )
         self.scales = nn.ModuleDict({q.name: Standardiser(q.size) for q in blueprint.quantities})
-        self.condition_scale = Standardiser(k)
 
     @property
     def path(self) -> LinearPath | None:
@@ -119,7 +120,7 @@ class VAE(nn.Module):
         """Fit the scaling of properties, conditions and values to training structures."""
         for q in self.blueprint.quantities:
             self.scale_of(q.name).fit(structures.properties[q.name].reshape(len(structures), -1))
-        self.condition_scale.fit(condition_values(structures, self.blueprint.settings))
+        self.conditions.fit(condition_values(structures, self.blueprint.settings))
         self.likelihood.fit(structures)
         if self.path is not None:
             self._fit_path(self.path, structures)
@@ -146,7 +147,7 @@ class VAE(nn.Module):
         return cast(Standardiser, self.scales[name])
 
     def reconstruct(self, latents: Tensor, conditions: Tensor) -> Distribution:
-        """Return p(x|z, c) for latents (n, d) and standardised conditions (n, k)."""
+        """Return p(x|z, c) for latents (n, d) and conditions (n, width) as the networks are told."""
         output = self.decoder(torch.cat([latents, conditions], dim=1)).float()
         if self.path is not None:
             output = output + self.path.decode(latents, conditions)
@@ -192,25 +193,40 @@ class VAE(nn.Module):
             yield self.posterior(features, self.complete(features, conditions[i : i + 64]))
 
     def complete(self, features: Tensor, conditions: Tensor) -> Tensor:
-        """Return standardised conditions (n, k), those that are unknown (NaN) as the guess's mean."""
+        """Return conditions (n, width) as the networks are told, those that are unknown (NaN) as the likeliest."""
         unknown = torch.isnan(conditions)
         if not unknown.any():
             return conditions
         if self.guess is None:
             raise DataError("a condition is unknown (NaN): give it, or train with model.semi_supervised = true")
-        return torch.where(unknown, self.guess(features).mean, conditions)
+        return self.guess.likeliest(features, conditions)
 
     @torch.no_grad()
-    def guess_conditions(self, structures: Structures) -> tuple[Array, Array]:
-        """Return means and standard deviations (n, k) of q(c|x), in the conditions' units."""
+    def guess_conditions(self, structures: Structures) -> dict[str, Array]:
+        """Return q(c|x) of every condition: mean and standard deviation (n, 2) of a number, chances of classes."""
         if self.guess is None:
             raise DataError("this model does not guess conditions: train it with model.semi_supervised = true")
         found = [
             self.guess(self.likelihood.features(torch.as_tensor(structures.values[i : i + 64].copy())))
             for i in range(0, len(structures), 64)
         ]
-        mean = self.condition_scale.inverse(torch.cat([q.mean for q in found]))
-        return mean.numpy(), (torch.cat([q.stddev for q in found]).double() * self.condition_scale.scale).numpy()
+        asked, scale = self.blueprint.settings.conditions, self.conditions.scale
+        mean = scale.inverse(torch.cat([q.mean for q in found])).numpy()
+        spread = (torch.cat([q.deviation for q in found]).double() * scale.scale).numpy()
+        numbers = {j: np.stack([mean[:, i], spread[:, i]], axis=1) for i, j in enumerate(self.conditions.given_numbers)}
+        classes = {j: torch.cat([q.classes[j] for q in found]).double().exp().numpy() for j in self.conditions.classes}
+        both = numbers | classes
+        return {str(condition): both[j] for j, condition in enumerate(asked)}
+
+    def known_conditions(self, structures: Structures) -> Array:
+        """Return the conditions (n, k) of structures in their own units, unknown ones as they are guessed."""
+        values = condition_values(structures, self.blueprint.settings)
+        if self.guess is None or np.isfinite(values).all():
+            return values
+        chances = self.guess_conditions(structures).values()
+        conditions = self.blueprint.settings.conditions
+        found = [q.argmax(axis=1) if c.classes else q[:, 0] for c, q in zip(conditions, chances, strict=True)]
+        return np.where(np.isfinite(values), values, np.stack(found, axis=1))
 
     @torch.no_grad()
     def decode(self, latents: ArrayLike, conditions: ArrayLike | None = None) -> Structures:
@@ -297,7 +313,7 @@ class VAE(nn.Module):
         if given.shape != (n, k):
             names = ", ".join(map(str, self.blueprint.settings.conditions)) or "none"
             raise DataError(f"conditions have the shape ({n}, {k}) - {names} - found {given.shape}")
-        return cast(Tensor, self.condition_scale(torch.as_tensor(given)))
+        return cast(Tensor, self.conditions(torch.as_tensor(given)))
 
 
 def condition_values(structures: Structures, settings: ModelSettings) -> Array:

@@ -12,7 +12,7 @@ from msvae.settings import ModelSettings
 from msvae.vae.flows import coupling_flow, spline_flow
 from msvae.vae.linear_path import LinearPath, zero_last_layer
 
-__all__ = ["Bent", "FlowPosterior", "Guess", "Head", "Posterior", "Prior"]
+__all__ = ["Bent", "FlowPosterior", "Head", "Posterior", "Prior"]
 
 EMPTY = torch.Size()
 
@@ -23,7 +23,7 @@ class Posterior(nn.Module):
     def __init__(self, encoder: nn.Module, sizes: ModelSettings, path: LinearPath | None) -> None:
         super().__init__()
         self.encoder, self.path = encoder, path
-        self.moments = nn.Linear(sizes.features + len(sizes.conditions), 2 * sizes.latents)
+        self.moments = nn.Linear(sizes.features + sizes.told, 2 * sizes.latents)
         if path is not None:
             zero_last_layer(self.moments)
 
@@ -61,7 +61,7 @@ class FlowPosterior(Posterior):
 
     def __init__(self, encoder: nn.Module, sizes: ModelSettings, path: LinearPath | None) -> None:
         super().__init__(encoder, sizes, path)
-        self.coupling: Any = coupling_flow(sizes.latents, sizes.features + len(sizes.conditions))
+        self.coupling: Any = coupling_flow(sizes.latents, sizes.features + sizes.told)
 
     def _distribution(self, mean: Tensor, deviation: Tensor, hidden: Tensor) -> Distribution:
         return Bent(super()._distribution(mean, deviation, hidden), self.coupling.transform(hidden))
@@ -110,17 +110,4 @@ class Head(nn.Module):
 
     def forward(self, latents: Tensor) -> Distribution:
         mean, log_scale = self.layers(latents).chunk(2, dim=1)
-        return Independent(Normal(mean, log_scale.clamp(-5, 2).exp()), 1)
-
-
-class Guess(nn.Module):
-    """q(c|x): a diagonal normal distribution over standardised conditions, for structures whose own are unknown."""
-
-    def __init__(self, encoder: nn.Module, features: int, size: int) -> None:
-        super().__init__()
-        self.encoder, self.moments = encoder, nn.Linear(features, 2 * size)
-
-    def forward(self, features: Tensor) -> Distribution:
-        hidden = nn.functional.silu(self.encoder(features)).float()
-        mean, log_scale = self.moments(hidden).chunk(2, dim=1)
         return Independent(Normal(mean, log_scale.clamp(-5, 2).exp()), 1)

@@ -10,7 +10,7 @@ pushed to lower it (Kingma et al. 2016, arXiv:1606.04934): the term "free bits" 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,8 +19,10 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from msvae.structures import Structures
+from msvae.vae.conditions import Completed
 from msvae.vae.model import VAE, condition_values
 from msvae.vae.modules import Bent
+from msvae.vae.parallel import Share
 
 __all__ = ["Batch", "batch_of", "importance_weighted_bound", "terms", "total"]
 
@@ -39,68 +41,69 @@ class Batch:
     def __getitem__(self, index: Tensor) -> Batch:
         return Batch(self.values[index], self.conditions[index], {k: v[index] for k, v in self.properties.items()})
 
+    def to(self, device: torch.device) -> Batch:
+        """Return the same on a device."""
+        properties = {k: v.to(device) for k, v in self.properties.items()}
+        return Batch(self.values.to(device), self.conditions.to(device), properties)
+
 
 def batch_of(vae: VAE, structures: Structures) -> Batch:
     """Return structures as the tensors that the objective needs."""
     conditions = torch.as_tensor(condition_values(structures, vae.blueprint.settings))
+    device = next(vae.parameters()).device
     properties = {}
     for q in vae.blueprint.quantities:
         flat = torch.as_tensor(structures.properties[q.name].reshape(len(structures), -1).copy())
-        properties[q.name] = vae.scale_of(q.name)(flat)
-    return Batch(torch.as_tensor(structures.values.copy()), vae.condition_scale(conditions), properties)
+        properties[q.name] = vae.scale_of(q.name)(flat.to(device))
+    return Batch(torch.as_tensor(structures.values.copy()), vae.conditions(conditions.to(device)), properties)
 
 
-def terms(vae: VAE, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+def terms(vae: VAE, batch: Batch, share: Share) -> dict[str, Tensor]:
     """Return the terms of the objective, each the mean over the batch in nats per structure, as costs."""
     features = vae.likelihood.features(batch.values)
-    conditions, guessing = _conditions(vae, features, batch.conditions, generator)
-    posterior = vae.posterior(features, conditions)
-    latents = sample(posterior, generator)
-    decoded = vae.reconstruct(latents, conditions)
-    result = {"reconstruction": -decoded.log_prob(batch.values.float()).mean(), **guessing}
-    result |= _divergence(vae, posterior, latents)
+    if vae.guess is None:
+        completed, guessing = Completed(None, batch.conditions, torch.ones(())), {}
+    else:
+        completed, cost = vae.guess.complete(features, batch.conditions, share)
+        guessing = {"guess": cost}
+
+    def mean(costs: Tensor) -> Tensor:
+        """Return the mean over the structures of costs (m, ...) of the rows."""
+        weights = completed.weights.reshape(-1, *(1,) * (costs.ndim - 1))
+        return (weights * costs).sum(dim=0) / len(batch)
+
+    posterior = vae.posterior(completed.of(features), completed.conditions)
+    latents = sample(posterior, completed.of(share.normal(len(batch), vae.latents, features.device)))
+    decoded = vae.reconstruct(latents, completed.conditions)
+    result = {"reconstruction": -mean(decoded.log_prob(completed.of(batch.values.float()))), **guessing}
+    result |= _divergence(vae, posterior, latents, mean, share)
     for name, target in batch.properties.items():
-        result[f"head {name}"] = -_known_log_likelihood(vae.heads[name](latents), target).mean()
+        result[f"head {name}"] = -mean(_known_log_likelihood(vae.heads[name](latents), completed.of(target)))
     return result
 
 
-def _conditions(
-    vae: VAE, features: Tensor, conditions: Tensor, generator: torch.Generator
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return conditions of which none is unknown, and what guessing them costs (Kingma et al. 2014, arXiv:1406.5298).
-
-    An unknown one is sampled from q(c|x) and costs its divergence from N(0, 1); a known one teaches the guess.
-    """
-    if vae.guess is None:
-        return conditions, {}
-    guess = vae.guess(features).base_dist
-    known = torch.isfinite(conditions)
-    drawn = guess.mean + guess.stddev * torch.randn(guess.mean.shape, generator=generator)
-    normal = Normal(torch.zeros_like(guess.mean), torch.ones_like(guess.stddev))
-    given = torch.where(known, conditions, guess.mean.detach())
-    cost = torch.where(known, -guess.log_prob(given), kl_divergence(guess, normal))
-    return torch.where(known, conditions, drawn), {"guess": cost.sum(dim=1).mean()}
-
-
-def sample(posterior: Distribution, generator: torch.Generator) -> Tensor:
-    """Return one latent (n, d) of each posterior, with gradients."""
+def sample(posterior: Distribution, noise: Tensor) -> Tensor:
+    """Return one latent (n, d) of each posterior, with gradients, from standard normal noise (n, d)."""
     base = posterior.base if isinstance(posterior, Bent) else posterior
-    drawn = base.mean + base.stddev * torch.randn(base.mean.shape, generator=generator)
+    drawn = base.mean + base.stddev * noise
     return cast(Tensor, posterior.transform.inv(drawn)) if isinstance(posterior, Bent) else drawn
 
 
-def _divergence(vae: VAE, posterior: Distribution, latents: Tensor) -> dict[str, Tensor]:
+def _divergence(
+    vae: VAE, posterior: Distribution, latents: Tensor, mean: Callable[[Tensor], Tensor], share: Share
+) -> dict[str, Tensor]:
     """Return the divergence from the prior: exact between normal distributions, else by the latents (n, d)."""
     prior, free = vae.prior(), vae.blueprint.settings.free_bits
     if not (isinstance(posterior, Independent) and isinstance(prior, Independent)):
-        return {"divergence": (posterior.log_prob(latents) - prior.log_prob(latents)).mean()}
-    divergence = kl_divergence(posterior.base_dist, prior.base_dist).mean(dim=0)
+        return {"divergence": mean(posterior.log_prob(latents) - prior.log_prob(latents))}
+    divergence = mean(kl_divergence(posterior.base_dist, prior.base_dist))
     if free == 0:
         return {"divergence": divergence.sum()}
-    spared = divergence < free
+    everywhere = share.mean(divergence)
+    spared = everywhere < free
     return {
         "divergence": torch.where(spared, divergence.detach(), divergence).sum(),
-        "free bits": (free - divergence.detach()).clamp_min(0).sum(),
+        "free bits": (free - everywhere).clamp_min(0).sum(),
     }
 
 
@@ -110,14 +113,14 @@ def importance_weighted_bound(vae: VAE, structures: Structures, samples: int, *,
     (Burda et al. 2016, arXiv:1509.00519.) With one sample its mean is the evidence lower bound.
     """
     batch = batch_of(vae, structures)
-    generator = torch.Generator().manual_seed(seed)
+    share = Share(torch.Generator().manual_seed(seed))
     with torch.no_grad():
         features = vae.likelihood.features(batch.values)
         conditions = vae.complete(features, batch.conditions)
         posterior = vae.posterior(features, conditions)
         weights = []
         for _ in range(samples):
-            z = sample(posterior, generator)
+            z = sample(posterior, share.normal(len(batch), vae.latents, features.device))
             joint = vae.reconstruct(z, conditions).log_prob(batch.values.float()) + vae.prior().log_prob(z)
             weights.append(joint.double() - posterior.log_prob(z).double())
         return torch.logsumexp(torch.stack(weights), dim=0) - math.log(samples)

@@ -1,15 +1,18 @@
 """Training: the one loop that fits every composition, with checkpoints that resume bit for bit.
 
-Order and noise of an epoch come from a generator seeded by (seed, epoch), so that a training that is killed and
-resumed gives the weights of one that was not.
+Order and noise of an epoch come from a generator seeded by (seed, epoch), whose state a checkpoint keeps, so that a
+training that is killed anywhere and resumed gives the weights of one that was not. Ranks that train together compute
+some rows each of every batch (`msvae.vae.parallel`) and take the same steps.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +25,13 @@ from msvae.structures import Array, Structures
 from msvae.vae.files import load_tensors, restore, save_tensors
 from msvae.vae.model import VAE
 from msvae.vae.objective import Batch, batch_of, terms, total
+from msvae.vae.parallel import ALONE, Ranks, Share
 
 __all__ = ["History", "fit", "refit_heads", "split"]
 
 History = list[dict[str, float]]
 Report = Callable[[int, int, str], None]
+Save = Callable[[], None]
 
 
 def split(structures: Structures, held_back: float, seed: int) -> tuple[Array, Array]:
@@ -51,17 +56,27 @@ def split(structures: Structures, held_back: float, seed: int) -> tuple[Array, A
 
 @dataclass
 class Trainer:
-    """The state of one training: the model, the optimiser, and the history of its epochs."""
+    """The state of one training: the model, the optimiser, the history of its epochs, and how far this epoch is.
+
+    step: batches of this epoch that are done. sums: of the terms over their structures. noise: the state of the
+    generator after them. best: the weights of the best epoch so far, with patience.
+    """
 
     vae: VAE
     settings: TrainingSettings
     seed: int
+    ranks: Ranks = ALONE
     history: History = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    noise: Tensor | None = None
 
     def __post_init__(self) -> None:
+        self.device = next(self.vae.parameters()).device
+        self.half = reduced_precision(self.settings.precision, self.device)
         self.optimiser = torch.optim.AdamW(
-            self.vae.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+            self.vae.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True
         )
 
     def beta(self, epoch: int) -> float:
@@ -74,38 +89,53 @@ class Trainer:
         ramp = min(1.0, (progress + 1e-3) / 0.03)
         return self.settings.learning_rate * ramp * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
-    def epoch(self, batch: Batch) -> dict[str, float]:
-        """Pass once over the training structures; return the mean of each term."""
-        number, size = len(self.history), self.settings.batch_size
+    def epoch(self, batch: Batch, save: Save | None = None) -> dict[str, float]:
+        """Pass once over the training structures, or over the rest of them; return the mean of each term.
+
+        A batch has batch_size structures for every rank. save: called after every step, when all is consistent.
+        """
+        number, size = len(self.history), self.settings.batch_size * self.ranks.size
         generator = torch.Generator().manual_seed(seed_of(self.seed, "epoch", number))
         order = torch.randperm(len(batch), generator=generator)
-        sums: dict[str, float] = {}
+        if self.noise is not None:
+            generator.set_state(self.noise)
         starts = range(0, len(batch), size)
-        for k, start in enumerate(starts):
-            chosen = order[start : start + size]
+        for k in range(self.step, len(starts)):
+            chosen = order[starts[k] : starts[k] + size]
             self._set_rate((number + k / len(starts)) / self.settings.epochs)
-            for name, value in self._step(batch[chosen], generator, self.beta(number)).items():
-                sums[name] = sums.get(name, 0.0) + value * len(chosen)
-        return {name: value / len(batch) for name, value in sums.items()}
+            share = Share(generator, self.ranks, len(chosen))
+            mine = batch[chosen[self.ranks.rows(len(chosen))]].to(self.device)
+            for name, value in self._step(mine, share, self.beta(number)).items():
+                self.sums[name] = self.sums.get(name, 0.0) + value * self.ranks.weight(len(chosen)) * len(chosen)
+            self.step, self.noise = k + 1, generator.get_state()
+            if save is not None:
+                save()
+        means = torch.tensor(list(self.sums.values()), dtype=torch.float64) / len(batch)
+        row = dict(zip(self.sums, self.ranks.add(means).tolist(), strict=True))
+        self.step, self.sums, self.noise = 0, {}, None
+        return row
 
     def _set_rate(self, progress: float) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate(progress)
 
-    def _step(self, batch: Batch, generator: torch.Generator, beta: float) -> dict[str, float]:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
-            parts = terms(self.vae, batch, generator)
-        loss = total(parts, beta=beta, head_weight=self.vae.blueprint.settings.head_weight)
-        if not torch.isfinite(loss):
-            raise MsvaeError(
-                f"training diverged in epoch {len(self.history)} (the loss is {loss.item()}): "
-                "lower training.learning_rate or training.gradient_norm"
-            )
+    def _step(self, batch: Batch, share: Share, beta: float) -> dict[str, float]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            parts = terms(self.vae, batch, share)
+        weight = self.ranks.weight(share.whole or len(batch))
+        loss = weight * total(parts, beta=beta, head_weight=self.vae.blueprint.settings.head_weight)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        whole = self.ranks.add_gradients(self.vae.parameters(), loss)
+        if not torch.isfinite(whole):
+            raise MsvaeError(
+                f"training diverged in epoch {len(self.history)} (the loss is {whole.item()}): "
+                "lower training.learning_rate or training.gradient_norm"
+            )
         torch.nn.utils.clip_grad_norm_(self.vae.parameters(), self.settings.gradient_norm)
         self.optimiser.step()
-        return {name: float(value.detach()) for name, value in parts.items()}
+        values = torch.stack([value.detach().double() for value in parts.values()]).tolist()
+        return dict(zip(parts, values, strict=True))
 
     def record(self, row: dict[str, float]) -> None:
         """Add an epoch to the history; with patience, keep the weights if they are the best so far."""
@@ -135,23 +165,25 @@ class Trainer:
                 return True
         return len(self.history) >= self.settings.epochs
 
-    def save(self, path: Path) -> None:
-        """Write model, optimiser and history, atomically."""
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return everything that going on depends on, as tensors and plain values."""
         tensors = {f"model.{name}": t for name, t in self.vae.state_dict().items()}
         tensors |= {f"best.{name}": t for name, t in self.best.items()}
+        tensors |= {} if self.noise is None else {"noise": self.noise}
         for name, state in self._states():
             tensors |= {f"optimiser.{key}.{name}": torch.as_tensor(value) for key, value in state.items()}
-        save_tensors(path, tensors, {"history": self.history})
+        plain = {"history": self.history, "step": self.step, "sums": self.sums}
+        return {name: t.detach().cpu() for name, t in tensors.items()}, plain
 
-    def load(self, path: Path) -> None:
-        """Continue from a checkpoint."""
-        tensors, metadata = load_tensors(path)
-        restore(self.vae, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, path)
+    def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any], source: Path) -> None:
+        """Go on from a state; source: where it is from."""
+        restore(self.vae, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, source)
         self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
-        self.history = metadata["history"]
+        self.history, self.step, self.sums = plain["history"], plain["step"], plain["sums"]
+        self.noise = tensors.get("noise")
         for name, parameter in self.vae.named_parameters():
             state = {
-                key: tensors[f"optimiser.{key}.{name}"]
+                key: tensors[f"optimiser.{key}.{name}"].to(self.device)
                 for key in ("step", "exp_avg", "exp_avg_sq")
                 if f"optimiser.{key}.{name}" in tensors
             }
@@ -164,6 +196,17 @@ class Trainer:
                 yield name, self.optimiser.state[parameter]
 
 
+def reduced_precision(choice: str, device: torch.device) -> bool:
+    """Return whether networks run under bfloat16: "auto" where the processor multiplies it in hardware."""
+    if choice != "auto":
+        return choice == "bfloat16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()) and any(
+        flag in torch.backends.cpu.get_cpu_capability() for flag in ("AVX512", "AMX")
+    )
+
+
 def fit(
     vae: VAE,
     structures: Structures,
@@ -172,41 +215,81 @@ def fit(
     seed: int,
     checkpoint: Path | None = None,
     report: Report | None = None,
+    ranks: Ranks = ALONE,
 ) -> History:
     """Fit a VAE to structures and return the mean terms of every epoch, in nats per structure.
 
-    Terms of the held-back structures have the prefix "held back ". An existing checkpoint is continued.
+    Terms of the held-back structures have the prefix "held back ". An existing checkpoint is continued. Every rank
+    calls this with the same arguments; the first one writes and reports.
     """
+    first = ranks.rank == 0
     train, aside = split(structures, settings.held_back, seed)
-    trainer = Trainer(vae, settings, seed)
-    if checkpoint is not None and checkpoint.exists():
-        trainer.load(checkpoint)
-    else:
+    resumed = first and checkpoint is not None and checkpoint.exists()
+    if first and not resumed:
         vae.fit_scales(structures[train])
+    trainer = Trainer(vae.to(device_of(settings.device, ranks)), settings, seed, ranks)
+    if resumed:
+        assert checkpoint is not None
+        trainer.restore(*load_tensors(checkpoint), checkpoint)
+    if ranks.size > 1:
+        trainer.restore(*ranks.told(trainer.state() if first else ({}, {})), Path("the first rank"))
+    save = Checkpoints(trainer, checkpoint if first else None, 60 * settings.checkpoint_minutes)
     inside, outside = batch_of(vae, structures[train]), batch_of(vae, structures[aside])
     while not trainer.finished:
         vae.train()
-        row = trainer.epoch(inside) | held_back_terms(vae.eval(), outside, seed)
-        trainer.record(row)
-        done = len(trainer.history)
-        if checkpoint is not None and (done % settings.checkpoint_every == 0 or trainer.finished):
-            trainer.save(checkpoint)
+        row = trainer.epoch(inside, save.due)
+        trainer.record(row | ranks.told(held_back_terms(vae.eval(), outside, seed) if first else {}))
         if report is not None:
-            report(done, settings.epochs, f"ELBO {-row['reconstruction'] - row['divergence']:.1f} nats")
+            elbo = -row["reconstruction"] - row["divergence"]
+            report(len(trainer.history), settings.epochs, f"ELBO {elbo:.1f} nats")
+    save.now()
     if trainer.best:
         vae.load_state_dict(trainer.best)
-    vae.eval()
+    vae.cpu().eval()
     return trainer.history
+
+
+@dataclass
+class Checkpoints:
+    """Writes a trainer's state to a file now and then; nowhere without a path. every: seconds."""
+
+    trainer: Trainer
+    path: Path | None
+    every: float
+
+    def __post_init__(self) -> None:
+        self.last = time.monotonic()
+
+    def due(self) -> None:
+        """Write if it is time to."""
+        if time.monotonic() - self.last >= self.every:
+            self.now()
+
+    def now(self) -> None:
+        """Write, atomically."""
+        if self.path is not None:
+            save_tensors(self.path, *self.trainer.state())
+        self.last = time.monotonic()
+
+
+def device_of(choice: str, ranks: Ranks) -> torch.device:
+    """Return the device of a rank: "auto" takes the CUDA devices of its node in turn, if there are any."""
+    if choice == "cpu" or (choice == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise MsvaeError("training.device is 'cuda', but torch finds no CUDA device: use 'auto', or install its build")
+    return torch.device("cuda", ranks.rank % torch.cuda.device_count())
 
 
 @torch.no_grad()
 def held_back_terms(vae: VAE, batch: Batch, seed: int) -> dict[str, float]:
     """Return the mean terms over held-back structures, with noise that is the same in every epoch."""
-    generator = torch.Generator().manual_seed(seed_of(seed, "held back"))
+    share = Share(torch.Generator().manual_seed(seed_of(seed, "held back")))
+    device = next(vae.parameters()).device
     sums: dict[str, float] = {}
     for start in range(0, len(batch), 64):
         chosen = torch.arange(start, min(start + 64, len(batch)))
-        for name, value in terms(vae, batch[chosen], generator).items():
+        for name, value in terms(vae, batch[chosen].to(device), share).items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(chosen)
     return {f"held back {name}": value / len(batch) for name, value in sums.items()}
 

@@ -95,6 +95,13 @@ class Kernels:
         work = np.empty(6 * spectrum.shape[-1], dtype=self.dtype)
         function(_at(spectrum), _at(symbol), _at(shape), _at(work))
 
+    def fourier(self, field: Array, axis: int, tables: tuple[Array, Array]) -> None:
+        """Transform a complex field along an axis, in place; tables: see fourier in kernels.c."""
+        outer, n, inner = (int(np.prod(part)) for part in np.split(field.shape, [axis, axis + 1]))
+        work = np.empty((2 * n + 5) * 64 // self.dtype.itemsize, dtype=self.dtype)
+        sizes = (ctypes.c_long(size) for size in (outer, n, inner))
+        self.library.fourier(_at(field), *sizes, _at(tables[0]), _at(tables[1]), _at(work))
+
     def jacobi_gradients(self, matrix: Any, inverse: Array, force: Array, reduction: float, limit: int) -> Array | None:
         """Return the solution of a symmetric CSR matrix (int32 indices, this dtype); None if it does not converge.
 

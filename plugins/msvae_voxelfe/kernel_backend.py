@@ -67,9 +67,9 @@ class Periodic:
 
     def precondition(self, residual: Array) -> Array:
         """Return the homogeneous solution (components, *grid) for a residual in single precision."""
-        spectrum = transform(residual)
+        spectrum = transform(residual, self.single)
         self.single.multiply(spectrum, self.symbol)
-        return transform(spectrum, inverse=True)
+        return transform(spectrum, self.single, inverse=True)
 
     def force(self, u: Array, macro: Array, force: Array) -> Array:
         """Set force to B^T D (macro + B u) and return the sum of the stresses (components, 3), in double precision."""
@@ -128,21 +128,20 @@ class Periodic:
         return x, step
 
 
-def transform(field: Array, *, inverse: bool = False) -> Array:
-    """Return the Fourier transform of a complex field (components, *grid) over its grid.
+def transform(field: Array, single: Kernels, *, inverse: bool = False) -> Array:
+    """Return the Fourier transform of a complex64 field (components, *grid) over its grid; it may be the field itself.
 
     Along an axis of few voxels with a large prime factor, it is a product with the matrix of the transform.
     """
-    given = torch.from_numpy(field)
     awkward = [axis for axis in (1, 2, 3) if _is_awkward(field.shape[axis])]
     others = [axis for axis in (1, 2, 3) if axis not in awkward]
-    if others:
-        given = (torch.fft.ifftn if inverse else torch.fft.fftn)(given, dim=others)
+    given = field.copy() if awkward and not inverse else field
     for axis in awkward:
-        matrix = _fourier_matrix(field.shape[axis], inverse)
-        rows = given.flatten(axis + 1) if axis < 3 else given.flatten(0, 2)
-        given = (matrix @ rows if axis < 3 else rows @ matrix).reshape(field.shape)
-    return np.ascontiguousarray(given.numpy())
+        single.fourier(given, axis, _fourier_tables(field.shape[axis], inverse))
+    if not others:
+        return given
+    transformed = (torch.fft.ifftn if inverse else torch.fft.fftn)(torch.from_numpy(given), dim=others)
+    return np.ascontiguousarray(transformed.numpy())
 
 
 def _is_awkward(n: int) -> bool:
@@ -151,15 +150,18 @@ def _is_awkward(n: int) -> bool:
     for prime in (2, 3, 5, 7, 11, 13):
         while rest % prime == 0:
             rest //= prime
-    return rest > 1 and n <= 48
+    return rest > 1 and n <= 128
 
 
 @lru_cache(maxsize=16)
-def _fourier_matrix(n: int, inverse: bool) -> torch.Tensor:
-    """Return the matrix (n, n) of a Fourier transform: symmetric, single precision."""
-    phase = 2j * np.pi / n * (np.outer(np.arange(n), np.arange(n)) % n)
-    matrix = np.exp(phase) / n if inverse else np.exp(-phase)
-    return torch.from_numpy(matrix.astype(np.complex64))
+def _fourier_tables(n: int, inverse: bool) -> tuple[Array, Array]:
+    """Return the cosines and sines (n // 2 + 1, blocks of four) of a transform, single precision: see kernels.c."""
+    half = n // 2 + 1
+    rows, columns = np.arange(half), np.arange(-(-half // 4) * 4)
+    phase = 2 * np.pi / n * (np.outer(rows, columns) % n)
+    scale = np.where(columns < half, 1 / n if inverse else 1.0, 0.0)
+    sign = 1.0 if inverse else -1.0
+    return (scale * np.cos(phase)).astype(np.float32), (sign * scale * np.sin(phase)).astype(np.float32)
 
 
 def _parts(field: Array) -> Array:

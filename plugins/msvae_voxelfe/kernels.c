@@ -328,6 +328,67 @@ void multiply1(real *restrict spectrum, const real *symbol, const long *n, real 
         }
 }
 
+/* Fourier transform along one axis of field[outer][n][inner], in place; for lengths whose factors FFTs do badly with.
+ *
+ * The even part x_j + x_(n-j) only meets cosines, the odd part only sines: half the size twice, and real, which makes
+ * a quarter of the work of the whole complex matrix. cosine[j][k] and sine[j][k]: n/2 + 1 rows of a whole number of
+ * blocks; they carry the sign and the scale of the transform. work: (2 n + 4) vectors.
+ */
+enum { BLOCK = 4 };
+
+INLINE vec turned(vec v) { /* i v */
+    vec t;
+    for (int lane = 0; lane < WIDTH; lane += 2) t[lane] = -v[lane + 1], t[lane + 1] = v[lane];
+    return t;
+}
+
+INLINE void column(vec *even, vec *odd, long n, const real *cosine, const real *sine, vec *out) {
+    const long half = n / 2 + 1, row = (half + BLOCK - 1) / BLOCK * BLOCK;
+    for (long j = 1; 2 * j < n; j++) {
+        const vec a = out[j], b = out[n - j];
+        even[j] = a + b;
+        odd[j] = turned(a - b);
+    }
+    even[0] = out[0];
+    if (n % 2 == 0) even[half - 1] = out[half - 1];
+    for (long first = 0; first < half; first += BLOCK) {
+        vec c[BLOCK] = {{0}}, s[BLOCK] = {{0}};
+        for (long j = 0; j < half; j++)
+            for (int k = 0; k < BLOCK; k++) c[k] += cosine[j * row + first + k] * even[j];
+        for (long j = 1; 2 * j < n; j++)
+            for (int k = 0; k < BLOCK; k++) s[k] += sine[j * row + first + k] * odd[j];
+        for (int k = 0; k < BLOCK && first + k < half; k++) {
+            out[first + k] = c[k] + s[k];
+            if (first + k) out[n - first - k] = c[k] - s[k];
+        }
+    }
+}
+
+void fourier(real *field, long outer, long n, long inner, const real *cosine, const real *sine, real *work) {
+    vec *even = (vec *)(((size_t)work + sizeof(vec) - 1) / sizeof(vec) * sizeof(vec)), *odd = even + n / 2 + 1, *out = odd + n / 2 + 1;
+    const long pack = WIDTH / 2, columns = inner == 1 ? outer : inner;
+    const long near = inner == 1 ? 2 * n : 2, step = 2 * inner; /* from column to column, and along a column, in reals */
+    for (long part = 0; part < (inner == 1 ? 1 : outer); part++)
+        for (long first = 0; first < columns; first += pack) {
+            real *at = field + part * n * step + first * near, *copy = (real *)out;
+            const long count = columns - first < pack ? columns - first : pack;
+            if (near == 2 && count == pack) {
+                for (long j = 0; j < n; j++) out[j] = load(at + j * step);
+                column(even, odd, n, cosine, sine, out);
+                for (long j = 0; j < n; j++) store(at + j * step, out[j]);
+                continue;
+            }
+            for (long j = 0; j < n; j++) out[j] = (vec){0};
+            for (long c = 0; c < count; c++)
+                for (long j = 0; j < n; j++)
+                    for (int x = 0; x < 2; x++) copy[j * WIDTH + 2 * c + x] = at[c * near + j * step + x];
+            column(even, odd, n, cosine, sine, out);
+            for (long c = 0; c < count; c++)
+                for (long j = 0; j < n; j++)
+                    for (int x = 0; x < 2; x++) at[c * near + j * step + x] = copy[j * WIDTH + 2 * c + x];
+        }
+}
+
 /* Conjugate gradients with the diagonal as preconditioner for a symmetric matrix in compressed rows. work: 3 vectors.
  * Returns the iterations, or -1 if the residual, in the preconditioner's norm, was not reduced by `reduction`. */
 long jacobi_gradients(const int *restrict start, const int *restrict column, const real *restrict value,

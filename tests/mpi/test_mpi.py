@@ -68,6 +68,26 @@ def test_serial_and_one_two_and_four_ranks_give_the_same_evaluations_and_table(
         assert ranks <= ({0} if n == 1 else set(range(1, n)))
 
 
+@pytest.mark.parametrize("extra", ["", "free_bits = 0.2\n"])
+def test_two_ranks_train_like_one_with_twice_the_batch(
+    study_file: Callable[..., Path], tmp_path: Path, mpiexec: Callable[..., Any], extra: str
+) -> None:
+    """24 structures, 19 to train on: the last batch is shared unevenly."""
+    study = study_file("train")
+    study.write_text(study.read_text().replace("[training]\n", f"{extra}[training]\n"))
+    launch(study, tmp_path / "one")
+    result = mpiexec(2, "-m", "msvae", "run", str(study), "--output", "two", "--set", "training.ranks=2", "--set",
+                     "training.batch_size=4", "--set", "training.checkpoint_minutes=0")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    histories = [Run.open(tmp_path / name).read_json("training.json") for name in ("one", "two")]
+    for one, two in zip(*histories, strict=True):
+        assert one.keys() == two.keys()
+        np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=1e-4, atol=1e-5)
+    result = mpiexec(2, "-m", "msvae", "run", str(study), "--output", "three", "--set", "training.ranks=3")
+    assert result.returncode == 2
+    assert "training.ranks: 3 processes cannot train together, there are 2" in result.stderr
+
+
 def test_an_exception_on_any_rank_ends_the_job_at_once(mpiexec: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text('plugin_files = ["p.py"]\ncampaign = "label"\n[dataset]\nname = "simulated"\n')
     (tmp_path / "p.py").write_text(

@@ -14,7 +14,7 @@ from torch.distributions import Independent, Normal
 
 from msvae import Architecture, DataError, Quantity, Structures
 from msvae.plugins import registry
-from msvae.settings import Component, ModelSettings, TrainingSettings
+from msvae.settings import Component, Condition, ModelSettings, TrainingSettings
 from msvae.structures import Kind
 from msvae.testing import example_structures
 from msvae.vae.aggregate import fit_aggregate
@@ -23,6 +23,7 @@ from msvae.vae.linear_path import LinearPath
 from msvae.vae.model import VAE, Blueprint
 from msvae.vae.modules import Bent
 from msvae.vae.objective import batch_of, importance_weighted_bound, terms, total
+from msvae.vae.parallel import Share
 from msvae.vae.training import Trainer, fit
 
 LIKELIHOODS = {"phases": ("bernoulli", "categorical"), "field": ("gaussian", "continuous-bernoulli"),
@@ -31,7 +32,7 @@ COMPOSITIONS = [
     (kind, likelihood, prior, posterior, stem, conditions)
     for kind, likelihoods in LIKELIHOODS.items()
     for likelihood, prior, posterior, stem, conditions in product(
-        likelihoods, ("normal", "flow"), ("normal", "flow"), ("pca", "none"), ((), (Component("c"),))
+        likelihoods, ("normal", "flow"), ("normal", "flow"), ("pca", "none"), ((), (Condition("c"),))
     )
 ]
 
@@ -65,7 +66,7 @@ def test_gradients_reach_every_parameter(
     for _ in range(2):  # after a step, what starts at zero lets gradients through
         trainer.epoch(batch_of(vae, structures))
     vae.zero_grad()
-    parts = terms(vae, batch_of(vae, structures), torch.Generator().manual_seed(0))
+    parts = terms(vae, batch_of(vae, structures), Share(torch.Generator().manual_seed(0)))
     assert all(torch.isfinite(value) for value in parts.values())
     total(parts, beta=1.0, head_weight=1.0).backward()
     dead = [n for n, p in vae.named_parameters() if p.numel() and (p.grad is None or not p.grad.abs().sum() > 0)]
@@ -97,7 +98,7 @@ def test_the_bounds_of_a_linear_gaussian_model_are_its_log_likelihood() -> None:
     for samples in (1, 8):
         bound = importance_weighted_bound(vae, structures, samples, seed=1)
         np.testing.assert_allclose(bound, exact, atol=1e-3)
-    parts = terms(vae, batch_of(vae, structures), torch.Generator().manual_seed(0))
+    parts = terms(vae, batch_of(vae, structures), Share(torch.Generator().manual_seed(0)))
     sampled = -float((parts["reconstruction"] + parts["divergence"]).detach())
     assert sampled == pytest.approx(float(exact.mean()), abs=1.5)  # one sample a structure
 
@@ -175,7 +176,7 @@ def test_latents_that_depend_on_a_condition_are_sampled_for_it(n: int) -> None:
 
 def test_the_fitted_prior_is_kept_in_the_files_and_sampled_from(tmp_path: Path) -> None:
     structures = labelled("phases", 60)
-    vae = vae_for(structures, conditions=(Component("c"),))
+    vae = vae_for(structures, conditions=(Condition("c"),))
     vae.fit_aggregate(structures, seed=0)
     asked = np.full((5, 1), 0.5)
     latents = vae.sample_latents(5, 1, asked)
@@ -230,20 +231,87 @@ def half_labelled(n: int) -> tuple[Structures, np.ndarray]:
 def test_a_semi_supervised_model_guesses_the_conditions_that_it_was_not_told() -> None:
     structures, true = half_labelled(400)
     torch.manual_seed(0)
-    settings = ModelSettings(latents=2, features=16, conditions=(Component("c"),), semi_supervised=True)
+    settings = ModelSettings(latents=2, features=16, conditions=(Condition("c"),), semi_supervised=True)
     vae = VAE(Blueprint.of(structures, settings, architecture()))
     fit(vae, structures, TrainingSettings(epochs=40, batch_size=32, learning_rate=5e-3), seed=0)
-    guessed, spread = vae.guess_conditions(structures)
-    assert np.corrcoef(guessed[:, 0], true)[0, 1] > 0.9
+    guessed, spread = vae.guess_conditions(structures)["c"].T
+    assert np.corrcoef(guessed, true)[0, 1] > 0.9
     assert (spread > 0).all()
     assert np.isfinite(vae.encode(structures)).all()
     vae.fit_aggregate(structures, seed=0)
     assert np.isfinite(vae.sample(3, 0, np.zeros((3, 1))).values).all()
-    plain = vae_for(labelled("field"), conditions=(Component("c"),))
+    plain = vae_for(labelled("field"), conditions=(Condition("c"),))
     with pytest.raises(DataError, match="semi_supervised"):
         plain.guess_conditions(labelled("field"))
     with pytest.raises(DataError, match="semi_supervised"):
         plain.encode(labelled("field"), np.full((16, 1), np.nan))
+
+
+def classified(n: int) -> tuple[Structures, np.ndarray]:
+    """Return fields of three patterns and a level, of which some say their pattern, and some their level."""
+    rng = np.random.default_rng(0)
+    labels, level = rng.integers(0, 3, n), rng.standard_normal(n)
+    patterns = np.stack([np.eye(4), np.fliplr(np.eye(4)), np.ones((4, 4)) / 2])
+    values = patterns[labels] + 0.5 * level[:, None, None] + 0.1 * rng.standard_normal((n, 4, 4))
+    pattern = np.where(np.arange(n) % 5 == 0, labels, np.nan)
+    told = {"pattern": pattern, "level": np.where(np.arange(n) % 3 == 0, level, np.nan)}
+    return Structures.from_values(values).with_properties(told, [Quantity("pattern"), Quantity("level")]), labels
+
+
+CLASSES = (Condition("level"), Condition("pattern", classes=3))
+
+
+def test_unknown_classes_are_learnt_from_their_exact_expectation() -> None:
+    structures, labels = classified(400)
+    torch.manual_seed(0)
+    settings = ModelSettings(latents=2, features=16, conditions=CLASSES, semi_supervised=True)
+    vae = VAE(Blueprint.of(structures, settings, architecture()))
+    fit(vae, structures, TrainingSettings(epochs=40, batch_size=32, learning_rate=5e-3), seed=0)
+    chances = vae.guess_conditions(structures)["pattern"]
+    np.testing.assert_allclose(chances.sum(axis=1), 1, rtol=1e-5)
+    assert (chances.argmax(axis=1) == labels).mean() > 0.95
+    known = vae.known_conditions(structures)
+    assert np.isfinite(known).all()
+    again = vae.decode(vae.encode(structures), known)
+    assert ((again.values - structures.values) ** 2).mean() < 0.05
+    vae.fit_aggregate(structures, seed=0)
+    by_class = vae.sample(3, 0, np.array([[0.0, 0], [0.0, 1], [0.0, 2]])).values[:, 0]
+    assert by_class[0][0, 0] > by_class[1][0, 0] + 0.3  # the diagonal of the first pattern, not of the second
+    with pytest.raises(DataError, match=r"classes 0 to 2, found 3"):
+        vae.sample(1, 0, [[0.0, 3]])
+
+
+def test_the_enumeration_is_the_sum_over_classes() -> None:
+    structures, _ = classified(10)
+    vae = vae_for(structures, conditions=(Condition("pattern", classes=3),), semi_supervised=True, latents=2).eval()
+    batch = batch_of(vae, structures)
+    with torch.no_grad():
+        found = terms(vae, batch, Share(torch.Generator().manual_seed(0)))
+        features = vae.likelihood.features(batch.values)
+        log_q = vae.guess(features).classes[0]
+        unknown = torch.isnan(batch.conditions[:, 0])
+        divergence, guess = torch.zeros(10), torch.zeros(10)
+        for label in range(3):
+            told = torch.nn.functional.one_hot(torch.full((10,), label), 3).float()
+            weight = torch.where(unknown, log_q[:, label].exp(), (batch.conditions[:, label] == 1).float())
+            posterior = vae.posterior(features, told)
+            divergence += weight * torch.distributions.kl_divergence(posterior, vae.prior())
+            cost = torch.where(unknown, log_q[:, label] + math.log(3), -log_q[:, label])
+            guess += weight * cost
+    torch.testing.assert_close(found["divergence"], divergence.mean())
+    torch.testing.assert_close(found["guess"], guess.mean())
+
+
+def test_gradients_reach_every_parameter_of_a_semi_supervised_model() -> None:
+    structures, _ = classified(32)
+    vae = vae_for(structures, conditions=CLASSES, semi_supervised=True, latents=2)
+    trainer = Trainer(vae, TrainingSettings(batch_size=16, learning_rate=1e-2), 0)
+    for _ in range(2):
+        trainer.epoch(batch_of(vae, structures))
+    vae.zero_grad()
+    total(terms(vae, batch_of(vae, structures), Share(torch.Generator().manual_seed(0))), beta=1.0,
+          head_weight=1.0).backward()  # fmt: skip
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in vae.parameters() if p.numel())
 
 
 def test_the_axes_of_a_study_are_kept_in_the_files(tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +14,19 @@ import pytest
 import torch
 
 from msvae import Architecture, DataError, MsvaeError, Quantity, RunError, Structures
+from msvae.campaigns.launch import launch
 from msvae.plugins import registry
-from msvae.settings import Component, ModelSettings, StructureHeadSettings, TrainingSettings
+from msvae.settings import Condition, ModelSettings, StructureHeadSettings, TrainingSettings
 from msvae.structures import KINDS, Kind
 from msvae.testing import example_structures
-from msvae.vae.files import load_model, save_model
+from msvae.vae.files import load_model, load_tensors, save_model
 from msvae.vae.model import VAE, Blueprint, component_values
 from msvae.vae.objective import batch_of, terms, total
+from msvae.vae.parallel import Share
 from msvae.vae.structure_head import StructureHead, fit_structure_head
 from msvae.vae.training import Trainer, fit, refit_heads, split
 
-SETTINGS = TrainingSettings(epochs=8, batch_size=8, learning_rate=5e-3, checkpoint_every=1)
+SETTINGS = TrainingSettings(epochs=8, batch_size=8, learning_rate=5e-3, checkpoint_minutes=0)
 
 
 def labelled(kind: Kind, dimensions: int, n: int = 24) -> Structures:
@@ -45,12 +51,12 @@ def every_case() -> list[tuple[Kind, int]]:
 
 
 @pytest.mark.parametrize(("kind", "dimensions"), every_case())
-@pytest.mark.parametrize("conditions", [(), (Component("c"),)], ids=["plain", "conditional"])
+@pytest.mark.parametrize("conditions", [(), (Condition("c"),)], ids=["plain", "conditional"])
 def test_gradients_reach_every_parameter_of_every_composition(kind: Kind, dimensions: int, conditions: Any) -> None:
     structures = labelled(kind, dimensions)
     vae = vae_for(structures, conditions=conditions)
     vae.fit_scales(structures)
-    parts = terms(vae, batch_of(vae, structures), torch.Generator().manual_seed(0))
+    parts = terms(vae, batch_of(vae, structures), Share(torch.Generator().manual_seed(0)))
     total(parts, beta=1.0, head_weight=1.0).backward()
     dead = [name for name, p in vae.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert not dead
@@ -104,6 +110,39 @@ def test_training_that_is_interrupted_and_resumed_gives_the_same_weights_bit_for
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_training_that_is_killed_within_an_epoch_goes_on_bit_for_bit(
+    study_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A process that a signal kills after five of the second epoch's steps; checkpoints after every step."""
+    study = study_file("train")
+    study.write_text(study.read_text().replace("batch_size = 8", "batch_size = 3\ncheckpoint_minutes = 0.0"))
+    launch(study, tmp_path / "whole")
+    killer = """
+import os, signal, sys
+from pathlib import Path
+from msvae.campaigns.launch import launch
+from msvae.vae import training
+save, count = training.save_tensors, 0
+def saving(*given):
+    global count
+    save(*given)
+    count += 1
+    if count == 12:
+        os.kill(os.getpid(), signal.SIGKILL)
+training.save_tensors = saving
+launch(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+    command = [sys.executable, "-c", killer, str(study), str(tmp_path / "killed")]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == -signal.SIGKILL
+    tensors, plain = load_tensors(tmp_path / "killed" / "checkpoint.safetensors")
+    assert 0 < plain["step"] < 7
+    assert "noise" in tensors
+    launch(study, tmp_path / "killed", resume=True)
+    weights = [load_tensors(tmp_path / name / "model.safetensors")[0] for name in ("whole", "killed")]
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+
+
 def test_unknown_properties_add_nothing_to_the_objective() -> None:
     structures = labelled("phases", 2)
     vae = vae_for(structures)
@@ -111,12 +150,12 @@ def test_unknown_properties_add_nothing_to_the_objective() -> None:
     batch = batch_of(vae, structures)
     batch.properties["p"][:12] = torch.nan
     batch.properties["p"][12:, 0] = torch.nan
-    parts = terms(vae, batch, torch.Generator().manual_seed(0))
+    parts = terms(vae, batch, Share(torch.Generator().manual_seed(0)))
     total(parts, beta=1.0, head_weight=1.0).backward()
     assert torch.isfinite(parts["head p"])
     assert all(torch.isfinite(p.grad).all() for p in vae.parameters() if p.grad is not None)
     batch.properties["p"][:] = torch.nan
-    assert terms(vae, batch, torch.Generator().manual_seed(0))["head p"] == 0
+    assert terms(vae, batch, Share(torch.Generator().manual_seed(0)))["head p"] == 0
 
 
 def test_a_split_keeps_groups_together_and_depends_only_on_the_seed() -> None:
@@ -163,7 +202,7 @@ def test_the_structure_head_is_invariant_under_its_declared_flips() -> None:
 
 def test_what_does_not_fit_the_model_is_refused() -> None:
     structures = labelled("phases", 2)
-    vae = vae_for(structures, conditions=(Component("c"),))
+    vae = vae_for(structures, conditions=(Condition("c"),))
     with pytest.raises(DataError, match="trained on"):
         vae.encode(labelled("field", 2))
     with pytest.raises(DataError, match=r"shape \(n, 3\)"):
@@ -175,7 +214,7 @@ def test_what_does_not_fit_the_model_is_refused() -> None:
     with pytest.raises(MsvaeError, match="takes structures of kind"):
         Blueprint.of(example_structures("composition", 0, 2), ModelSettings(), architecture("phases"))
     with pytest.raises(MsvaeError, match="component"):
-        component_values(structures.properties, Component("p", (2,)))
+        component_values(structures.properties, Condition("p", (2,)))
 
 
 def test_damaged_model_files_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,152 @@
+"""Conditions as the networks see them: numbers standardised, classes as indicators; and what guesses unknown ones.
+
+A semi-supervised VAE (M2: Kingma et al. 2014, arXiv:1406.5298) has q(c|x) beside its encoder. Of an unknown class the
+objective is the exact expectation over all classes; an unknown number is sampled, with gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from msvae.errors import DataError
+from msvae.settings import Condition
+from msvae.structures import Array
+from msvae.vae.parallel import Share
+from msvae.vae.scaling import Standardiser
+
+__all__ = ["Completed", "Conditions", "Guess", "Guessed"]
+
+
+class Conditions(nn.Module):
+    """A map of conditions (n, k) in their own units to what the networks are told (n, width)."""
+
+    def __init__(self, conditions: tuple[Condition, ...]) -> None:
+        super().__init__()
+        self.conditions = conditions
+        self.given_numbers = [j for j, c in enumerate(conditions) if not c.classes]
+        ends = np.cumsum([0, *(c.width for c in conditions)])
+        self.width = int(ends[-1])
+        self.numbers = [int(ends[j]) for j in self.given_numbers]
+        self.classes = {j: slice(int(ends[j]), int(ends[j + 1])) for j, c in enumerate(conditions) if c.classes}
+        self.scale = Standardiser(len(self.numbers))
+
+    def fit(self, values: Array) -> None:
+        """Take the scaling from conditions (n, k) of training structures."""
+        self.scale.fit(values[:, self.given_numbers])
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return what the networks are told of conditions (n, k): float32 (n, width), NaN where unknown."""
+        result = torch.full((len(values), self.width), torch.nan, device=values.device)
+        result[:, self.numbers] = self.scale(values[:, self.given_numbers])
+        for j, columns in self.classes.items():
+            asked, count = values[:, j], columns.stop - columns.start
+            known = torch.isfinite(asked)
+            label = torch.where(known, asked, 0.0).long()
+            wrong = known & ((label != asked) | (label < 0) | (label >= count))
+            if wrong.any():
+                raise DataError(
+                    f"condition '{self.conditions[j]}' has the classes 0 to {count - 1}, found {asked[wrong][0]:g}"
+                )
+            indicators = nn.functional.one_hot(label, count).float()
+            result[:, columns] = torch.where(known[:, None], indicators, torch.nan)
+        return result
+
+
+@dataclass(frozen=True)
+class Guessed:
+    """q(c|x): normal distributions of the numbers (n, m), and log-probabilities of each condition's classes."""
+
+    mean: Tensor
+    deviation: Tensor
+    classes: dict[int, Tensor]
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Conditions of which none is unknown.
+
+    rows: (m,) the structure that each of them belongs to; None if they are the structures one by one.
+    conditions: (m, width). weights: (m,), which add up to one for every structure.
+    """
+
+    rows: Tensor | None
+    conditions: Tensor
+    weights: Tensor
+
+    def of(self, values: Tensor) -> Tensor:
+        """Return the values (m, ...) that belong to the rows, from values of the structures."""
+        return values if self.rows is None else values[self.rows]
+
+
+class Guess(nn.Module):
+    """q(c|x), for structures whose conditions are unknown."""
+
+    def __init__(self, encoder: nn.Module, features: int, conditions: Conditions) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.numbers, self.classes = conditions.numbers, conditions.classes
+        self.moments = nn.Linear(features, 2 * len(self.numbers)) if self.numbers else None
+        self.logits = nn.ModuleDict({str(j): nn.Linear(features, c.stop - c.start) for j, c in self.classes.items()})
+
+    def forward(self, features: Tensor) -> Guessed:
+        hidden = nn.functional.silu(self.encoder(features)).float()
+        moments = hidden[:, :0] if self.moments is None else self.moments(hidden)
+        mean, log_scale = moments.chunk(2, dim=1) if self.numbers else (moments, moments)
+        classes = {j: torch.log_softmax(self.logits[str(j)](hidden), dim=1) for j in self.classes}
+        return Guessed(mean, log_scale.clamp(-5, 2).exp(), classes)
+
+    def likeliest(self, features: Tensor, conditions: Tensor) -> Tensor:
+        """Return conditions (n, width) with unknown numbers at their means and unknown classes at the likeliest."""
+        guess, result = self(features), conditions.clone()
+        result[:, self.numbers] = torch.where(
+            torch.isnan(conditions[:, self.numbers]), guess.mean, conditions[:, self.numbers]
+        )
+        for j, columns in self.classes.items():
+            best = nn.functional.one_hot(guess.classes[j].argmax(dim=1), columns.stop - columns.start).float()
+            result[:, columns] = torch.where(torch.isnan(conditions[:, columns]), best, conditions[:, columns])
+        return result
+
+    def complete(self, features: Tensor, conditions: Tensor, share: Share) -> tuple[Completed, Tensor]:
+        """Return conditions (n, width) completed, and what that costs in nats per structure.
+
+        An unknown one costs its divergence from N(0, 1), or from equal chances; a known one teaches the guess.
+        """
+        guess: Guessed = self(features)
+        given = conditions[:, self.numbers]
+        known = torch.isfinite(given)
+        drawn = guess.mean + guess.deviation * share.normal(len(given), given.shape[1], given.device)
+        told = Normal(guess.mean, guess.deviation).log_prob(torch.where(known, given, guess.mean.detach()))
+        standard = Normal(torch.zeros_like(guess.mean), torch.ones_like(guess.mean))
+        cost = torch.where(known, -told, kl_divergence(Normal(guess.mean, guess.deviation), standard)).sum(dim=1)
+        filled = conditions.clone()
+        filled[:, self.numbers] = torch.where(known, given, drawn)
+        rows = torch.arange(len(filled), device=filled.device)
+        completed = Completed(rows, filled, torch.ones(len(filled), device=filled.device))
+        for j, columns in self.classes.items():
+            log_q, asked = guess.classes[j], conditions[:, columns]
+            against_equal = (log_q.exp() * (log_q + math.log(log_q.shape[1]))).sum(dim=1)
+            unknown = torch.isnan(asked[:, 0])
+            cost = cost + torch.where(unknown, against_equal, -(log_q * torch.nan_to_num(asked)).sum(dim=1))
+            completed = _enumerated(completed, columns, log_q)
+        return (completed if self.classes else Completed(None, filled, completed.weights)), cost.mean()
+
+
+def _enumerated(completed: Completed, columns: slice, log_q: Tensor) -> Completed:
+    """Return every row with an unknown class once for each class, weighted by its chance."""
+    assert completed.rows is not None
+    count = log_q.shape[1]
+    unknown = torch.isnan(completed.conditions[:, columns.start])
+    repeats = torch.where(unknown, count, 1)
+    index = torch.repeat_interleave(torch.arange(len(repeats), device=repeats.device), repeats)
+    label = torch.arange(len(index), device=index.device) - (repeats.cumsum(0) - repeats)[index]
+    rows, conditions, split = completed.rows[index], completed.conditions[index], unknown[index]
+    indicators = nn.functional.one_hot(label, count).float()
+    conditions[:, columns] = torch.where(split[:, None], indicators, conditions[:, columns])
+    chances = torch.where(split, log_q[rows, label].exp(), 1.0)
+    return Completed(rows, conditions, completed.weights[index] * chances)
