@@ -45,6 +45,7 @@ test-all: lint
 bench: setup .venv-muspectre/bin/python
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS),bench]'
 	OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/solvers.py </dev/null
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/training.py </dev/null
 
 # muSpectre's wheel replaces muGrid's extension module, so it lives apart
 .venv-muspectre/bin/python:

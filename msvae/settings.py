@@ -152,7 +152,7 @@ class TrainingSettings(Settings):
     gradient_norm: Positive = 10.0
     patience: Annotated[int, Field(ge=0)] = 0
     checkpoint_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     ranks: Count = 1
 

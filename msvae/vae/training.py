@@ -32,6 +32,7 @@ __all__ = ["History", "fit", "refit_heads", "split"]
 History = list[dict[str, float]]
 Report = Callable[[int, int, str], None]
 Save = Callable[[], None]
+SITES = 256  # below which bfloat16 costs more than it saves
 
 
 def split(structures: Structures, held_back: float, seed: int) -> tuple[Array, Array]:
@@ -74,7 +75,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.device = next(self.vae.parameters()).device
-        self.half = reduced_precision(self.settings.precision, self.device)
+        sites = math.prod(self.vae.blueprint.specification.shape)
+        self.half = reduced_precision(self.settings.precision, self.device, sites)
         self.optimiser = torch.optim.AdamW(
             self.vae.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True
         )
@@ -196,10 +198,15 @@ class Trainer:
                 yield name, self.optimiser.state[parameter]
 
 
-def reduced_precision(choice: str, device: torch.device) -> bool:
-    """Return whether networks run under bfloat16: "auto" where the processor multiplies it in hardware."""
+def reduced_precision(choice: str, device: torch.device, sites: int) -> bool:
+    """Return whether networks for structures of so many sites run in bfloat16.
+
+    "auto" does where the processor multiplies it in hardware, and structures are large enough for it to pay.
+    """
     if choice != "auto":
         return choice == "bfloat16"
+    if sites < SITES:
+        return False
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()) and any(

@@ -1,6 +1,7 @@
 """Data sets of microstructures: simulated ones, images, published collections."""
 
 from msvae import Dataset, hook
+from msvae_microstructures.cahn_hilliard import CahnHilliard
 from msvae_microstructures.hdf5 import Hdf5
 from msvae_microstructures.mechanical_mnist import MechanicalMnist
 from msvae_microstructures.simulated import Simulated
@@ -9,4 +10,4 @@ from msvae_microstructures.tiff import Tiff
 
 @hook
 def msvae_datasets() -> list[type[Dataset]]:
-    return [Simulated, Tiff, MechanicalMnist, Hdf5]
+    return [Simulated, Tiff, MechanicalMnist, Hdf5, CahnHilliard]

@@ -68,7 +68,8 @@ class Simulated(Dataset):
             return processes.overlapping_spheres(self.shape, rng, fraction=fraction, radius=length)
         if self.process == "voronoi":
             return processes.voronoi(self.shape, rng, grain=length, fractions=(1 - fraction, fraction))
-        concentration = processes.spinodal(self.shape, rng, mean=fraction)
+        start = fraction + rng.uniform(-0.05, 0.05, self.shape)
+        concentration = processes.spinodal(start, [0.025])[0]
         if not np.isfinite(concentration).all():
             raise DataError("the spinodal decomposition diverged: use a finer grid")
         return np.asarray((concentration > 0.5).astype(np.uint8))

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -110,17 +110,39 @@ class DepthToSpace(nn.Module):
         return x
 
 
+class Wrapped(torch.autograd.Function):
+    """Padding by one voxel on both sides of periodic axes: torch's own takes a quarter of a training step."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+        ctx.axes = axes
+        for axis in axes:
+            x = torch.cat([x.narrow(axis, -1, 1), x, x.narrow(axis, 0, 1)], dim=axis)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        gradient = gradients[0]
+        for axis in reversed(ctx.axes):
+            n = gradient.shape[axis] - 2
+            inside = gradient.narrow(axis, 1, n).clone()
+            inside.narrow(axis, n - 1, 1).add_(gradient.narrow(axis, 0, 1))
+            inside.narrow(axis, 0, 1).add_(gradient.narrow(axis, n + 1, 1))
+            gradient = inside
+        return gradient, None
+
+
 class Conv(nn.Module):
     """A convolution of three points a side, padded periodically along periodic axes and by zeros along others."""
 
     def __init__(self, inputs: int, outputs: int, periodic: tuple[bool, ...], *, stride: int = 1) -> None:
         super().__init__()
         layer = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(periodic)]
-        self.wrapped = tuple(k for p in reversed(periodic) for k in (int(p), int(p)))
+        self.wrapped = tuple(axis for axis, p in enumerate(periodic, start=2) if p)
         self.layer = layer(inputs, outputs, 3, stride=stride, padding=tuple(int(not p) for p in periodic))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(functional.pad(x, self.wrapped, mode="circular") if any(self.wrapped) else x)  # type: ignore[no-any-return]
+        return self.layer(Wrapped.apply(x, self.wrapped) if self.wrapped else x)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class Residual(nn.Module):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from msvae_microstructures import processes
+from msvae_microstructures.cahn_hilliard import CahnHilliard
 from msvae_microstructures.simulated import Simulated
 
 
@@ -58,8 +59,10 @@ def test_voronoi_grains_have_the_asked_size() -> None:
 
 
 def test_spinodal_decomposition_conserves_mass_and_separates_into_the_two_wells() -> None:
-    c = processes.spinodal((32, 32), np.random.default_rng(0), mean=0.5)
-    assert c.mean() == pytest.approx(0.5, abs=0.01)
+    start = 0.5 + np.random.default_rng(0).uniform(-0.05, 0.05, (32, 32))
+    first, c = processes.spinodal(start, [0.0, 0.025])
+    np.testing.assert_allclose(first, start)
+    assert c.mean() == pytest.approx(start.mean(), abs=1e-9)
     assert (np.abs(c - 0.5) > 0.3).mean() > 0.6
 
 
@@ -76,3 +79,30 @@ def test_spinodal_decomposition_conserves_mass_and_separates_into_the_two_wells(
 def test_settings_that_mean_nothing_are_refused(settings: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Simulated(**settings)  # type: ignore[arg-type]
+
+
+def test_frames_of_a_decomposition_coarsen_and_stay_together() -> None:
+    structures = CahnHilliard(simulations=4, frames=3, shape=(32, 32)).load(0)
+    assert structures.groups is not None
+    assert structures.groups.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    np.testing.assert_allclose(structures.properties["time"][:3], [5e-4, 0.01275, 0.025])
+    values = structures.values[:, 0].reshape(4, 3, 32, 32)
+    np.testing.assert_allclose(values.mean(axis=(2, 3)), values[:, :1].mean(axis=(2, 3)) * np.ones((1, 3)), atol=1e-5)
+    boundary = np.abs(np.diff(values, axis=2)).sum(axis=(2, 3))
+    assert (boundary[:, 2] < boundary[:, 0]).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"simulations": 0}, "simulations"),
+        ({"shape": (2, 2)}, "shape"),
+        ({"mean": (1.5,)}, "mean"),
+        ({"noise_grid": ()}, "noise_grid"),
+        ({"height": (2.0, 1.0)}, "height"),
+        ({"first": 1.0}, "first"),
+    ],
+)
+def test_decompositions_that_mean_nothing_are_refused(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        CahnHilliard(**settings)  # type: ignore[arg-type]

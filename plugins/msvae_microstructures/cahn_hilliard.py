@@ -1,0 +1,80 @@
+"""Frames of spinodal decompositions, each simulation a group: for models of how a microstructure evolves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from msvae import Array, Dataset, Grid, Quantity, Specification, Structures
+from msvae_microstructures import processes
+
+
+@dataclass(frozen=True)
+class CahnHilliard(Dataset):
+    """Concentrations of a two-phase mixture while it separates, on a periodic unit square or cube.
+
+    The parameters are those of Mechanical MNIST Cahn-Hilliard (github.com/elejeune11/Mechanical-MNIST-Cahn-Hilliard):
+    free energy height c^2 (1 - c)^2, mobility 1, noise U(-.05, .05) on a coarse grid.
+
+    simulations: how many; frames: of each, at equal steps of time from first to duration. A simulation
+        is a group: its frames never stand on both sides of a split. The property "time" is each frame's.
+    mean: mean concentrations, one drawn for each simulation; noise_grid: likewise, cells along an axis of its noise.
+    height: range of the energy's factor. gradient: range of the gradient energy's factor.
+    first, duration: times of the first and the last frame.
+    """
+
+    name = "cahn-hilliard"
+    kinds = ("field",)
+
+    simulations: int = 100
+    frames: int = 10
+    shape: tuple[int, ...] = (64, 64)
+    mean: tuple[float, ...] = (0.5, 0.63, 0.75)
+    noise_grid: tuple[int, ...] = (4, 6, 8)
+    height: tuple[float, float] = (70.0, 100.0)
+    gradient: tuple[float, float] = (0.01, 0.025)
+    first: float = 5e-4
+    duration: float = 0.025
+
+    def __post_init__(self) -> None:
+        if min(self.simulations, self.frames) < 1:
+            raise ValueError(f"simulations and frames are at least 1, found {self.simulations} and {self.frames}")
+        if len(self.shape) not in self.dimensions or min(self.shape) < 4:
+            raise ValueError(f"shape has 2 or 3 numbers of voxels from 4 up, found {list(self.shape)}")
+        if not self.mean or not all(0 < m < 1 for m in self.mean):
+            raise ValueError(f"mean has concentrations between 0 and 1, found {list(self.mean)}")
+        if not self.noise_grid or min(self.noise_grid) < 1:
+            raise ValueError(f"noise_grid has numbers of cells from 1 up, found {list(self.noise_grid)}")
+        for key in ("height", "gradient"):
+            low, high = getattr(self, key)
+            if not 0 < low <= high:
+                raise ValueError(f"{key} is a range of positive numbers, found [{low:g}, {high:g}]")
+        if not 0 < self.first <= self.duration:
+            raise ValueError(f"first is positive and not after duration, found {self.first:g} and {self.duration:g}")
+
+    def load(self, seed: int) -> Structures:
+        children = np.random.SeedSequence(seed).spawn(self.simulations)
+        values = np.concatenate([self._evolution(np.random.default_rng(child)) for child in children])
+        groups = np.repeat(np.arange(self.simulations), self.frames)
+        specification = Specification("field", 1, Grid.of(self.shape, 1 / max(self.shape)), ("concentration",))
+        times = {"time": np.tile(self.times, self.simulations)}
+        return Structures(values[:, None], specification, times, (Quantity("time"),), groups)
+
+    @property
+    def times(self) -> Array:
+        """The frames' times, in units of the mobility's."""
+        return np.linspace(self.first, self.duration, self.frames) if self.frames > 1 else np.array([self.duration])
+
+    @classmethod
+    def example(cls, n: int, seed: int) -> Structures:
+        simulated = cls(simulations=-(-n // 2), frames=2, shape=(16, 16), duration=2e-3).load(seed)
+        return simulated[np.arange(n)]
+
+    def _evolution(self, rng: np.random.Generator) -> Array:
+        cells = int(rng.choice(self.noise_grid))
+        noise = rng.uniform(-0.05, 0.05, (cells,) * len(self.shape))
+        places = np.ix_(*(np.arange(n) * cells // n for n in self.shape))
+        start = float(rng.choice(self.mean)) + noise[places]
+        height, gradient = float(rng.uniform(*self.height)), float(rng.uniform(*self.gradient))
+        return processes.spinodal(start, self.times, height=height, gradient=gradient)
