@@ -94,6 +94,14 @@ class Architecture(Plugin):
     def decoder(self, specification: Specification, channels: int, inputs: int) -> nn.Module:
         """Return a module from (n, inputs) to (n, channels, *grid)."""
 
+    def latent_grid(self, specification: Specification) -> tuple[int, ...]:
+        """Return the grid of sites that have latents of their own; (), as here, where latents are a vector.
+
+        With a grid, the encoder's module returns (n, features, *sites), and the decoder's takes (n, inputs, *sites);
+        both take grids of any size.
+        """
+        return ()
+
 
 @dataclass(frozen=True)
 class Solver(Plugin):

@@ -93,7 +93,8 @@ class LabelSettings(Settings):
 class ModelSettings(Settings):
     """[model]: the composition of the variational autoencoder.
 
-    latents: dimensions of the latent space.
+    latents: dimensions of the latent space; of every site's, where the architecture has a grid of latents.
+    global_latents: of the whole structure, above those of the sites (a hierarchy).
     features: width of the encoder's output and of the heads.
     heads: properties that are predicted from the latents.
     conditions: numbers that the encoder and decoder are told (a conditional VAE).
@@ -108,6 +109,7 @@ class ModelSettings(Settings):
     """
 
     latents: Count = 16
+    global_latents: Annotated[int, Field(ge=0)] = 0
     features: Count = 128
     heads: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -114,23 +114,29 @@ def architecture_checks(plugin: type[Architecture]) -> Iterator[Check]:
         yield Check(f"gradients reach every parameter ({kind}, {d}D)", partial(_gradients, plugin, kind, d))
 
 
-def _networks(plugin: type[Architecture], kind: Kind, dimensions: int) -> tuple[Any, Any, Specification]:
+def _networks(
+    plugin: type[Architecture], kind: Kind, dimensions: int
+) -> tuple[Any, Any, Specification, tuple[int, ...]]:
+    """Return an encoder, a decoder, the specification they are for, and the grid of its latents."""
     import torch
 
     torch.manual_seed(0)
-    specification = example_structures(kind, dimensions, 1).specification
     architecture = plugin()
-    return architecture.encoder(specification, 2, 5), architecture.decoder(specification, 3, 4), specification
+    specification = example_structures(kind, dimensions, 1).specification
+    if architecture.misfit(specification):  # a plugin may take only some sizes of grid
+        specification = replace(specification, grid=Grid.of((16,) * dimensions, 1e-6))
+    encoder, decoder = architecture.encoder(specification, 2, 5), architecture.decoder(specification, 3, 4)
+    return encoder, decoder, specification, architecture.latent_grid(specification)
 
 
 def _shapes(plugin: type[Architecture], kind: Kind, dimensions: int) -> None:
     import torch
 
-    encoder, decoder, specification = _networks(plugin, kind, dimensions)
+    encoder, decoder, specification, sites = _networks(plugin, kind, dimensions)
     for n in (1, 3):
-        features = encoder(torch.zeros(n, 2, *specification.grid.shape))
-        assert features.shape == (n, 5), f"the encoder gave {tuple(features.shape)}, expected {(n, 5)}"
-        decoded = decoder(torch.zeros(n, 4))
+        features, wanted = encoder(torch.zeros(n, 2, *specification.grid.shape)), (n, 5, *sites)
+        assert features.shape == wanted, f"the encoder gave {tuple(features.shape)}, expected {wanted}"
+        decoded = decoder(torch.zeros(n, 4, *sites))
         expected = (n, 3, *specification.grid.shape)
         assert decoded.shape == expected, f"the decoder gave {tuple(decoded.shape)}, expected {expected}"
 
@@ -138,8 +144,9 @@ def _shapes(plugin: type[Architecture], kind: Kind, dimensions: int) -> None:
 def _gradients(plugin: type[Architecture], kind: Kind, dimensions: int) -> None:
     import torch
 
-    encoder, decoder, specification = _networks(plugin, kind, dimensions)
-    for module, inputs in ((encoder, torch.randn(4, 2, *specification.grid.shape)), (decoder, torch.randn(4, 4))):
+    encoder, decoder, specification, sites = _networks(plugin, kind, dimensions)
+    given = torch.randn(4, 2, *specification.grid.shape), torch.randn(4, 4, *sites)
+    for module, inputs in zip((encoder, decoder), given, strict=True):
         module(inputs).square().sum().backward()
         dead = [name for name, p in module.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
         assert not dead, f"no finite gradient reaches {', '.join(dead)}"

@@ -18,7 +18,7 @@ from scipy import stats
 from msvae.campaigns.context import Context, Table
 from msvae.dispatch.tasks import Task
 from msvae.metrics import distances
-from msvae.metrics.calibration import Conformal, interval_coverage
+from msvae.metrics.calibration import FEWEST, interval_coverage
 from msvae.metrics.descriptors import describe, feature_vectors
 from msvae.metrics.latents import active_units, divergence_by_latent
 from msvae.seeds import seed_of
@@ -57,6 +57,11 @@ class Sets:
     test: Structures
     generated: Structures
     of_pca: Structures
+
+
+def for_calibration(held_back: Array) -> Array:
+    """Return the half of held-back structures that spreads are calibrated with; the other judges the intervals."""
+    return held_back[: len(held_back) // 2]
 
 
 def model_card(
@@ -194,7 +199,7 @@ def _predictions(vae: VAE, test: Structures, head: StructureHead | None) -> Iter
     """Yield scores of the component of each property that varies most, and what its 90 % intervals hold."""
     found: dict[str, Mapping[str, Any]] = {"head on latents": vae.predict_with_spread(vae.encode(test))}
     if head is not None:
-        found["structure-space head"] = {name: (mean, None) for name, mean in head.predict(test).items()}
+        found["structure-space head"] = head.predict_with_spread(test)
     for who, predicted in found.items():
         for name, (mean, spread) in predicted.items():
             true = test.properties[name].reshape(len(test), -1)
@@ -206,16 +211,11 @@ def _predictions(vae: VAE, test: Structures, head: StructureHead | None) -> Iter
                 f"{label}: R2", float(1 - ((y - m) ** 2).sum() / max(float(((y - y.mean()) ** 2).sum()), 1e-300))
             )
             yield Line(f"{label}: mean absolute error", float(np.abs(y - m).mean()))
-            if spread is not None and len(y) >= 20:
-                yield from _intervals(label, y, m, spread.reshape(len(test), -1)[known, k])
-
-
-def _intervals(label: str, true: Array, mean: Array, spread: Array) -> Iterator[Line]:
-    yield Line(f"{label}: part within 90 % intervals", interval_coverage(mean, spread, true))
-    half = len(true) // 2
-    conformal = Conformal.fit((true - mean)[:half], spread[:half])
-    inside = np.abs(true - mean)[half:] <= conformal.half_width(spread[half:])
-    yield Line(f"{label}: part within conformal 90 % intervals", float(inside.mean()))
+            unseen = np.flatnonzero(known) >= len(for_calibration(np.arange(len(test))))
+            if unseen.sum() >= FEWEST:
+                s = spread.reshape(len(test), -1)[known, k]
+                held = interval_coverage(m[unseen], s[unseen], y[unseen])
+                yield Line(f"{label}: part within 90 % intervals", held)
 
 
 def _solved(context: Context, latents: Array, conditions: Array, train: Structures, test: Structures) -> Iterator[Line]:

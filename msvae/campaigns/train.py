@@ -10,7 +10,7 @@ import torch
 
 from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.label import labelled, the_structures
-from msvae.campaigns.model_card import model_card
+from msvae.campaigns.model_card import for_calibration, model_card
 from msvae.errors import DataError, StudyError
 from msvae.progress import stage_progress
 from msvae.seeds import seed_of
@@ -68,8 +68,9 @@ def trained(context: Context, structures: Structures) -> VAE:
     blueprint = Blueprint.of(structures, study.model, study.architecture)
     usable = _usable(structures, blueprint)
     vae, history = _fitted(context, blueprint, usable)
-    train, _ = split(usable, study.training.held_back, study.seed)
+    train, aside = split(usable, study.training.held_back, study.seed)
     with torch_threads(study.executor.threads):
+        vae.calibrate(usable[for_calibration(aside)])
         prior = vae.eval().fit_aggregate(usable[train], seed=study.seed)
         if study.model.axes:
             vae.fit_latent_flow(usable[train], seed=study.seed)
@@ -127,9 +128,10 @@ def structure_head(context: Context, structures: Structures) -> StructureHead | 
     if path.exists():
         restore(head, load_tensors(path)[0], path)
         return head.eval()
-    train, _ = split(structures, study.training.held_back, study.seed)
+    train, aside = split(structures, study.training.held_back, study.seed)
     with torch_threads(study.executor.threads), stage_progress("structure head") as report:
         fit_structure_head(head, structures[train], seed=study.seed, report=report)
+        head.calibrate(structures[for_calibration(aside)])
     save_tensors(path, head.state_dict(), {})
     return head
 

@@ -10,13 +10,28 @@ from scipy import stats
 from msvae.errors import DataError
 from msvae.structures import Array
 
-__all__ = ["Conformal", "interval_coverage"]
+__all__ = ["Conformal", "interval_coverage", "widening"]
+
+FEWEST = 20  # values that a factor is told from
 
 
 def interval_coverage(mean: Array, spread: Array, true: Array, level: float = 0.9) -> float:
     """Return the part of true values in the central intervals of normal predictions that claim to hold `level`."""
     half = stats.norm.ppf(0.5 + level / 2)
     return float((np.abs(true - mean) <= half * spread).mean())
+
+
+def widening(residuals: Array, spread: Array, level: float = 0.9) -> Array:
+    """Return factors (k,) for predicted spreads (n, k) with which normal intervals hold `level` of residuals (n, k).
+
+    One where a component is known of too few structures to tell.
+    """
+    factors = np.ones(residuals.shape[1])
+    for j, (r, s) in enumerate(zip(residuals.T, spread.T, strict=True)):
+        known = np.isfinite(r)
+        if known.sum() >= FEWEST and np.isfinite(factor := Conformal.fit(r[known], s[known], level=level).factor):
+            factors[j] = factor / stats.norm.ppf(0.5 + level / 2)
+    return factors
 
 
 @dataclass(frozen=True)

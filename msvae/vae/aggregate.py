@@ -104,7 +104,7 @@ class AggregateFit:
     hole: how many nats N(0, I) gives held-out latents less than the chosen model.
     """
 
-    aggregate: Aggregate
+    aggregate: Any  # Aggregate, or Texture for a grid of latents
     scores: Mapping[str, float]
     hole: float
 

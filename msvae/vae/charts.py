@@ -22,10 +22,12 @@ from msvae.structures import Array
 
 __all__ = ["Charts", "fit_charts"]
 
-TRANSFORMS, HIDDEN, BINS = 4, (32, 32), 8
-APART, EPOCHS, BATCH, RATE = 40, 150, 256, 5e-3  # epochs with points held to their first chart, and all
+TRANSFORMS, HIDDEN, BINS = 8, (32, 32), 8
+LAYING, EPOCHS, BATCH, RATE = 700, 20, 256, 5e-3  # steps with points held to their flat map, then epochs of the mixture
 THICKNESS = 0.05
-NEIGHBOURS = 10  # of the graph along which points are clustered
+NEIGHBOURS, LANDMARKS, STARTS = 10, 1000, 5  # of the graph along which ways are measured; tries of the medoids
+AROUND = 1.1  # how far beyond its cell a chart is laid
+ANCHORS = 1000
 OVERLAP = 1.25  # how far beyond its reach a chart is followed, to where another takes over
 HALVINGS = 12  # of a step of descent
 NEAREST, STEP = 6, 1e-5  # Gauss-Newton steps, and the differences of their Jacobian
@@ -34,12 +36,15 @@ NEAREST, STEP = 6, 1e-5  # Gauss-Newton steps, and the differences of their Jaco
 class Charts(nn.Module):
     """K charts of d dimensions of a manifold in n dimensions.
 
-    reach: (K,), the largest norm of a latent of training data: samples beyond it would leave what is known.
+    reach: (K,), the largest norm of a latent of training data. anchors: (K, m, d), latents of training data; samples
+    farther from all of them than their gaps (K,) would leave what is known.
     """
 
     centre: Tensor
     turn: Tensor
     reach: Tensor
+    anchors: Tensor
+    gaps: Tensor
 
     def __init__(self, count: int, dimensions: int, ambient: int) -> None:
         super().__init__()
@@ -58,6 +63,8 @@ class Charts(nn.Module):
         self.register_buffer("centre", torch.zeros(count, ambient, dtype=torch.float64))
         self.register_buffer("turn", torch.eye(ambient, dtype=torch.float64).repeat(count, 1, 1))
         self.register_buffer("reach", torch.full((count,), 3.0, dtype=torch.float64))
+        self.register_buffer("anchors", torch.zeros(count, ANCHORS, dimensions, dtype=torch.float64))
+        self.register_buffer("gaps", torch.full((count,), math.inf, dtype=torch.float64))
 
     def decode(self, k: int, latents: Tensor) -> Tensor:
         """Return the points (m, n) of latents (m, d) in chart k."""
@@ -157,9 +164,9 @@ class Charts(nn.Module):
         return None
 
     def _latents(self, count: int, k: int, generator: torch.Generator) -> Tensor:
-        """Return normal latents (count, d) within the reach of chart k."""
-        z = torch.randn(4 * count + 16, self.dimensions, dtype=torch.float64, generator=generator)
-        return z[z.norm(dim=1) <= self.reach[k]][:count]
+        """Return normal latents (count, d) among those of training data in chart k."""
+        z = torch.randn(8 * count + 64, self.dimensions, dtype=torch.float64, generator=generator)
+        return z[torch.cdist(z, self.anchors[k]).amin(dim=1) <= self.gaps[k]][:count]
 
     def _straight(self, k: int, points: Tensor) -> tuple[Tensor, Tensor]:
         inner, slope = self.maps[k]().transform.call_and_ladj((points - self.centre[k]) @ self.turn[k])
@@ -183,41 +190,111 @@ class Charts(nn.Module):
 def fit_charts(points: Array, count: int, dimensions: int, *, seed: int) -> Charts:
     """Return charts of the manifold that points (m, n) lie near; DataError if there are too few to tell.
 
-    Points are first held to the cluster that they are in along the manifold, then shared by what charts make of them.
+    Each chart is first laid over a flat map (Isomap; Tenenbaum et al. 2000, Science 290, 2319) of the points around its
+    centre, some of its neighbours' among them; then all are trained together by the likelihood of their mixture.
     """
-    from sklearn.cluster import SpectralClustering
-
     if points.ndim != 2 or len(points) < 20 * count or not np.isfinite(points).all():
         raise DataError(f"{count} charts need at least {20 * count} finite points (m, n), found {points.shape}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "charts"))
         charts = Charts(count, dimensions, points.shape[1])
-        clusters = SpectralClustering(
-            count, affinity="nearest_neighbors", n_neighbors=NEIGHBOURS, random_state=seed_of(seed, "clusters") % 2**31
-        )
-        first = torch.as_tensor(clusters.fit_predict(points)).long() if count > 1 else torch.zeros(len(points)).long()
         x = torch.as_tensor(points, dtype=torch.float64)
-        for k in range(count):
-            charts.start(k, x[first == k])
-        _train(charts, x, first)
-        with torch.no_grad():
-            best = charts.log_joint(x).argmax(dim=1)
-            for k in range(count):
-                if (best == k).any():
-                    charts.reach[k] = charts.encode(k, x[best == k]).norm(dim=1).quantile(0.995)
+        for k, around in enumerate(neighbourhoods(points, count, seed)):
+            charts.start(k, x[around])
+            _lay(charts, k, x[around], torch.as_tensor(flat_map(points[around], dimensions)))
+        _train(charts, x)
+        _bound(charts, x)
     return charts.eval()
 
 
-def _train(charts: Charts, x: Tensor, first: Tensor) -> None:
-    optimiser = torch.optim.Adam(charts.parameters(), lr=RATE)
+@torch.no_grad()
+def _bound(charts: Charts, x: Tensor) -> None:
+    """Take from points (m, n) how far each chart reaches: all but the last of the latents that it explains best."""
+    best = charts.log_joint(x).argmax(dim=1)
+    for k in range(len(charts.maps)):
+        z = charts.encode(k, x[best == k])
+        if len(z) < 3:
+            charts.logits[k] = -math.inf  # a chart of nothing
+            continue
+        charts.reach[k] = z.norm(dim=1).quantile(0.995)
+        z = z[z.norm(dim=1) <= charts.reach[k]]
+        charts.anchors[k] = z[torch.arange(ANCHORS) % len(z)]
+        between = torch.cdist(z, z).fill_diagonal_(math.inf).amin(dim=1)
+        charts.gaps[k] = between.quantile(0.98)
+
+
+def neighbourhoods(points: Array, count: int, seed: int) -> list[Array]:
+    """Return for each chart the indices of the points around one of `count` centres, by the way along the manifold.
+
+    Centres are medoids of geodesic distances (along the graph of nearest neighbours), which makes cells as round as can
+    be: discs, where a chart of a tube's whole girth would have a hole. A neighbourhood goes a little beyond its cell.
+    """
+    from scipy.sparse.csgraph import shortest_path
+    from sklearn.neighbors import NearestNeighbors, kneighbors_graph
+
+    rng = np.random.default_rng(seed_of(seed, "neighbourhoods"))
+    few = np.sort(rng.permutation(len(points))[:LANDMARKS])
+    graph = kneighbors_graph(points[few], min(NEIGHBOURS, len(few) - 1), mode="distance")
+    ways = shortest_path(graph, directed=False)
+    ways[np.isinf(ways)] = 10 * ways[np.isfinite(ways)].max()
+    centres = min(
+        (_medoids(ways, count, rng) for _ in range(STARTS)), key=lambda c: float((ways[c].min(axis=0) ** 2).sum())
+    )
+    far = ways[centres]
+    inside = far <= AROUND * far.min(axis=0) + ways[ways > 0].min()
+    nearest = NearestNeighbors(n_neighbors=1).fit(points[few]).kneighbors(points, return_distance=False)[:, 0]
+    return [np.flatnonzero(row[nearest]) for row in inside]
+
+
+def _medoids(ways: Array, count: int, rng: np.random.Generator) -> Array:
+    """Return the indices of `count` medoids of a matrix of distances, by Lloyd's iteration from far-apart points."""
+    centres = [int(rng.integers(len(ways)))]
+    while len(centres) < count:
+        centres.append(int(ways[centres].min(axis=0).argmax()))
+    for _ in range(50):
+        cell = ways[centres].argmin(axis=0)
+        members = [np.flatnonzero(cell == k) for k in range(count)]
+        moved = [int(m[(ways[np.ix_(m, m)] ** 2).sum(axis=1).argmin()]) for m in members]
+        if moved == centres:
+            break
+        centres = moved
+    return np.array(centres)
+
+
+def flat_map(points: Array, dimensions: int) -> Array:
+    """Return coordinates (m, d) in which distances are the ways along the manifold, of unit mean square."""
+    from sklearn.manifold import Isomap
+
+    few = points[:: -(-len(points) // LANDMARKS)]
+    flat = Isomap(n_neighbors=min(NEIGHBOURS, len(few) - 1), n_components=dimensions).fit(few).transform(points)
+    flat = flat - flat.mean(axis=0)
+    return np.asarray(flat / np.sqrt((flat**2).mean()))
+
+
+def _lay(charts: Charts, k: int, x: Tensor, flat: Tensor) -> None:
+    """Bend chart k until it takes coordinates (m, d) to points (m, n), and points that are off it to its normals."""
+    optimiser = torch.optim.Adam(charts.maps[k].parameters(), lr=RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, LAYING)
+    unit = torch.linalg.matrix_norm(charts.turn[k], ord=2)
+    for _ in range(LAYING):
+        chosen = torch.randint(len(x), (BATCH,))
+        inner, _ = charts._straight(k, x[chosen])
+        along = (inner[:, : charts.dimensions] - flat[chosen]).square().sum(dim=1).mean()
+        across = inner[:, charts.dimensions :].square().sum(dim=1).mean()
+        missed = (unit * (charts.decode(k, flat[chosen]) - x[chosen])).square().sum(dim=1).mean()
+        optimiser.zero_grad()
+        (along + across + missed).backward()
+        torch.nn.utils.clip_grad_norm_(charts.parameters(), 5.0)
+        optimiser.step()
+        schedule.step()
+
+
+def _train(charts: Charts, x: Tensor) -> None:
+    optimiser = torch.optim.Adam(charts.parameters(), lr=RATE / 2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS)
-    for epoch in range(EPOCHS):
+    for _ in range(EPOCHS):
         for chosen in torch.randperm(len(x)).split(BATCH):
-            joint = charts.log_joint(x[chosen])
-            if epoch < APART:
-                loss = -joint.gather(1, first[chosen, None]).mean()
-            else:
-                loss = -torch.logsumexp(joint, dim=1).mean()
+            loss = -torch.logsumexp(charts.log_joint(x[chosen]), dim=1).mean()
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(charts.parameters(), 5.0)

@@ -25,6 +25,7 @@ from msvae.study import Source, load_plugin
 from msvae.vae.aggregate import Aggregate
 from msvae.vae.latent_flow import LatentFlow
 from msvae.vae.model import VAE, Blueprint
+from msvae.vae.spatial import Texture
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -108,9 +109,14 @@ def load_model(path: Path) -> VAE:
     return vae.eval()
 
 
-def _aggregate(blueprint: Blueprint, description: dict[str, Any] | None) -> Aggregate | None:
-    settings = blueprint.settings
-    return None if description is None else Aggregate(settings.latents, settings.told, **description)
+def _aggregate(blueprint: Blueprint, description: dict[str, Any] | None) -> Aggregate | Texture | None:
+    settings, told = blueprint.settings, blueprint.settings.told
+    if description is None:
+        return None
+    if description["kind"] != Texture.kind:
+        return Aggregate(settings.latents, told, **description)
+    above = Aggregate(settings.global_latents, told, **description["above"]) if "above" in description else None
+    return Texture(settings.latents, told, blueprint.sites, blueprint.specification.grid.periodic, above)
 
 
 def restore(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -24,9 +26,10 @@ from torch.distributions import Distribution
 
 from msvae.errors import DataError, StudyError
 from msvae.interfaces import Architecture
+from msvae.metrics.calibration import widening
 from msvae.seeds import seed_of
 from msvae.settings import Component, ModelSettings
-from msvae.structures import Array, Quantity, Specification, Structures
+from msvae.structures import Array, Grid, Quantity, Specification, Structures
 from msvae.vae.aggregate import Aggregate, AggregateFit, fit_aggregate
 from msvae.vae.conditions import Conditions, Guess
 from msvae.vae.latent_flow import LatentFlow, fit_latent_flow
@@ -34,6 +37,7 @@ from msvae.vae.likelihoods import GaussianLikelihood, likelihood_for
 from msvae.vae.linear_path import ROWS, LinearPath, zero_last_layer
 from msvae.vae.modules import FlowPosterior, Head, Posterior, Prior
 from msvae.vae.scaling import Standardiser
+from msvae.vae.spatial import SpatialPosterior, SpatialPrior, Texture, fit_texture, refuse_what_needs_a_vector
 
 SHARPEST = -4.0  # logarithm of the least standard deviation that training starts from
 GAINS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # of the linear path: tried in turn
@@ -70,7 +74,16 @@ class Blueprint:
         misfit = architecture.misfit(structures.specification)
         if misfit:
             raise StudyError(f"architecture: {misfit}")
+        if architecture.latent_grid(structures.specification):
+            refuse_what_needs_a_vector(settings)
+        elif settings.global_latents:
+            raise StudyError("model.global_latents: this architecture's latents are a vector already: leave it out")
         return cls(structures.specification, settings, architecture, tuple(known[h] for h in settings.heads))
+
+    @property
+    def sites(self) -> tuple[int, ...]:
+        """The grid of the latents; () where they are a vector."""
+        return self.architecture.latent_grid(self.specification)
 
 
 class VAE(nn.Module):
@@ -80,7 +93,7 @@ class VAE(nn.Module):
     """
 
     def __init__(
-        self, blueprint: Blueprint, aggregate: Aggregate | None = None, latent_flow: LatentFlow | None = None
+        self, blueprint: Blueprint, aggregate: Aggregate | Texture | None = None, latent_flow: LatentFlow | None = None
     ) -> None:
         super().__init__()
         self.blueprint, self.aggregate, self.latent_flow = blueprint, aggregate, latent_flow
@@ -89,20 +102,29 @@ class VAE(nn.Module):
         self.conditions = Conditions(settings.conditions)
         self.likelihood = likelihood_for(specification, settings.likelihood)
         shape = (self.likelihood.inputs, *specification.grid.shape)
-        wanted = settings.stem == "pca" and LinearPath.fits(shape, settings.latents)
+        self.sites, above = blueprint.sites, settings.global_latents
+        wanted = settings.stem == "pca" and not self.sites and LinearPath.fits(shape, settings.latents)
         path = LinearPath(shape, settings.latents, k) if wanted else None
         encoder = blueprint.architecture.encoder(specification, self.likelihood.inputs, settings.features)
-        self.posterior = (FlowPosterior if settings.posterior == "flow" else Posterior)(encoder, settings, path)
-        self.decoder = blueprint.architecture.decoder(specification, self.likelihood.outputs, settings.latents + k)
+        self.decoder = blueprint.architecture.decoder(
+            specification, self.likelihood.outputs, above + settings.latents + k
+        )
+        self.posterior: Posterior | SpatialPosterior
+        self.prior: Prior | SpatialPrior
+        if self.sites:
+            self.posterior = SpatialPosterior(encoder, settings)
+            self.prior = SpatialPrior(settings.latents, above, self.sites)
+        else:
+            self.posterior = (FlowPosterior if settings.posterior == "flow" else Posterior)(encoder, settings, path)
+            self.prior = Prior(settings.latents, settings.prior)
         if path is not None:
             zero_last_layer(self.decoder)
-        self.prior = Prior(settings.latents, settings.prior)
         self.guess: Guess | None = None
         if settings.semi_supervised and k:
             own = blueprint.architecture.encoder(specification, self.likelihood.inputs, settings.features)
             self.guess = Guess(own, settings.features, self.conditions)
         self.heads = nn.ModuleDict(
-            {q.name: Head(settings.latents, settings.features, q.size) for q in blueprint.quantities}
+            {q.name: Head(self.latents, settings.features, q.size) for q in blueprint.quantities}
         )
         self.scales = nn.ModuleDict({q.name: Standardiser(q.size) for q in blueprint.quantities})
 
@@ -113,8 +135,12 @@ class VAE(nn.Module):
 
     @property
     def latents(self) -> int:
-        """Dimensions of the latent space."""
-        return self.blueprint.settings.latents
+        """Dimensions of the latent space: the length of a latent vector."""
+        return self._length(self.sites)
+
+    def _length(self, sites: tuple[int, ...]) -> int:
+        settings = self.blueprint.settings
+        return settings.global_latents + settings.latents * math.prod(sites)
 
     def fit_scales(self, structures: Structures) -> None:
         """Fit the scaling of properties, conditions and values to training structures."""
@@ -146,9 +172,19 @@ class VAE(nn.Module):
         """Return the scaling of a property that a head predicts."""
         return cast(Standardiser, self.scales[name])
 
-    def reconstruct(self, latents: Tensor, conditions: Tensor) -> Distribution:
-        """Return p(x|z, c) for latents (n, d) and conditions (n, width) as the networks are told."""
-        output = self.decoder(torch.cat([latents, conditions], dim=1)).float()
+    def reconstruct(self, latents: Tensor, conditions: Tensor, sites: tuple[int, ...] | None = None) -> Distribution:
+        """Return p(x|z, c) for latents (n, d) and conditions (n, width) as the networks are told.
+
+        sites: the grid of the latents, by default that of training.
+        """
+        told = torch.cat([latents, conditions], dim=1)
+        if self.sites:
+            sites, count = self.sites if sites is None else sites, self.blueprint.settings.global_latents
+            own = latents[:, count:].unflatten(1, (-1, *sites))
+            everywhere = torch.cat([latents[:, :count], conditions], dim=1)
+            spread = everywhere.reshape(*everywhere.shape, *(1,) * len(sites)).expand(-1, -1, *sites)
+            told = torch.cat([own, spread], dim=1)
+        output = self.decoder(told).float()
         if self.path is not None:
             output = output + self.path.decode(latents, conditions)
         return cast(Distribution, self.likelihood(output))
@@ -172,7 +208,11 @@ class VAE(nn.Module):
     @torch.no_grad()
     def moments(self, structures: Structures, conditions: ArrayLike | None = None) -> tuple[Array, Array]:
         """Return the means and the standard deviations (n, latents) of the posteriors of structures."""
-        if structures.specification != self.blueprint.specification:
+        specification = structures.specification
+        same = (
+            dataclasses.replace(specification, grid=self.blueprint.specification.grid) if self.sites else specification
+        )
+        if same != self.blueprint.specification or specification.grid.spacing != same.grid.spacing:
             raise DataError(
                 f"the model was trained on structures of specification {self.blueprint.specification}, "
                 f"found {structures.specification}"
@@ -180,7 +220,9 @@ class VAE(nn.Module):
         if conditions is None:
             conditions = condition_values(structures, self.blueprint.settings)
         scaled = self._scaled(conditions, len(structures))
-        means, deviations = [torch.zeros(0, self.latents)], [torch.zeros(0, self.latents)]
+        _, sites = self._of_shape(specification.grid.shape)
+        empty = torch.zeros(0, self._length(sites))
+        means, deviations = [empty], [empty]
         for posterior in self._posteriors(structures, scaled):
             means.append(posterior.mean)
             deviations.append(posterior.stddev)
@@ -229,19 +271,40 @@ class VAE(nn.Module):
         return np.where(np.isfinite(values), values, np.stack(found, axis=1))
 
     @torch.no_grad()
-    def decode(self, latents: ArrayLike, conditions: ArrayLike | None = None) -> Structures:
+    def decode(
+        self, latents: ArrayLike, conditions: ArrayLike | None = None, shape: tuple[int, ...] | None = None
+    ) -> Structures:
         """Return the most likely structures of latents (n, d) under conditions (n, k) in their own units.
 
         Each is decoded by itself, so that its values do not depend on the others.
+        shape: of the structures, in voxels; another one than that of training needs an architecture with a grid of
+            latents.
         """
+        specification, sites = self._of_shape(shape)
         z = torch.as_tensor(np.asarray(latents, dtype=np.float32))
-        if z.ndim != 2 or z.shape[1] != self.latents:
-            raise DataError(f"latents have the shape (n, {self.latents}), found {tuple(z.shape)}")
+        if z.ndim != 2 or z.shape[1] != self._length(sites):
+            raise DataError(f"latents have the shape (n, {self._length(sites)}), found {tuple(z.shape)}")
         scaled = self._scaled(conditions, len(z))
-        values = [self.likelihood.mode(self.reconstruct(z[i : i + 1], scaled[i : i + 1])) for i in range(len(z))]
-        specification = self.blueprint.specification
+        values = [self.likelihood.mode(self.reconstruct(z[i : i + 1], scaled[i : i + 1], sites)) for i in range(len(z))]
         stacked = torch.cat(values).numpy() if values else np.zeros((0, *specification.shape))
         return Structures(_valid(stacked, specification), specification)
+
+    def _of_shape(self, shape: tuple[int, ...] | None) -> tuple[Specification, tuple[int, ...]]:
+        """Return the specification of structures of a shape, and the grid of their latents."""
+        specification = self.blueprint.specification
+        if shape is None or tuple(shape) == specification.grid.shape:
+            return specification, self.sites
+        if not self.sites or len(shape) != len(self.sites):
+            raise DataError(
+                f"this model makes structures of {specification.grid.shape} voxels, asked are {tuple(shape)}: another "
+                "shape needs an architecture with a grid of latents, for example 'fully-convolutional'"
+            )
+        grid = Grid.of(tuple(shape), specification.grid.spacing, periodic=specification.grid.periodic)
+        changed = dataclasses.replace(specification, grid=grid)
+        misfit = self.blueprint.architecture.misfit(changed)
+        if misfit:
+            raise DataError(misfit)
+        return changed, self.blueprint.architecture.latent_grid(changed)
 
     @torch.no_grad()
     def predict(self, latents: ArrayLike) -> dict[str, Array]:
@@ -254,27 +317,61 @@ class VAE(nn.Module):
         z = torch.as_tensor(np.asarray(latents, dtype=np.float32))
         result = {}
         for q in self.blueprint.quantities:
-            distribution, scale = self.heads[q.name](z), self.scale_of(q.name)
-            mean, spread = scale.inverse(distribution.mean), distribution.stddev.double() * scale.scale
+            head, scale = self.heads[q.name], self.scale_of(q.name)
+            distribution = head(z)
+            mean, spread = scale.inverse(distribution.mean), distribution.stddev.double() * scale.scale * head.widening
             result[q.name] = (mean.numpy().reshape(-1, *q.sizes), spread.numpy().reshape(-1, *q.sizes))
         return result
 
-    def sample(self, n: int, seed: int = 0, conditions: ArrayLike | None = None) -> Structures:
-        """Return n structures decoded from `sample_latents`."""
-        return self.decode(self.sample_latents(n, seed, conditions), conditions)
+    def calibrate(self, structures: Structures) -> None:
+        """Widen the heads' spreads until their 90 % intervals hold for structures that training has not seen."""
+        for head in self.heads.values():
+            cast(Head, head).widening.fill_(1.0)
+        for name, (mean, spread) in self.predict_with_spread(self.encode(structures)).items():
+            residuals = (structures.properties[name] - mean).reshape(len(structures), -1)
+            factors = widening(residuals, spread.reshape(len(structures), -1))
+            cast(Head, self.heads[name]).widening.copy_(torch.as_tensor(factors))
 
-    def sample_latents(self, n: int, seed: int = 0, conditions: ArrayLike | None = None) -> Array:
+    def sample(
+        self, n: int, seed: int = 0, conditions: ArrayLike | None = None, shape: tuple[int, ...] | None = None
+    ) -> Structures:
+        """Return n structures decoded from `sample_latents`."""
+        return self.decode(self.sample_latents(n, seed, conditions, shape), conditions, shape)
+
+    def sample_latents(
+        self, n: int, seed: int = 0, conditions: ArrayLike | None = None, shape: tuple[int, ...] | None = None
+    ) -> Array:
         """Return n latents (n, d) from the fitted aggregate posterior, given conditions (n, k); untrained: N(0, I)."""
-        scaled = self._scaled(conditions, n)
+        scaled = self._scaled(conditions, n).double().numpy()
+        _, sites = self._of_shape(shape)
         if self.aggregate is None:
-            return np.random.default_rng(seed).standard_normal((n, self.latents))
-        return self.aggregate.sample(scaled.double().numpy(), seed)
+            return np.random.default_rng(seed).standard_normal((n, self._length(sites)))
+        if isinstance(self.aggregate, Texture):
+            return self._sample_sites(self.aggregate, scaled, seed, sites)
+        return self.aggregate.sample(scaled, seed)
+
+    @torch.no_grad()
+    def _sample_sites(self, texture: Texture, conditions: Array, seed: int, sites: tuple[int, ...]) -> Array:
+        assert isinstance(self.prior, SpatialPrior)
+        above = np.zeros((len(conditions), 0))
+        if texture.above is not None:
+            above = texture.above.sample(conditions, seed)
+        below = self.prior.below(torch.as_tensor(above).float(), sites)
+        field = texture.sample(conditions, seed, sites).reshape(len(conditions), -1)
+        own = below.mean.double().numpy() + below.stddev.double().numpy() * field
+        return np.concatenate([above, own], axis=1)
 
     def fit_aggregate(self, structures: Structures, *, seed: int) -> AggregateFit:
         """Model the aggregate posterior of training structures, and sample from it from now on."""
         conditions = self._scaled(condition_values(structures, self.blueprint.settings), len(structures))
         known = np.flatnonzero(torch.isfinite(conditions).all(dim=1))
-        found = fit_aggregate(self.draw(structures[known], seed), conditions[known].double().numpy(), seed=seed)
+        latents, told = self.draw(structures[known], seed), conditions[known].double().numpy()
+        if isinstance(self.prior, SpatialPrior):
+            found = fit_texture(
+                latents, told, self.prior, periodic=self.blueprint.specification.grid.periodic, seed=seed
+            )
+        else:
+            found = fit_aggregate(latents, told, seed=seed)
         self.aggregate = found.aggregate
         return found
 

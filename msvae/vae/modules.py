@@ -96,10 +96,16 @@ class Bent(Distribution):
 
 
 class Head(nn.Module):
-    """p(y|z): a diagonal normal distribution over a standardised property, its spread depending on z."""
+    """p(y|z): a diagonal normal distribution over a standardised property, its spread depending on z.
+
+    widening: (size,), by which its spread has to be multiplied to be true of structures that training has not seen.
+    """
+
+    widening: Tensor
 
     def __init__(self, latents: int, features: int, size: int) -> None:
         super().__init__()
+        self.register_buffer("widening", torch.ones(size, dtype=torch.float64))
         self.layers = nn.Sequential(
             nn.Linear(latents, features),
             nn.SiLU(),

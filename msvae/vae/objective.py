@@ -23,6 +23,7 @@ from msvae.vae.conditions import Completed
 from msvae.vae.model import VAE, condition_values
 from msvae.vae.modules import Bent
 from msvae.vae.parallel import Share
+from msvae.vae.spatial import Ladder
 
 __all__ = ["Batch", "batch_of", "importance_weighted_bound", "terms", "total"]
 
@@ -84,6 +85,8 @@ def terms(vae: VAE, batch: Batch, share: Share) -> dict[str, Tensor]:
 
 def sample(posterior: Distribution, noise: Tensor) -> Tensor:
     """Return one latent (n, d) of each posterior, with gradients, from standard normal noise (n, d)."""
+    if isinstance(posterior, Ladder):
+        return posterior.carried(noise)
     base = posterior.base if isinstance(posterior, Bent) else posterior
     drawn = base.mean + base.stddev * noise
     return cast(Tensor, posterior.transform.inv(drawn)) if isinstance(posterior, Bent) else drawn
@@ -94,9 +97,12 @@ def _divergence(
 ) -> dict[str, Tensor]:
     """Return the divergence from the prior: exact between normal distributions, else by the latents (n, d)."""
     prior, free = vae.prior(), vae.blueprint.settings.free_bits
-    if not (isinstance(posterior, Independent) and isinstance(prior, Independent)):
+    if isinstance(posterior, Ladder) and isinstance(prior, Ladder):
+        divergence = mean(posterior.divergence(prior, latents))
+    elif isinstance(posterior, Independent) and isinstance(prior, Independent):
+        divergence = mean(kl_divergence(posterior.base_dist, prior.base_dist))
+    else:
         return {"divergence": mean(posterior.log_prob(latents) - prior.log_prob(latents))}
-    divergence = mean(kl_divergence(posterior.base_dist, prior.base_dist))
     if free == 0:
         return {"divergence": divergence.sum()}
     everywhere = share.mean(divergence)

@@ -18,6 +18,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from msvae.errors import StudyError
 from msvae.interfaces import Architecture
+from msvae.metrics.calibration import widening
 from msvae.seeds import seed_of
 from msvae.settings import StructureHeadSettings
 from msvae.structures import Array, Quantity, Specification, Structures
@@ -30,7 +31,9 @@ FEATURES = 128
 
 
 class StructureHead(nn.Module):
-    """p(y|x) for standardised properties, as a diagonal normal distribution."""
+    """p(y|x) for standardised properties, as a diagonal normal distribution. widening: see `Head`."""
+
+    widening: Tensor
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class StructureHead(nn.Module):
         size = sum(q.size for q in quantities)
         self.moments = nn.Sequential(nn.SiLU(), nn.Linear(FEATURES, 2 * size))
         self.scale = Standardiser(size)
+        self.register_buffer("widening", torch.ones(size, dtype=torch.float64))
 
     def features(self, values: Tensor) -> Tensor:
         """Return the network's input: the values, and the logarithm of the modulus that they stand for."""
@@ -76,19 +80,34 @@ class StructureHead(nn.Module):
         axes = [axis + 2 for axis in self.settings.flips]
         return list(chain.from_iterable(combinations(axes, r) for r in range(len(axes) + 1)))
 
-    @torch.no_grad()
     def predict(self, structures: Structures) -> dict[str, Array]:
         """Return predicted properties (n, *shape) in their units, averaged over the declared flips."""
-        values = torch.as_tensor(structures.values.copy())
-        blocks = [self._mean(values[i : i + 128]) for i in range(0, len(values), 128)]
-        mean = self.scale.inverse(torch.cat([torch.zeros(0, self.scale.mean.numel()), *blocks])).numpy()
-        parts = np.split(mean, np.cumsum([q.size for q in self.quantities])[:-1], axis=1)
-        return {q.name: part.reshape(-1, *q.sizes) for q, part in zip(self.quantities, parts, strict=True)}
+        return {name: mean for name, (mean, _) in self.predict_with_spread(structures).items()}
 
-    def _mean(self, values: Tensor) -> Tensor:
+    @torch.no_grad()
+    def predict_with_spread(self, structures: Structures) -> dict[str, tuple[Array, Array]]:
+        """Return means and standard deviations (n, *shape) of the properties, averaged over the declared flips."""
+        values = torch.as_tensor(structures.values.copy())
+        nothing = torch.zeros(0, self.scale.mean.numel())
+        blocks = [(nothing, nothing), *(self._moments(values[i : i + 128]) for i in range(0, len(values), 128))]
+        mean = self.scale.inverse(torch.cat([m for m, _ in blocks])).numpy()
+        spread = (torch.cat([s for _, s in blocks]).double() * self.scale.scale * self.widening).numpy()
+        ends = np.cumsum([q.size for q in self.quantities])[:-1]
+        parts = zip(self.quantities, np.split(mean, ends, axis=1), np.split(spread, ends, axis=1), strict=True)
+        return {q.name: (m.reshape(-1, *q.sizes), s.reshape(-1, *q.sizes)) for q, m, s in parts}
+
+    def calibrate(self, structures: Structures) -> None:
+        """Widen the spreads until their 90 % intervals hold for structures that training has not seen."""
+        self.widening.fill_(1.0)
+        predicted, n = self.predict_with_spread(structures), len(structures)
+        residuals = [(structures.properties[name] - m).reshape(n, -1) for name, (m, _) in predicted.items()]
+        spreads = [s.reshape(n, -1) for _, s in predicted.values()]
+        self.widening.copy_(torch.as_tensor(widening(np.concatenate(residuals, 1), np.concatenate(spreads, 1))))
+
+    def _moments(self, values: Tensor) -> tuple[Tensor, Tensor]:
         features = self.features(values)
-        means = [self(features.flip(axes) if axes else features).mean for axes in self.flips]
-        return torch.stack(means).mean(dim=0)
+        found = [self(features.flip(axes) if axes else features) for axes in self.flips]
+        return torch.stack([d.mean for d in found]).mean(dim=0), torch.stack([d.stddev for d in found]).mean(dim=0)
 
 
 def fit_structure_head(

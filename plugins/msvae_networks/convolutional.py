@@ -63,6 +63,53 @@ class Convolutional(Architecture):
         return grids, [first * min(2**k, 4) for k in range(len(grids))], specification.grid.periodic
 
 
+@dataclass(frozen=True)
+class FullyConvolutional(Convolutional):
+    """Residual convolutional networks with latents on a grid: structures may be larger than those of training.
+
+    stride: voxels along an axis that one site stands for: 4, 8 or 16; the grid is a multiple of it.
+    """
+
+    name = "fully-convolutional"
+
+    stride: int = 8
+
+    def __post_init__(self) -> None:
+        if self.stride not in (4, 8, 16):
+            raise ValueError(f"stride is 4, 8 or 16, found {self.stride}")
+
+    def misfit(self, specification: Specification) -> str | None:
+        shape = specification.grid.shape
+        if any(n % self.stride for n in shape):
+            sizes = " x ".join(map(str, shape))
+            return f"'{self.name}' needs grids that are a multiple of its stride {self.stride}, found {sizes} voxels"
+        return super().misfit(specification)
+
+    def latent_grid(self, specification: Specification) -> tuple[int, ...]:
+        return tuple(n // self.stride for n in specification.grid.shape)
+
+    def encoder(self, specification: Specification, channels: int, features: int) -> nn.Module:
+        block, widths, periodic = self._plan(specification)
+        levels: list[nn.Module] = [SpaceToDepth(block), Conv(channels * math.prod(block), widths[0], periodic)]
+        for a, b in pairwise(widths):
+            levels += [Residual(a, b, periodic, stride=2), Residual(b, b, periodic)]
+        return nn.Sequential(*levels, nn.SiLU(), Conv(widths[-1], features, periodic))
+
+    def decoder(self, specification: Specification, channels: int, inputs: int) -> nn.Module:
+        block, widths, periodic = self._plan(specification)
+        levels: list[nn.Module] = [Conv(inputs, widths[-1], periodic), Residual(widths[-1], widths[-1], periodic)]
+        for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True):
+            levels += [Residual(a, a, periodic), nn.Upsample(scale_factor=2), Residual(a, b, periodic)]
+        last = Conv(widths[0], channels * math.prod(block), periodic)
+        return nn.Sequential(*levels, nn.SiLU(), last, DepthToSpace(block, None))
+
+    def _plan(self, specification: Specification) -> tuple[tuple[int, ...], list[int], tuple[bool, ...]]:
+        """Return the block of the finest level, the width of every level, and which axes are periodic."""
+        block = tuple(2 if specification.grid.dimensions == 3 else 1 for _ in specification.grid.shape)
+        first, levels = WIDTHS[self.size], round(math.log2(self.stride / block[0])) + 1
+        return block, [first * min(2**k, 4) for k in range(levels)], specification.grid.periodic
+
+
 def _halvings(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     """Yield the grid of every level: at least two of them, so that small grids are learnt from too.
 
@@ -98,15 +145,16 @@ class SpaceToDepth(nn.Module):
 
 
 class DepthToSpace(nn.Module):
-    """The inverse of SpaceToDepth, cut to a grid."""
+    """The inverse of SpaceToDepth, cut to a grid if there is one."""
 
-    def __init__(self, block: tuple[int, ...], grid: tuple[int, ...]) -> None:
+    def __init__(self, block: tuple[int, ...], grid: tuple[int, ...] | None) -> None:
         super().__init__()
         self.block, self.grid = block, grid
 
     def forward(self, x: Tensor) -> Tensor:
-        for axis, (b, n) in reversed(list(enumerate(zip(self.block, self.grid, strict=True), start=2))):
-            x = x.unflatten(1, (b, x.shape[1] // b)).movedim(1, axis + 1).flatten(axis, axis + 1).narrow(axis, 0, n)
+        for axis, b in reversed(list(enumerate(self.block, start=2))):
+            x = x.unflatten(1, (b, x.shape[1] // b)).movedim(1, axis + 1).flatten(axis, axis + 1)
+            x = x if self.grid is None else x.narrow(axis, 0, self.grid[axis - 2])
         return x
 
 
