@@ -20,7 +20,7 @@ from msvae.dispatch.tasks import Task
 from msvae.metrics import distances
 from msvae.metrics.calibration import FEWEST, interval_coverage
 from msvae.metrics.descriptors import describe, feature_vectors
-from msvae.metrics.latents import active_units, divergence_by_latent
+from msvae.metrics.latents import active_units, disentanglement, divergence_by_latent
 from msvae.seeds import seed_of
 from msvae.structures import Array, Structures
 from msvae.vae.model import VAE, component_values
@@ -30,6 +30,7 @@ __all__ = ["Line", "model_card"]
 
 log = logging.getLogger(__name__)
 LARGEST = 500  # structures of a set that distances are between
+FACTORS, MOST_LATENTS, FEWEST_ROWS = 6, 64, 50  # of the scores of disentanglement
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def model_card(
         *_losses(context),
         *_reconstruction(vae, test, baseline),
         *_latents(context, vae, test),
+        *_disentanglement(vae, test, baseline, seed),
         *_axes(vae, train, test, seed),
         *_generated(sets),
         *_predictions(vae, test, head),
@@ -144,6 +146,28 @@ def _latents(context: Context, vae: VAE, test: Structures) -> Iterator[Line]:
         best = max(prior["held-out log-likelihood"], key=prior["held-out log-likelihood"].__getitem__)
         yield Line("fitted prior", best)
         yield Line("prior hole (nats): fitted prior over N(0, I)", prior["hole"])
+
+
+def _disentanglement(vae: VAE, test: Structures, baseline: PrincipalComponents, seed: int) -> Iterator[Line]:
+    """Yield how far each property stands in one latent alone; of every property the component that varies most."""
+    factors = []
+    for name in list(test.properties)[:FACTORS]:
+        values = test.properties[name].reshape(len(test), -1)
+        column = values[:, int(np.nan_to_num(np.nanvar(values, axis=0)).argmax())]
+        if np.isfinite(column).mean() > 0.5 and np.nanstd(column) > 0:
+            factors.append(column)
+    if not factors or vae.latents > MOST_LATENTS:
+        return
+    known = np.flatnonzero(np.isfinite(np.stack(factors)).all(axis=0))[:LARGEST]
+    if len(known) < FEWEST_ROWS:
+        return
+    columns = np.stack(factors, axis=1)[known]
+    mine = disentanglement(vae.encode(test[known]), columns, seed=seed)
+    others = disentanglement(baseline.scores(test[known]), columns, seed=seed)
+    for name, title in {"mig": "mutual information gap", "sap": "separated predictability"}.items():
+        yield Line(f"disentanglement of the properties: {title}", mine[name], others[name])
+    for name in ("disentanglement", "completeness", "informativeness"):
+        yield Line(f"disentanglement of the properties: DCI, {name}", mine[name], others[name])
 
 
 def _axes(vae: VAE, train: Structures, test: Structures, seed: int) -> Iterator[Line]:
@@ -256,7 +280,11 @@ class PrincipalComponents:
 
     def reconstruct(self, structures: Structures) -> Structures:
         """Return the nearest structures in the span of the components."""
-        return self._structures(self.components.inverse_transform(self.components.transform(_vectors(structures))))
+        return self._structures(self.components.inverse_transform(self.scores(structures)))
+
+    def scores(self, structures: Structures) -> Array:
+        """Return the scores (n, d) of structures."""
+        return np.asarray(self.components.transform(_vectors(structures)))
 
     def sample(self, n: int, seed: int) -> Structures:
         """Return structures from normal scores of the components' variances."""

@@ -201,7 +201,9 @@ def fit_charts(points: Array, count: int, dimensions: int, *, seed: int) -> Char
         x = torch.as_tensor(points, dtype=torch.float64)
         for k, around in enumerate(neighbourhoods(points, count, seed)):
             charts.start(k, x[around])
-            _lay(charts, k, x[around], torch.as_tensor(flat_map(points[around], dimensions)))
+            seen = (x[around] - charts.centre[k]) @ charts.turn[k]
+            flat = flat_map(points[around], seen[:, :dimensions].numpy())
+            _lay(charts, k, x[around], torch.as_tensor(flat))
         _train(charts, x)
         _bound(charts, x)
     return charts.eval()
@@ -261,14 +263,19 @@ def _medoids(ways: Array, count: int, rng: np.random.Generator) -> Array:
     return np.array(centres)
 
 
-def flat_map(points: Array, dimensions: int) -> Array:
-    """Return coordinates (m, d) in which distances are the ways along the manifold, of unit mean square."""
+def flat_map(points: Array, seen: Array) -> Array:
+    """Return coordinates (m, d) in which distances are the ways along the manifold, of unit mean square.
+
+    They are turned, or mirrored, as near as can be to coordinates (m, d) in which the points are seen already: monotone
+    splines would find it hard to mirror an axis.
+    """
     from sklearn.manifold import Isomap
 
     few = points[:: -(-len(points) // LANDMARKS)]
-    flat = Isomap(n_neighbors=min(NEIGHBOURS, len(few) - 1), n_components=dimensions).fit(few).transform(points)
+    flat = Isomap(n_neighbors=min(NEIGHBOURS, len(few) - 1), n_components=seen.shape[1]).fit(few).transform(points)
     flat = flat - flat.mean(axis=0)
-    return np.asarray(flat / np.sqrt((flat**2).mean()))
+    left, _, right = np.linalg.svd(flat.T @ seen)
+    return np.asarray(flat @ left @ right / np.sqrt((flat**2).mean()))
 
 
 def _lay(charts: Charts, k: int, x: Tensor, flat: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,17 +51,62 @@ def fitted(shape: Callable[..., np.ndarray], count: int, dimensions: int, n: int
     return charts, float((distance <= 3 * NOISE).mean())
 
 
+def off_ring(x: np.ndarray) -> np.ndarray:
+    return np.asarray(np.abs(np.linalg.norm(x, axis=1) - 1))
+
+
+def off_two_circles(x: np.ndarray) -> np.ndarray:
+    return np.minimum(off_ring(x - [1.5, 0]), off_ring(x - [-1.5, 0]))
+
+
+def off_torus(x: np.ndarray) -> np.ndarray:
+    return np.asarray(np.abs(np.hypot(np.hypot(x[:, 0], x[:, 1]) - 3, x[:, 2]) - 1))
+
+
+def off_swiss_roll(x: np.ndarray) -> np.ndarray:
+    t = np.linspace(1.5 * np.pi, 4.5 * np.pi, 3000)
+    spiral = np.stack([t * np.cos(t), t * np.sin(t)], axis=1) / 6
+    along = np.linalg.norm(x[:, None, ::2] - spiral, axis=2).min(axis=1)
+    return np.hypot(along, np.maximum(np.abs(x[:, 1]) - 1, 0))
+
+
+# a shape, its charts and their dimensions, the distance from it, and where |x - goal|^2 has its minimum on it
+CASES: dict[str, tuple[Any, ...]] = {
+    "ring": (ring, 2, 1, off_ring, (-2, 0), (-1, 0)),
+    "two circles": (two_circles, 4, 1, off_two_circles, None, None),
+    "sphere": (sphere, 2, 2, off_ring, (0, 0, -2), (0, 0, -1)),
+    "swiss roll": (swiss_roll, 4, 2, off_swiss_roll, None, None),
+    "torus": (torus, 6, 2, off_torus, (-6, 0, 0), (-4, 0, 0)),
+}
+
+
+def faults(name: str, count: int | None = None) -> list[str]:
+    """Return what is wrong with charts of a shape: points missed, samples off it, descents that end elsewhere."""
+    shape, charts_of, dimensions, off, goal, optimum = CASES[name]
+    charts, good = fitted(shape, count or charts_of, dimensions, n=2000 if dimensions == 1 else 4000)
+    found = [] if good >= 0.95 else [f"{good:.3f} of the points are reconstructed"]
+    astray = float((off(charts.sample(2000, 0)) > 5 * NOISE).mean())
+    found += [] if astray <= 0.01 else [f"{astray:.3f} of the samples are astray"]
+    if goal is not None:
+        target = torch.tensor(goal, dtype=torch.float64)
+        for start in shape(5, np.random.default_rng(3)):
+            end = charts.descend(lambda x: ((x - target) ** 2).sum(), start)
+            if np.linalg.norm(end - optimum) > 0.2:
+                found.append(f"from {start} descent ends at {end}")
+    return found
+
+
 @pytest.mark.slow
-def test_a_ring_needs_two_charts_and_descent_finds_its_optimum_from_everywhere() -> None:
-    charts, good = fitted(ring, 2, 1)
-    assert good >= 0.95
-    radius = np.linalg.norm(charts.sample(1000, 0), axis=1)
-    assert (np.abs(radius - 1) < 4 * NOISE).mean() > 0.98
-    goal = torch.tensor([-1.0, 0.0], dtype=torch.float64)
-    for angle in np.linspace(0.2, 2 * np.pi - 0.2, 5):
-        start = np.array([np.cos(angle), np.sin(angle)])
-        found = charts.descend(lambda x: ((x - goal) ** 2).sum(), start)
-        np.testing.assert_allclose(found, goal, atol=0.15)
+@pytest.mark.parametrize("name", CASES)
+def test_charts_cover_what_one_chart_does_not(name: str) -> None:
+    assert faults(name) == []
+    assert faults(name, count=1) != []
+
+
+@pytest.mark.slow
+def test_two_circles_leave_their_gap_empty() -> None:
+    charts, _ = fitted(two_circles, 4, 1)
+    assert (np.abs(charts.sample(2000, 0)[:, 0]) < 0.5 - 4 * NOISE).sum() == 0
 
 
 def test_latents_are_recovered_exactly_and_bad_input_is_refused() -> None:
@@ -72,18 +118,3 @@ def test_latents_are_recovered_exactly_and_bad_input_is_refused() -> None:
         fit_charts(np.zeros((5, 2)), 2, 1, seed=0)
     with pytest.raises(DataError, match="none can be made"):
         Charts(1, 3, 2)
-
-
-@pytest.mark.slow
-def test_two_circles_leave_their_gap_empty_and_one_chart_does_not() -> None:
-    charts, good = fitted(two_circles, 4, 1)
-    assert good >= 0.95
-    assert (np.abs(charts.sample(2000, 0)[:, 0]) < 0.5 - 4 * NOISE).sum() == 0
-    single, worse = fitted(two_circles, 1, 1)
-    assert (np.abs(single.sample(2000, 0)[:, 0]) < 0.5 - 4 * NOISE).sum() > 0 or worse < 0.95
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("shape", "count"), [(sphere, 2), (swiss_roll, 4), (torus, 6)])
-def test_surfaces_are_covered(shape: Callable[..., np.ndarray], count: int) -> None:
-    assert fitted(shape, count, 2, n=4000)[1] >= 0.95
