@@ -25,7 +25,10 @@ from msvae import Array
 __all__ = ["Kernels", "kernels"]
 
 SOURCE = Path(__file__).with_name("kernels.c")
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp-simd", "-fPIC", "-shared", "-std=gnu11")
+# what lets sums be vectorised; -ffast-math itself would set the whole process to flush subnormal numbers to zero, which
+# scipy's search trees do not survive
+REORDERED = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math")
+FLAGS = ("-O3", "-march=native", *REORDERED, "-fopenmp-simd", "-fPIC", "-shared", "-std=gnu11")
 CTYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 PRODUCTS = {1: "conduct", 2: "elastic", 21: "anisotropic"}  # by the number of material parameters
 log = logging.getLogger(__name__)

@@ -305,3 +305,28 @@ def test_grey_values_interpolate_between_the_two_phases() -> None:
 def test_grey_values_need_the_materials_of_two_phases() -> None:
     with pytest.raises(DataError, match="grey 0 and 1"):
         conductivity(1.0).evaluate(Structures.from_values(np.ones((1, 2, 2))))
+
+
+@pytest.mark.parametrize("shape", [(31, 17, 34), (1, 31, 32), (37, 3, 41)])
+def test_transforms_of_awkward_lengths_are_fourier_transforms(shape: tuple[int, ...]) -> None:
+    from msvae_voxelfe.compiled import kernels
+    from msvae_voxelfe.kernel_backend import transform
+
+    single = kernels("float32")
+    if single is None:
+        pytest.skip("no compiler")
+    rng = np.random.default_rng(0)
+    field = (rng.standard_normal((3, *shape)) + 1j * rng.standard_normal((3, *shape))).astype(np.complex64)
+    expected = np.fft.fftn(field.astype(complex), axes=(1, 2, 3))
+    np.testing.assert_allclose(transform(field, single), expected, atol=1e-5 * np.abs(expected).max())
+    again = transform(expected.astype(np.complex64), single, inverse=True)
+    np.testing.assert_allclose(again, field, atol=1e-5)
+
+
+def test_loading_the_kernels_leaves_the_process_its_arithmetic() -> None:
+    """A library linked with -ffast-math flushes subnormal numbers to zero everywhere; scipy's trees then overflow."""
+    from msvae_voxelfe.homogenization import compiled
+
+    if compiled() is None:
+        pytest.skip("no compiler")
+    assert (np.array([1e-310]) * 0.5)[0] > 0
