@@ -38,12 +38,16 @@ def stage_progress(title: str) -> Iterator[Report]:
 
 
 def _lines(title: str) -> Report:
-    last = time.monotonic()
+    begin = last = time.monotonic()
+    first: int | None = None
 
     def report(done: int, total: int, text: str) -> None:
-        nonlocal last
-        if done == total or time.monotonic() - last > EVERY:
-            last = time.monotonic()
-            log.info("%s %d/%d %s", title, done, total, text)
+        nonlocal last, first
+        now = time.monotonic()
+        first = done if first is None else first  # what was done before, as by the run that is resumed, took no time
+        if done == total or now - last > EVERY:
+            left = f", {(now - begin) / (done - first) * (total - done):.0f} s left" if first < done < total else ""
+            log.info("%s %d/%d%s %s", title, done, total, left, text)
+            last = now
 
     return report

@@ -260,6 +260,12 @@ def _solved(context: Context, latents: Array, conditions: Array, train: Structur
         if len(found) and len(y):
             yield Line(f"{label}, W1/sd", distances.wasserstein(found, y), floor=distances.wasserstein(floor, y))
             yield Line(f"{label}, Kolmogorov-Smirnov p", distances.kolmogorov_smirnov(found, y))
+        vectors = (a.reshape(len(a), -1) for a in (table.properties[q.name], train.properties[q.name][:count]))
+        whole = [a[np.isfinite(a).all(axis=1)] for a in (*vectors, right)]
+        if 1 < q.size < min(map(len, whole)) / 2:
+            made, learnt, held = whole
+            yield Line(f"generated, by the solver: {q.name}, Frechet distance", distances.frechet(made, held),
+                       floor=distances.frechet(learnt, held))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

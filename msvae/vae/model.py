@@ -16,6 +16,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -127,6 +128,19 @@ class VAE(nn.Module):
             {q.name: Head(self.latents, settings.features, q.size) for q in blueprint.quantities}
         )
         self.scales = nn.ModuleDict({q.name: Standardiser(q.size) for q in blueprint.quantities})
+
+    def save(self, path: str | Path) -> None:
+        """Write the model: weights to `path` (.safetensors), what they are weights of to the same name with .toml."""
+        from msvae.vae.files import save_model
+
+        save_model(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path) -> VAE:
+        """Return the model that `save` wrote; RunError if the files are not one."""
+        from msvae.vae.files import load_model
+
+        return load_model(Path(path))
 
     @property
     def path(self) -> LinearPath | None:

@@ -71,8 +71,8 @@ def test_training_improves_and_the_model_survives_its_files(kind: Kind, dimensio
         sum(row[name] for name in ("reconstruction", "divergence", "head p")) for row in history[:: len(history) - 1]
     )
     assert last < first
-    save_model(vae, tmp_path / "model.safetensors")
-    again = load_model(tmp_path / "model.safetensors")
+    vae.save(tmp_path / "model.safetensors")
+    again = VAE.load(tmp_path / "model.safetensors")
     assert again.blueprint == vae.blueprint
     latents = again.encode(structures)
     np.testing.assert_array_equal(latents, vae.encode(structures))
