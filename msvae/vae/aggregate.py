@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import special, stats
 from torch import Tensor, nn
 
 from msvae.seeds import seed_of
@@ -25,7 +26,9 @@ from msvae.vae.flows import spline_flow
 __all__ = ["Aggregate", "AggregateFit", "fit_aggregate"]
 
 MIXTURES = (1, 2, 5, 10, 20)
-STEPS, PATIENCE, BATCH = 3000, 10, 256
+STEPS, BATCH, RATE = 3000, 256, 2e-3
+TIE = 0.1  # nats by which a mixture has to beat a flow: what lies between its heaps decodes to biased phase fractions
+PATIENCE, DROPS = 5, 3  # looks without a gain until the rate drops, and how often it does
 
 
 class Aggregate(nn.Module):
@@ -69,14 +72,22 @@ class Aggregate(nn.Module):
 
     @torch.no_grad()
     def sample(self, conditions: Array, seed: int) -> Array:
-        """Return one latent (n, d) for each row of standardised conditions (n, k)."""
-        c = torch.as_tensor(conditions)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(seed, "aggregate") % 2**63)
-            if self.kind == "flow":
-                drawn = self.flow(c.float()).sample() if self.conditions else self.flow().sample(torch.Size((len(c),)))
-                return np.asarray(drawn.double() * self.width + self.centre)
-            return np.asarray(_mixture(*self._given(c)).sample())
+        """Return one latent (n, d) for each row of standardised conditions (n, k).
+
+        The rows are a scrambled Sobol' sequence (Owen 1998, J. Complexity 14, 466): each is distributed as it should
+        be, and together they fill the distribution more evenly than independent draws.
+        """
+        c, d = torch.as_tensor(conditions), self.latents
+        uniform = _sobol(len(c), d + 1, seed_of(seed, "aggregate"))
+        normal = torch.as_tensor(special.ndtri(uniform[:, 1:]))
+        if self.kind == "flow":
+            flow = self.flow(c.float()) if self.conditions else self.flow()
+            return np.asarray(flow.transform.inv(normal.float()).double() * self.width + self.centre)
+        weights, means, factors = self._given(c)
+        place = torch.as_tensor(uniform[:, :1]).clamp_max(1 - 1e-12)
+        chosen = torch.searchsorted(weights.cumsum(dim=1).contiguous(), place)[:, 0].clamp_max(self.components - 1)
+        rows = torch.arange(len(c))
+        return np.asarray(means[rows, chosen] + torch.einsum("nij,nj->ni", factors[rows, chosen], normal))
 
     def _given(self, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return weights (n, m), means (n, m, d) and Cholesky factors (n, m, d, d) of the mixture given conditions."""
@@ -110,18 +121,27 @@ class AggregateFit:
 
 
 def fit_aggregate(latents: Array, conditions: Array, *, seed: int, held_out: float = 0.2) -> AggregateFit:
-    """Model latents (n, d), drawn from the posteriors of training structures, given standardised conditions (n, k)."""
+    """Model latents (n, r, d), r draws from each structure's posterior, given standardised conditions (n, k).
+
+    Draws of one structure are never on both sides of the comparison.
+    """
     rng = np.random.default_rng(seed_of(seed, "aggregate split"))
     order = rng.permutation(len(latents))
     cut = max(1, round(held_out * len(latents)))
-    inside, outside = order[cut:], order[:cut]
-    candidates = list(_mixtures(latents[inside], conditions[inside], seed))
-    if len(inside) >= 20 * latents.shape[1]:
-        candidates.append(_fitted_flow(latents[inside], conditions[inside], seed))
-    scores = {_name(a): float(a.log_prob(latents[outside], conditions[outside]).mean()) for a in candidates}
-    best = max(candidates, key=lambda a: scores[_name(a)])
-    normal = float((-0.5 * (latents[outside] ** 2 + math.log(2 * math.pi))).sum(axis=1).mean())
+    (known, told), (unknown, untold) = (_drawn(latents[k], conditions[k]) for k in (order[cut:], order[:cut]))
+    candidates = list(_mixtures(known, told, seed))
+    if len(order) - cut >= 20 * latents.shape[-1]:
+        candidates.append(_fitted_flow(known, told, seed))
+    scores = {_name(a): float(a.log_prob(unknown, untold).mean()) for a in candidates}
+    best = max(candidates, key=lambda a: scores[_name(a)] + (TIE if a.kind == "flow" else 0.0))
+    normal = float((-0.5 * (unknown**2 + math.log(2 * math.pi))).sum(axis=1).mean())
     return AggregateFit(best, {"N(0, I)": normal, **scores}, scores[_name(best)] - normal)
+
+
+def _drawn(latents: Array, conditions: Array) -> tuple[Array, Array]:
+    """Return latents (n r, d) and conditions (n r, k), the draws of one structure after another's."""
+    n, draws, size = latents.shape
+    return latents.reshape(n * draws, size), np.repeat(conditions, draws, axis=0)
 
 
 def _name(aggregate: Aggregate) -> str:
@@ -169,8 +189,8 @@ def _maximise(flow: nn.Module, z: Tensor, c: Tensor) -> None:
 
     cut = max(1, len(z) // 10)
     outside, inside = torch.arange(cut), torch.arange(cut, len(z))
-    optimiser = torch.optim.Adam(flow.parameters(), lr=2e-3)
-    best, kept, waited = math.inf, flow.state_dict(), 0
+    optimiser = torch.optim.Adam(flow.parameters(), lr=RATE)
+    best, kept, waited, drops = math.inf, flow.state_dict(), 0, 0
     for step in range(STEPS):
         chosen = inside[torch.randint(len(inside), (min(BATCH, len(inside)),))]
         optimiser.zero_grad()
@@ -184,8 +204,19 @@ def _maximise(flow: nn.Module, z: Tensor, c: Tensor) -> None:
             if now < best:
                 best, kept = now, {k: v.clone() for k, v in flow.state_dict().items()}
             if waited >= PATIENCE:
-                break
+                if drops == DROPS:
+                    break
+                drops, waited = drops + 1, 0
+                flow.load_state_dict(kept)
+                optimiser.param_groups[0]["lr"] = RATE / 3**drops
     flow.load_state_dict(kept)
+
+
+def _sobol(n: int, dimensions: int, seed: int) -> Array:
+    """Return the first n points (n, dimensions) of a scrambled Sobol' sequence, inside (0, 1)."""
+    sampler = stats.qmc.Sobol(dimensions, rng=np.random.default_rng(seed))
+    points = sampler.random_base2(max(n - 1, 0).bit_length())[:n]
+    return np.asarray(np.clip(points, 1e-12, 1 - 1e-12))
 
 
 def _mixture(weights: Tensor, means: Tensor, factors: Tensor) -> torch.distributions.MixtureSameFamily:

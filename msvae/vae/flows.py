@@ -6,14 +6,14 @@ from torch import nn
 
 __all__ = ["coupling_flow", "spline_flow"]
 
-HIDDEN, TRANSFORMS = (64, 64), 3
+HIDDEN, TRANSFORMS, BINS = (64, 64), 3, 5
 
 
 def spline_flow(dimensions: int, conditions: int) -> nn.Module:
     """Return an autoregressive neural spline flow (Durkan et al. 2019, arXiv:1906.04032): for densities."""
     import zuko
 
-    flow: nn.Module = zuko.flows.NSF(dimensions, conditions, transforms=TRANSFORMS, hidden_features=HIDDEN)
+    flow: nn.Module = zuko.flows.NSF(dimensions, conditions, bins=BINS, transforms=TRANSFORMS, hidden_features=HIDDEN)
     return flow
 
 

@@ -41,6 +41,7 @@ from msvae.vae.scaling import Standardiser
 from msvae.vae.spatial import SpatialPosterior, SpatialPrior, Texture, fit_texture, refuse_what_needs_a_vector
 
 SHARPEST = -4.0  # logarithm of the least standard deviation that training starts from
+DRAWS = 4  # of every structure's posterior, to model the aggregate with
 GAINS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # of the linear path: tried in turn
 
 __all__ = ["VAE", "Blueprint", "component_values", "condition_values"]
@@ -385,7 +386,8 @@ class VAE(nn.Module):
                 latents, told, self.prior, periodic=self.blueprint.specification.grid.periodic, seed=seed
             )
         else:
-            found = fit_aggregate(latents, told, seed=seed)
+            others = [self.draw(structures[known], seed_of(seed, "draw", k)) for k in range(1, DRAWS)]
+            found = fit_aggregate(np.stack([latents, *others], axis=1), told, seed=seed)
         self.aggregate = found.aggregate
         return found
 

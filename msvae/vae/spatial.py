@@ -247,7 +247,7 @@ def fit_texture(
 ) -> AggregateFit:
     """Model latents (n, d) of a grid, drawn from the posteriors of structures, given standardised conditions."""
     count, n = prior.count, len(latents)
-    above = fit_aggregate(latents[:, :count], conditions, seed=seed) if count else None
+    above = fit_aggregate(latents[:, None, :count], conditions, seed=seed) if count else None
     with torch.no_grad():
         below = prior.below(torch.as_tensor(latents[:, :count]).float())
     rest = (latents[:, count:] - below.mean.double().numpy()) / below.stddev.double().numpy()

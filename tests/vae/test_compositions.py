@@ -153,7 +153,7 @@ def test_latents_of_two_heaps_are_modelled_as_two_heaps() -> None:
     rng = np.random.default_rng(0)
     heap = rng.integers(0, 2, 600)
     latents = 0.2 * rng.standard_normal((600, 2)) + np.where(heap, 1.5, -1.5)[:, None]
-    found = fit_aggregate(latents, np.zeros((600, 0)), seed=0)
+    found = fit_aggregate(latents[:, None], np.zeros((600, 0)), seed=0)
     assert found.hole > 1.0
     assert max(found.scores.values()) == pytest.approx(found.scores["N(0, I)"] + found.hole)
     drawn = found.aggregate.sample(np.zeros((500, 0)), seed=1)
@@ -167,7 +167,7 @@ def test_latents_that_depend_on_a_condition_are_sampled_for_it(n: int) -> None:
     rng = np.random.default_rng(0)
     c = rng.standard_normal((n, 1))
     latents = np.concatenate([c, c**2], axis=1) + 0.1 * rng.standard_normal((n, 2))
-    found = fit_aggregate(latents, c, seed=0)
+    found = fit_aggregate(latents[:, None], c, seed=0)
     drawn = found.aggregate.sample(np.full((400, 1), 1.0), seed=0)
     np.testing.assert_allclose(drawn.mean(axis=0), [1.0, 1.0], atol=0.25)
     density = found.aggregate.log_prob(np.array([[1.0, 1.0], [-1.0, 1.0]]), np.ones((2, 1)))
