@@ -27,7 +27,7 @@ __all__ = ["Aggregate", "AggregateFit", "fit_aggregate"]
 
 MIXTURES = (1, 2, 5, 10, 20)
 STEPS, BATCH, RATE = 3000, 256, 2e-3
-TIE = 0.1  # nats by which a mixture has to beat a flow: what lies between its heaps decodes to biased phase fractions
+TIE = 0.005  # nats per latent by which a mixture has to beat a flow: between its heaps it decodes to biased fractions
 PATIENCE, DROPS = 5, 3  # looks without a gain until the rate drops, and how often it does
 
 
@@ -133,7 +133,7 @@ def fit_aggregate(latents: Array, conditions: Array, *, seed: int, held_out: flo
     if len(order) - cut >= 20 * latents.shape[-1]:
         candidates.append(_fitted_flow(known, told, seed))
     scores = {_name(a): float(a.log_prob(unknown, untold).mean()) for a in candidates}
-    best = max(candidates, key=lambda a: scores[_name(a)] + (TIE if a.kind == "flow" else 0.0))
+    best = max(candidates, key=lambda a: scores[_name(a)] + (TIE * latents.shape[-1] if a.kind == "flow" else 0.0))
     normal = float((-0.5 * (unknown**2 + math.log(2 * math.pi))).sum(axis=1).mean())
     return AggregateFit(best, {"N(0, I)": normal, **scores}, scores[_name(best)] - normal)
 

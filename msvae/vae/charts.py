@@ -10,6 +10,7 @@ likelihood of the mixture: D_k(z) = T_k([z, 0]) has the left inverse E_k(x) = th
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -28,7 +29,7 @@ THICKNESS = 0.05
 NEIGHBOURS, LANDMARKS, STARTS = 10, 1000, 5  # of the graph along which ways are measured; tries of the medoids
 AROUND = 1.1  # how far beyond its cell a chart is laid
 ANCHORS = 1000
-OVERLAP = 1.25  # how far beyond its reach a chart is followed, to where another takes over
+SHARED, GAP = 3.0, 1.5  # nats within which a point is explained as well; of the usual gap between anchors
 HALVINGS = 12  # of a step of descent
 NEAREST, STEP = 6, 1e-5  # Gauss-Newton steps, and the differences of their Jacobian
 
@@ -36,13 +37,12 @@ NEAREST, STEP = 6, 1e-5  # Gauss-Newton steps, and the differences of their Jaco
 class Charts(nn.Module):
     """K charts of d dimensions of a manifold in n dimensions.
 
-    reach: (K,), the largest norm of a latent of training data. anchors: (K, m, d), latents of training data; samples
-    farther from all of them than their gaps (K,) would leave what is known.
+    anchors: (K, m, d), latents of training data that a chart explains; farther from all of them than gaps (K,) it is
+    not followed, for it would leave what is known.
     """
 
     centre: Tensor
     turn: Tensor
-    reach: Tensor
     anchors: Tensor
     gaps: Tensor
 
@@ -62,7 +62,6 @@ class Charts(nn.Module):
         self.logits = nn.Parameter(torch.zeros(count, dtype=torch.float64))
         self.register_buffer("centre", torch.zeros(count, ambient, dtype=torch.float64))
         self.register_buffer("turn", torch.eye(ambient, dtype=torch.float64).repeat(count, 1, 1))
-        self.register_buffer("reach", torch.full((count,), 3.0, dtype=torch.float64))
         self.register_buffer("anchors", torch.zeros(count, ANCHORS, dimensions, dtype=torch.float64))
         self.register_buffer("gaps", torch.full((count,), math.inf, dtype=torch.float64))
 
@@ -91,7 +90,7 @@ class Charts(nn.Module):
             return np.asarray(found[best, torch.arange(len(x))])
 
     def _nearest(self, k: int, points: Tensor) -> Tensor:
-        """Return the latents (m, d) of the points of chart k that are nearest to given ones, within its reach."""
+        """Return the latents (m, d) of the points of chart k that are nearest to given ones."""
         z = self._inside(k, self.encode(k, points))
         distance = (self.decode(k, z) - points).norm(dim=1)
         for _ in range(NEAREST):
@@ -109,8 +108,11 @@ class Charts(nn.Module):
         return z
 
     def _inside(self, k: int, latents: Tensor) -> Tensor:
-        size = latents.norm(dim=1, keepdim=True).clamp_min(1e-300)
-        return latents * torch.clamp(OVERLAP * self.reach[k] / size, max=1.0)
+        """Return latents (m, d), those that leave what chart k knows drawn back to its edge."""
+        far, nearest = torch.cdist(latents, self.anchors[k]).min(dim=1)
+        anchor = self.anchors[k][nearest]
+        part = torch.clamp(self.gaps[k] / far.clamp_min(1e-300), max=1.0)[:, None]
+        return torch.where(part < 1, anchor + part * (latents - anchor), latents)
 
     def sample(self, count: int, seed: int) -> Array:
         """Return points (count, n) of the manifold."""
@@ -211,18 +213,17 @@ def fit_charts(points: Array, count: int, dimensions: int, *, seed: int) -> Char
 
 @torch.no_grad()
 def _bound(charts: Charts, x: Tensor) -> None:
-    """Take from points (m, n) how far each chart reaches: all but the last of the latents that it explains best."""
-    best = charts.log_joint(x).argmax(dim=1)
+    """Take from points (m, n) how far each chart is followed: as far as it explains them about as well as any other."""
+    joint = charts.log_joint(x)
+    best = joint.max(dim=1).values
     for k in range(len(charts.maps)):
-        z = charts.encode(k, x[best == k])
+        z = charts.encode(k, x[joint[:, k] >= best - SHARED])
         if len(z) < 3:
             charts.logits[k] = -math.inf  # a chart of nothing
             continue
-        charts.reach[k] = z.norm(dim=1).quantile(0.995)
-        z = z[z.norm(dim=1) <= charts.reach[k]]
-        charts.anchors[k] = z[torch.arange(ANCHORS) % len(z)]
-        between = torch.cdist(z, z).fill_diagonal_(math.inf).amin(dim=1)
-        charts.gaps[k] = between.quantile(0.98)
+        charts.anchors[k] = z[torch.arange(ANCHORS) * max(len(z), ANCHORS) // ANCHORS % len(z)]
+        apart = torch.cdist(charts.anchors[k], charts.anchors[k])
+        charts.gaps[k] = GAP * torch.where(apart > 0, apart, math.inf).amin(dim=1).quantile(0.9)
 
 
 def neighbourhoods(points: Array, count: int, seed: int) -> list[Array]:
@@ -272,7 +273,10 @@ def flat_map(points: Array, seen: Array) -> Array:
     from sklearn.manifold import Isomap
 
     few = points[:: -(-len(points) // LANDMARKS)]
-    flat = Isomap(n_neighbors=min(NEIGHBOURS, len(few) - 1), n_components=seen.shape[1]).fit(few).transform(points)
+    isomap = Isomap(n_neighbors=min(NEIGHBOURS, len(few) - 1), n_components=seen.shape[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pieces that hang together nowhere are joined where they are nearest
+        flat = isomap.fit(few).transform(points)
     flat = flat - flat.mean(axis=0)
     left, _, right = np.linalg.svd(flat.T @ seen)
     return np.asarray(flat @ left @ right / np.sqrt((flat**2).mean()))
