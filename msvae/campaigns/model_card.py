@@ -143,8 +143,7 @@ def _latents(context: Context, vae: VAE, test: Structures) -> Iterator[Line]:
         )  # fmt: skip
     prior = context.run.read_json("prior.json")
     if prior is not None:
-        best = max(prior["held-out log-likelihood"], key=prior["held-out log-likelihood"].__getitem__)
-        yield Line("fitted prior", best)
+        yield Line("fitted prior", prior["chosen"])
         yield Line("prior hole (nats): fitted prior over N(0, I)", prior["hole"])
 
 

@@ -75,7 +75,9 @@ def trained(context: Context, structures: Structures) -> VAE:
         if study.model.axes:
             vae.fit_latent_flow(usable[train], seed=study.seed)
     run.write_json("training.json", history)
-    run.write_json("prior.json", {"hole": prior.hole, "held-out log-likelihood": dict(prior.scores)})
+    run.write_json(
+        "prior.json", {"chosen": prior.name, "hole": prior.hole, "held-out log-likelihood": dict(prior.scores)}
+    )
     save_model(vae, run.model_file)
     return vae.eval()
 

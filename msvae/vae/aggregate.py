@@ -25,6 +25,7 @@ from msvae.vae.flows import spline_flow
 
 __all__ = ["Aggregate", "AggregateFit", "fit_aggregate"]
 
+NORMAL = "N(0, I)"
 MIXTURES = (1, 2, 5, 10, 20)
 STEPS, BATCH, RATE = 3000, 256, 2e-3
 TIE = 0.005  # nats per latent by which a mixture has to beat a flow: between its heaps it decodes to biased fractions
@@ -110,12 +111,14 @@ class Aggregate(nn.Module):
 
 @dataclass(frozen=True)
 class AggregateFit:
-    """The chosen model, the held-out log-likelihood per latent vector (nats) of every candidate, and the prior hole.
+    """The chosen model and its name, the held-out log-likelihood per latent vector (nats) of every candidate, and the
+    prior hole.
 
     hole: how many nats N(0, I) gives held-out latents less than the chosen model.
     """
 
     aggregate: Any  # Aggregate, or Texture for a grid of latents
+    name: str
     scores: Mapping[str, float]
     hole: float
 
@@ -129,23 +132,19 @@ def fit_aggregate(latents: Array, conditions: Array, *, seed: int, held_out: flo
     order = rng.permutation(len(latents))
     cut = max(1, round(held_out * len(latents)))
     (known, told), (unknown, untold) = (_drawn(latents[k], conditions[k]) for k in (order[cut:], order[:cut]))
-    candidates = list(_mixtures(known, told, seed))
+    standard = Aggregate(latents.shape[-1], conditions.shape[1], kind="mixture")
+    candidates = {NORMAL: standard, **{f"mixture of {a.components}": a for a in _mixtures(known, told, seed)}}
     if len(order) - cut >= 20 * latents.shape[-1]:
-        candidates.append(_fitted_flow(known, told, seed))
-    scores = {_name(a): float(a.log_prob(unknown, untold).mean()) for a in candidates}
-    best = max(candidates, key=lambda a: scores[_name(a)] + (TIE * latents.shape[-1] if a.kind == "flow" else 0.0))
-    normal = float((-0.5 * (unknown**2 + math.log(2 * math.pi))).sum(axis=1).mean())
-    return AggregateFit(best, {"N(0, I)": normal, **scores}, scores[_name(best)] - normal)
+        candidates["flow"] = _fitted_flow(known, told, seed)
+    scores = {name: float(a.log_prob(unknown, untold).mean()) for name, a in candidates.items()}
+    best = max(scores, key=lambda name: scores[name] + (TIE * latents.shape[-1] if name == "flow" else 0.0))
+    return AggregateFit(candidates[best], best, scores, scores[best] - scores[NORMAL])
 
 
 def _drawn(latents: Array, conditions: Array) -> tuple[Array, Array]:
     """Return latents (n r, d) and conditions (n r, k), the draws of one structure after another's."""
     n, draws, size = latents.shape
     return latents.reshape(n * draws, size), np.repeat(conditions, draws, axis=0)
-
-
-def _name(aggregate: Aggregate) -> str:
-    return "flow" if aggregate.kind == "flow" else f"mixture of {aggregate.components}"
 
 
 def _mixtures(latents: Array, conditions: Array, seed: int) -> list[Aggregate]:

@@ -22,7 +22,7 @@ from msvae.errors import StudyError
 from msvae.seeds import seed_of
 from msvae.settings import ModelSettings
 from msvae.structures import Array
-from msvae.vae.aggregate import Aggregate, AggregateFit, fit_aggregate
+from msvae.vae.aggregate import NORMAL, Aggregate, AggregateFit, fit_aggregate
 
 __all__ = ["Ladder", "SpatialPosterior", "SpatialPrior", "Texture", "fit_texture", "refuse_what_needs_a_vector"]
 
@@ -257,14 +257,14 @@ def fit_texture(
     outside, inside = np.split(order, [max(1, n // 5)])
     texture = Texture(prior.latents, conditions.shape[1], prior.sites, periodic, cast("Aggregate | None", model))
     plain = float((-0.5 * (rest[outside] ** 2 + math.log(2 * math.pi))).sum(axis=1).mean())
-    scores: dict[str, float] = {"N(0, I)": plain}
+    name, scores = "texture", {NORMAL: plain}
     texture.fit(fields[inside], conditions[inside])
     if rest.shape[1] <= DENSE:
         scores["texture"] = float(texture.log_prob(fields[outside], conditions[outside]).mean())
         if scores["texture"] < plain:  # too few structures to tell
-            texture = Texture(prior.latents, conditions.shape[1], prior.sites, periodic, texture.above)
+            name, texture = NORMAL, Texture(prior.latents, conditions.shape[1], prior.sites, periodic, texture.above)
     hole = max(scores.get("texture", plain) - plain, 0.0) + (above.hole if above is not None else 0.0)
-    return AggregateFit(texture, _with(scores, above), hole)
+    return AggregateFit(texture, name, _with(scores, above), hole)
 
 
 def _with(scores: Mapping[str, float], above: AggregateFit | None) -> dict[str, float]:
