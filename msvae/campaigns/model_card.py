@@ -18,7 +18,7 @@ from scipy import stats
 from msvae.campaigns.context import Context, Table
 from msvae.dispatch.tasks import Task
 from msvae.metrics import distances
-from msvae.metrics.calibration import FEWEST, interval_coverage
+from msvae.metrics.calibration import FEWEST, cross_coverage
 from msvae.metrics.descriptors import describe, feature_vectors
 from msvae.metrics.latents import active_units, disentanglement, divergence_by_latent
 from msvae.seeds import seed_of
@@ -58,11 +58,6 @@ class Sets:
     test: Structures
     generated: Structures
     of_pca: Structures
-
-
-def for_calibration(held_back: Array) -> Array:
-    """Return the half of held-back structures that spreads are calibrated with; the other judges the intervals."""
-    return held_back[: len(held_back) // 2]
 
 
 def model_card(
@@ -234,10 +229,8 @@ def _predictions(vae: VAE, test: Structures, head: StructureHead | None) -> Iter
                 f"{label}: R2", float(1 - ((y - m) ** 2).sum() / max(float(((y - y.mean()) ** 2).sum()), 1e-300))
             )
             yield Line(f"{label}: mean absolute error", float(np.abs(y - m).mean()))
-            unseen = np.flatnonzero(known) >= len(for_calibration(np.arange(len(test))))
-            if unseen.sum() >= FEWEST:
-                s = spread.reshape(len(test), -1)[known, k]
-                held = interval_coverage(m[unseen], s[unseen], y[unseen])
+            if len(y) >= 2 * FEWEST:
+                held = cross_coverage(y - m, spread.reshape(len(test), -1)[known, k])
                 yield Line(f"{label}: part within 90 % intervals", held)
 
 

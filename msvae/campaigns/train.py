@@ -10,7 +10,7 @@ import torch
 
 from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.label import labelled, the_structures
-from msvae.campaigns.model_card import for_calibration, model_card
+from msvae.campaigns.model_card import model_card
 from msvae.errors import DataError, StudyError
 from msvae.progress import stage_progress
 from msvae.seeds import seed_of
@@ -70,7 +70,7 @@ def trained(context: Context, structures: Structures) -> VAE:
     vae, history = _fitted(context, blueprint, usable)
     train, aside = split(usable, study.training.held_back, study.seed)
     with torch_threads(study.executor.threads):
-        vae.calibrate(usable[for_calibration(aside)])
+        vae.calibrate(usable[aside])
         prior = vae.eval().fit_aggregate(usable[train], seed=study.seed)
         if study.model.axes:
             vae.fit_latent_flow(usable[train], seed=study.seed)
@@ -133,7 +133,7 @@ def structure_head(context: Context, structures: Structures) -> StructureHead | 
     train, aside = split(structures, study.training.held_back, study.seed)
     with torch_threads(study.executor.threads), stage_progress("structure head") as report:
         fit_structure_head(head, structures[train], seed=study.seed, report=report)
-        head.calibrate(structures[for_calibration(aside)])
+        head.calibrate(structures[aside])
     save_tensors(path, head.state_dict(), {})
     return head
 

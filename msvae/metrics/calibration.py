@@ -10,7 +10,7 @@ from scipy import stats
 from msvae.errors import DataError
 from msvae.structures import Array
 
-__all__ = ["Conformal", "interval_coverage", "widening"]
+__all__ = ["Conformal", "cross_coverage", "interval_coverage", "widening"]
 
 FEWEST = 20  # values that a factor is told from
 
@@ -19,6 +19,18 @@ def interval_coverage(mean: Array, spread: Array, true: Array, level: float = 0.
     """Return the part of true values in the central intervals of normal predictions that claim to hold `level`."""
     half = stats.norm.ppf(0.5 + level / 2)
     return float((np.abs(true - mean) <= half * spread).mean())
+
+
+def cross_coverage(residuals: Array, spread: Array, level: float = 0.9) -> float:
+    """Return the part of residuals (n,) in conformal intervals, those of each half fitted to the other half."""
+    half = len(residuals) // 2
+    sides = (slice(None, half), slice(half, None)), (slice(half, None), slice(None, half))
+    inside = [
+        np.abs(residuals[judged])
+        <= Conformal.fit(residuals[fitted], spread[fitted], level=level).half_width(spread[judged])
+        for fitted, judged in sides
+    ]
+    return float(np.concatenate(inside).mean())
 
 
 def widening(residuals: Array, spread: Array, level: float = 0.9) -> Array:

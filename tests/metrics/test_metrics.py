@@ -7,7 +7,7 @@ import pytest
 from skimage.measure import euler_number, label
 
 from msvae import DataError, Structures
-from msvae.metrics.calibration import Conformal, interval_coverage
+from msvae.metrics.calibration import Conformal, cross_coverage, interval_coverage, widening
 from msvae.metrics.descriptors import describe, feature_vectors
 from msvae.metrics.distances import (
     coverage,
@@ -154,3 +154,16 @@ def test_active_units_and_divergences() -> None:
     deviations = np.array([[0.5, 1.0]])
     expected = [0.5 * (means[:, 0].var() + means[:, 0].mean() ** 2 + 0.25 - 1) - np.log(0.5), 0.0]
     np.testing.assert_allclose(divergence_by_latent(means, deviations), expected, atol=1e-4)
+
+
+def test_each_half_is_judged_by_the_other() -> None:
+    rng = np.random.default_rng(0)
+    spread = rng.uniform(0.5, 2.0, 2000)
+    held = cross_coverage(3 * spread * rng.standard_normal(2000), spread)
+    assert held == pytest.approx(0.9, abs=0.02)
+
+
+def test_spreads_are_widened_where_enough_is_known() -> None:
+    rng = np.random.default_rng(0)
+    residuals = np.stack([2 * rng.standard_normal(3000), np.full(3000, np.nan)], axis=1)
+    np.testing.assert_allclose(widening(residuals, np.ones((3000, 2))), [2, 1], rtol=0.05)
