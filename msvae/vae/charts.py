@@ -29,7 +29,7 @@ THICKNESS = 0.05
 NEIGHBOURS, LANDMARKS, STARTS = 10, 1000, 5  # of the graph along which ways are measured; tries of the medoids
 AROUND = 1.1  # how far beyond its cell a chart is laid
 ANCHORS = 1000
-SHARED, GAP = 3.0, 1.5  # nats within which a point is explained as well; of the usual gap between anchors
+SHARED, GAP = 2.0, 1.2  # nats within which a point is explained as well; of the usual gap between anchors
 HALVINGS = 12  # of a step of descent
 NEAREST, STEP = 6, 1e-5  # Gauss-Newton steps, and the differences of their Jacobian
 
