@@ -91,7 +91,15 @@ class BernoulliLikelihood(Likelihood):
         return Independent(Bernoulli(logits=output + self.bias), self.event_dimensions)
 
     def mode(self, distribution: Distribution) -> Tensor:
-        return (distribution.mean > 0.5).to(torch.uint8)
+        """Return the sites that are most likely of the second constituent, as many as there are expected to be.
+
+        The site by site most likely values have too little of the rarer constituent, wherever the decoder is in doubt.
+        """
+        chances = distribution.mean.flatten(1)
+        order = torch.argsort(chances, dim=1, descending=True, stable=True)
+        wanted = chances.double().sum(dim=1, keepdim=True).round()
+        taken = (torch.arange(chances.shape[1], device=chances.device) < wanted).to(torch.uint8)
+        return torch.zeros_like(taken).scatter_(1, order, taken).reshape(distribution.mean.shape)
 
 
 class CategoricalLikelihood(Likelihood):
