@@ -91,7 +91,7 @@ def faults(name: str, count: int | None = None) -> list[str]:
         target = torch.tensor(optimum, dtype=torch.float64)
         for start in shape(5, np.random.default_rng(3)):
             end = charts.descend(lambda x: ((x - target) ** 2).sum(), start)
-            if np.linalg.norm(end - optimum) > 0.2:
+            if np.linalg.norm(end - optimum) > max(0.2, 0.1 * np.linalg.norm(optimum)):
                 found.append(f"from {start} descent ends at {end}")
     return found
 
