@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from msvae import Architecture, Dataset, Structures
 from msvae.plugins import registry
 from msvae.settings import ModelSettings, TrainingSettings
-from msvae.vae.model import VAE, Blueprint
+from msvae.vae.blueprint import Blueprint
+from msvae.vae.model import VAE
 from msvae.vae.objective import batch_of
 from msvae.vae.training import Trainer, reduced_precision
 

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from msvae.campaigns.context import Context, Table
-from msvae.campaigns.train import determination, scores, structure_head, trained, training_structures
+from msvae.campaigns.train import scores, structure_head, trained, training_structures
 from msvae.dispatch.tasks import Task
 from msvae.errors import StudyError
+from msvae.metrics.prediction import determination
 from msvae.seeds import seed_of
 from msvae.settings import Component, GenerateSettings
 from msvae.structures import Array, Quantity
-from msvae.vae.model import VAE, component_values
+from msvae.vae.blueprint import component_values
+from msvae.vae.model import VAE
 
 __all__ = ["run"]
 

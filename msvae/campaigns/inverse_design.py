@@ -25,7 +25,8 @@ from msvae.sampling.search import GaussianProcessSearch, RandomSearch, Searcher
 from msvae.seeds import seed_of
 from msvae.settings import DesignSettings, Target
 from msvae.structures import Array, Structures
-from msvae.vae.model import VAE, component_values
+from msvae.vae.blueprint import component_values
+from msvae.vae.model import VAE
 from msvae.vae.training import refit_heads
 
 __all__ = ["Search", "distance_from", "run"]

@@ -21,9 +21,11 @@ from msvae.metrics import distances
 from msvae.metrics.calibration import FEWEST, cross_coverage
 from msvae.metrics.descriptors import describe, feature_vectors
 from msvae.metrics.latents import active_units, disentanglement, divergence_by_latent
+from msvae.metrics.prediction import determination, most_varying
 from msvae.seeds import seed_of
 from msvae.structures import Array, Structures
-from msvae.vae.model import VAE, component_values
+from msvae.vae.blueprint import component_values
+from msvae.vae.model import VAE
 from msvae.vae.structure_head import StructureHead
 
 __all__ = ["Line", "model_card"]
@@ -70,16 +72,17 @@ def model_card(
     conditions = vae.known_conditions(few)
     latents = vae.sample_latents(len(few), seed, conditions)
     sets = Sets(known, few, vae.decode(latents, conditions), baseline.sample(len(few), seed))
+    means, deviations = vae.moments(test)
     lines = [
         Line("structures: training", str(len(train))),
         Line("structures: held back", str(len(test))),
         *_losses(context),
-        *_reconstruction(vae, test, baseline),
-        *_latents(context, vae, test),
-        *_disentanglement(vae, test, baseline, seed),
-        *_axes(vae, train, test, seed),
+        *_reconstruction(vae, test, means, baseline),
+        *_latents(context, means, deviations),
+        *_disentanglement(means, test, baseline, seed),
+        *_axes(vae, train, test, means, seed),
         *_generated(sets),
-        *_predictions(vae, test, head),
+        *_predictions(vae, test, means, head),
         *(_solved(context, latents, conditions, known, few) if context.study.card.solve else ()),
     ]
     context.run.write_json("model_card.json", [{**asdict(line), "ratio": line.ratio} for line in lines])
@@ -104,8 +107,8 @@ def _losses(context: Context) -> Iterator[Line]:
     yield Line("ELBO (nats), held back", -last["held back reconstruction"] - last["held back divergence"])
 
 
-def _reconstruction(vae: VAE, test: Structures, baseline: PrincipalComponents) -> Iterator[Line]:
-    again = vae.decode(vae.encode(test), vae.known_conditions(test))
+def _reconstruction(vae: VAE, test: Structures, means: Array, baseline: PrincipalComponents) -> Iterator[Line]:
+    again = vae.decode(means, vae.known_conditions(test))
     other = baseline.reconstruct(test)
     if not test.specification.is_discrete:
         error = [float(((s.values - test.values) ** 2).mean()) for s in (again, other)]
@@ -124,17 +127,16 @@ def _overlap(a: Array, b: Array) -> float:
     return float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean())
 
 
-def _latents(context: Context, vae: VAE, test: Structures) -> Iterator[Line]:
-    means, deviations = vae.moments(test)
-    active = int(active_units(means).sum())
-    yield Line("latents in use", f"{active} of {vae.latents}")
+def _latents(context: Context, means: Array, deviations: Array) -> Iterator[Line]:
+    active, latents = int(active_units(means).sum()), means.shape[1]
+    yield Line("latents in use", f"{active} of {latents}")
     divergence = divergence_by_latent(means, deviations)
     yield Line("divergence of a latent (nats): least", float(divergence.min()))
     yield Line("divergence of a latent (nats): most", float(divergence.max()))
-    if active < 0.75 * vae.latents:
+    if active < 0.75 * latents:
         log.warning(
             "the posterior has collapsed in %d of %d latents: lower model.beta, raise model.free_bits or "
-            "training.warm_up, or ask for fewer latents", vae.latents - active, vae.latents
+            "training.warm_up, or ask for fewer latents", latents - active, latents
         )  # fmt: skip
     prior = context.run.read_json("prior.json")
     if prior is not None:
@@ -142,21 +144,21 @@ def _latents(context: Context, vae: VAE, test: Structures) -> Iterator[Line]:
         yield Line("prior hole (nats): fitted prior over N(0, I)", prior["hole"])
 
 
-def _disentanglement(vae: VAE, test: Structures, baseline: PrincipalComponents, seed: int) -> Iterator[Line]:
+def _disentanglement(means: Array, test: Structures, baseline: PrincipalComponents, seed: int) -> Iterator[Line]:
     """Yield how far each property stands in one latent alone; of every property the component that varies most."""
     factors = []
     for name in list(test.properties)[:FACTORS]:
         values = test.properties[name].reshape(len(test), -1)
-        column = values[:, int(np.nan_to_num(np.nanvar(values, axis=0)).argmax())]
+        column = values[:, most_varying(values)]
         if np.isfinite(column).mean() > 0.5 and np.nanstd(column) > 0:
             factors.append(column)
-    if not factors or vae.latents > MOST_LATENTS:
+    if not factors or means.shape[1] > MOST_LATENTS:
         return
     known = np.flatnonzero(np.isfinite(np.stack(factors)).all(axis=0))[:LARGEST]
     if len(known) < FEWEST_ROWS:
         return
     columns = np.stack(factors, axis=1)[known]
-    mine = disentanglement(vae.encode(test[known]), columns, seed=seed)
+    mine = disentanglement(means[known], columns, seed=seed)
     others = disentanglement(baseline.scores(test[known]), columns, seed=seed)
     for name, title in {"mig": "mutual information gap", "sap": "separated predictability"}.items():
         yield Line(f"disentanglement of the properties: {title}", mine[name], others[name])
@@ -164,12 +166,12 @@ def _disentanglement(vae: VAE, test: Structures, baseline: PrincipalComponents, 
         yield Line(f"disentanglement of the properties: DCI, {name}", mine[name], others[name])
 
 
-def _axes(vae: VAE, train: Structures, test: Structures, seed: int) -> Iterator[Line]:
+def _axes(vae: VAE, train: Structures, test: Structures, means: Array, seed: int) -> Iterator[Line]:
     """Yield what the axes of the latent flow carry, and its density beside that of a normal distribution."""
     flow = vae.latent_flow
     if flow is None:
         return
-    latents, axes = vae.draw(test, seed), flow.axes(vae.encode(test))
+    latents, axes = vae.draw(test, seed), flow.axes(means)
     for k, component in enumerate(vae.blueprint.settings.axes):
         values = component_values(test.properties, component)
         known = np.isfinite(values)
@@ -178,7 +180,7 @@ def _axes(vae: VAE, train: Structures, test: Structures, seed: int) -> Iterator[
         yield Line(
             f"latent flow: largest of another axis with {component}", float(np.delete(strength, k).max(initial=0))
         )
-    yield Line("latent flow: error of its inverse", float(np.abs(flow.latents_of(axes) - vae.encode(test)).max()))
+    yield Line("latent flow: error of its inverse", float(np.abs(flow.latents_of(axes) - means).max()))
     inside = vae.draw(train, seed)
     normal = stats.multivariate_normal(inside.mean(axis=0), np.cov(inside.T), allow_singular=True)
     yield Line("latent flow: held-out log-density over a normal distribution's (nats)",
@@ -213,21 +215,19 @@ def _generated(sets: Sets) -> Iterator[Line]:
         yield Line("generated: distance to the nearest training structure, over that of held-back ones", ratio)
 
 
-def _predictions(vae: VAE, test: Structures, head: StructureHead | None) -> Iterator[Line]:
+def _predictions(vae: VAE, test: Structures, means: Array, head: StructureHead | None) -> Iterator[Line]:
     """Yield scores of the component of each property that varies most, and what its 90 % intervals hold."""
-    found: dict[str, Mapping[str, Any]] = {"head on latents": vae.predict_with_spread(vae.encode(test))}
+    found: dict[str, Mapping[str, Any]] = {"head on latents": vae.predict_with_spread(means)}
     if head is not None:
         found["structure-space head"] = head.predict_with_spread(test)
     for who, predicted in found.items():
         for name, (mean, spread) in predicted.items():
             true = test.properties[name].reshape(len(test), -1)
-            k = int(np.nanvar(true, axis=0).argmax())
+            k = most_varying(true)
             known = np.isfinite(true[:, k])
             y, m = true[known, k], mean.reshape(len(test), -1)[known, k]
             label = f"{who}: {name}" + (f"[{k}]" if true.shape[1] > 1 else "")
-            yield Line(
-                f"{label}: R2", float(1 - ((y - m) ** 2).sum() / max(float(((y - y.mean()) ** 2).sum()), 1e-300))
-            )
+            yield Line(f"{label}: R2", determination(m, y))
             yield Line(f"{label}: mean absolute error", float(np.abs(y - m).mean()))
             if len(y) >= 2 * FEWEST:
                 held = cross_coverage(y - m, spread.reshape(len(test), -1)[known, k])
@@ -244,7 +244,7 @@ def _solved(context: Context, latents: Array, conditions: Array, train: Structur
         if q.name not in known or q.size > 100:
             continue
         right = test.properties[q.name].reshape(len(test), -1)
-        k = int(np.nanvar(right, axis=0).argmax())
+        k = most_varying(right)
         sets = [a.reshape(len(a), -1)[:, k] for a in (table.properties[q.name], train.properties[q.name][:count])]
         found, floor = (a[np.isfinite(a)] for a in sets)
         y = right[np.isfinite(right[:, k]), k]

@@ -12,12 +12,14 @@ from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.label import labelled, the_structures
 from msvae.campaigns.model_card import model_card
 from msvae.errors import DataError, StudyError
+from msvae.metrics.prediction import determination, most_varying
 from msvae.progress import stage_progress
 from msvae.seeds import seed_of
 from msvae.settings import TrainingSettings
 from msvae.structures import Array, Structures
+from msvae.vae.blueprint import Blueprint, condition_values
 from msvae.vae.files import load_tensors, restore, save_model, save_tensors
-from msvae.vae.model import VAE, Blueprint, condition_values
+from msvae.vae.model import VAE
 from msvae.vae.parallel import ALONE, Ranks, group
 from msvae.vae.structure_head import StructureHead, fit_structure_head
 from msvae.vae.training import History, fit, split
@@ -164,17 +166,10 @@ def reconstruction_score(test: Structures, again: Structures) -> tuple[str, str,
     return "reconstruction", "mean squared error", f"{((test.values - again.values) ** 2).mean():.5f}"
 
 
-def determination(predicted: Array, true: Array) -> float:
-    """Return the coefficient of determination 1 - SSE/SST of two vectors, over known values."""
-    known = np.isfinite(true)
-    error, spread = (true - predicted)[known], true[known] - true[known].mean()
-    return float(1 - (error**2).sum() / (spread**2).sum())
-
-
 def _prediction_scores(who: str, name: str, predicted: Array, true: Array) -> list[tuple[str, str, str]]:
     """Return scores of the component that varies most."""
     flat_true, flat_predicted = true.reshape(len(true), -1), predicted.reshape(len(true), -1)
-    k = int(np.nanvar(flat_true, axis=0).argmax())
+    k = most_varying(flat_true)
     label = f"{who}: {name}" + (f"[{k}]" if flat_true.shape[1] > 1 else "")
     error = np.abs(flat_predicted[:, k] - flat_true[:, k])
     return [

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from msvae.metrics.prediction import determination, most_varying
 from msvae.run.directory import Run
 from msvae.structure_file import read_structures
 from msvae.structures import Array, Structures
-from msvae.vae.model import component_values, condition_values
+from msvae.vae.blueprint import component_values, condition_values
 
 __all__ = ["FIGURES", "Drawing"]
 
@@ -216,8 +217,8 @@ def parity(run: Run) -> Drawing | None:
     name = head.quantities[0].name
     true = test.properties[name].reshape(len(test), -1)
     predicted = head.predict(test)[name].reshape(len(test), -1)
-    k = int(np.nanvar(true, axis=0).argmax())
-    score = 1 - ((true - predicted)[:, k] ** 2).sum() / ((true[:, k] - true[:, k].mean()) ** 2).sum()
+    k = most_varying(true)
+    score = determination(predicted[:, k], true[:, k])
     figure = Figure(figsize=(4.2, 3.8))
     axis = figure.subplots()
     axis.scatter(true[:, k], predicted[:, k], s=7, alpha=0.6)

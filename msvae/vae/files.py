@@ -23,8 +23,9 @@ from msvae.settings import ModelSettings
 from msvae.structures import Quantity, Specification
 from msvae.study import Source, load_plugin
 from msvae.vae.aggregate import Aggregate
+from msvae.vae.blueprint import Blueprint
 from msvae.vae.latent_flow import LatentFlow
-from msvae.vae.model import VAE, Blueprint
+from msvae.vae.model import VAE
 from msvae.vae.spatial import Texture
 
 if sys.version_info >= (3, 11):

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,67 +24,26 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from msvae.errors import DataError, StudyError
-from msvae.interfaces import Architecture
+from msvae.errors import DataError
 from msvae.metrics.calibration import widening
 from msvae.seeds import seed_of
-from msvae.settings import Component, ModelSettings
-from msvae.structures import Array, Grid, Quantity, Specification, Structures
+from msvae.structures import Array, Grid, Specification, Structures
 from msvae.vae.aggregate import Aggregate, AggregateFit, fit_aggregate
+from msvae.vae.blueprint import Blueprint, component_values, condition_values
 from msvae.vae.conditions import Conditions, Guess
 from msvae.vae.latent_flow import LatentFlow, fit_latent_flow
 from msvae.vae.likelihoods import GaussianLikelihood, likelihood_for
 from msvae.vae.linear_path import ROWS, LinearPath, zero_last_layer
 from msvae.vae.modules import FlowPosterior, Head, Posterior, Prior
 from msvae.vae.scaling import Standardiser
-from msvae.vae.spatial import SpatialPosterior, SpatialPrior, Texture, fit_texture, refuse_what_needs_a_vector
+from msvae.vae.spatial import SpatialPosterior, SpatialPrior, Texture, fit_texture
 
 SHARPEST = -4.0  # logarithm of the least standard deviation that training starts from
+BATCH = 64  # structures that are encoded at a time
 DRAWS = 4  # of every structure's posterior, to model the aggregate with
 GAINS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)  # of the linear path: tried in turn
 
-__all__ = ["VAE", "Blueprint", "component_values", "condition_values"]
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """Everything that the shape of a VAE depends on.
-
-    quantities: the properties that the heads predict, with resolved shapes.
-    """
-
-    specification: Specification
-    settings: ModelSettings
-    architecture: Architecture
-    quantities: tuple[Quantity, ...] = ()
-
-    @classmethod
-    def of(cls, structures: Structures, settings: ModelSettings, architecture: Architecture) -> Blueprint:
-        """Return the blueprint for structures; StudyError if a head or condition names no property of theirs."""
-        known = {q.name: q for q in structures.quantities}
-        for key, name in [
-            *(("heads", h) for h in settings.heads),
-            *(("conditions", c.property) for c in settings.conditions),
-            *(("axes", c.property) for c in settings.axes),
-        ]:
-            if name not in known:
-                raise StudyError(
-                    f"model.{key}: the structures have no property '{name}' (they have: "
-                    f"{', '.join(sorted(known)) or 'none'}): name a solver that computes it, or leave it out"
-                )
-        misfit = architecture.misfit(structures.specification)
-        if misfit:
-            raise StudyError(f"architecture: {misfit}")
-        if architecture.latent_grid(structures.specification):
-            refuse_what_needs_a_vector(settings)
-        elif settings.global_latents:
-            raise StudyError("model.global_latents: this architecture's latents are a vector already: leave it out")
-        return cls(structures.specification, settings, architecture, tuple(known[h] for h in settings.heads))
-
-    @property
-    def sites(self) -> tuple[int, ...]:
-        """The grid of the latents; () where they are a vector."""
-        return self.architecture.latent_grid(self.specification)
+__all__ = ["VAE"]
 
 
 class VAE(nn.Module):
@@ -214,28 +172,33 @@ class VAE(nn.Module):
     @torch.no_grad()
     def draw(self, structures: Structures, seed: int) -> Array:
         """Return one sample (n, latents) of the posterior of each structure."""
+        return self._draws(structures, [seed])[:, 0]
+
+    @torch.no_grad()
+    def _draws(self, structures: Structures, seeds: Sequence[int]) -> Array:
+        """Return samples (n, len(seeds), latents) of the posteriors of structures, which are encoded once."""
         scaled = self._scaled(condition_values(structures, self.blueprint.settings), len(structures))
+        posteriors, drawn = list(self._posteriors(structures, scaled)), []
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(seed, "posterior"))
-            drawn = [posterior.rsample() for posterior in self._posteriors(structures, scaled)]
-        return torch.cat([torch.zeros(0, self.latents), *drawn]).double().numpy()
+            for seed in seeds:
+                torch.manual_seed(seed_of(seed, "posterior"))
+                drawn.append(torch.cat([torch.zeros(0, self.latents), *(q.rsample() for q in posteriors)]))
+        return torch.stack(drawn, dim=1).double().numpy()
 
     @torch.no_grad()
     def moments(self, structures: Structures, conditions: ArrayLike | None = None) -> tuple[Array, Array]:
         """Return the means and the standard deviations (n, latents) of the posteriors of structures."""
-        specification = structures.specification
-        same = (
-            dataclasses.replace(specification, grid=self.blueprint.specification.grid) if self.sites else specification
-        )
-        if same != self.blueprint.specification or specification.grid.spacing != same.grid.spacing:
+        specification, expected, sites = structures.specification, self.blueprint.specification, self.sites
+        if sites and len(specification.grid.shape) == len(sites):
+            expected, sites = self._of_shape(specification.grid.shape)
+        if specification != expected:
             raise DataError(
                 f"the model was trained on structures of specification {self.blueprint.specification}, "
-                f"found {structures.specification}"
+                f"found {specification}"
             )
         if conditions is None:
             conditions = condition_values(structures, self.blueprint.settings)
         scaled = self._scaled(conditions, len(structures))
-        _, sites = self._of_shape(specification.grid.shape)
         empty = torch.zeros(0, self._length(sites))
         means, deviations = [empty], [empty]
         for posterior in self._posteriors(structures, scaled):
@@ -245,9 +208,13 @@ class VAE(nn.Module):
 
     def _posteriors(self, structures: Structures, conditions: Tensor) -> Iterator[Distribution]:
         """Yield q(z|x, c) of structures, 64 at a time; conditions that are unknown are guessed."""
-        for i in range(0, len(structures), 64):
-            features = self.likelihood.features(torch.as_tensor(structures.values[i : i + 64].copy()))
-            yield self.posterior(features, self.complete(features, conditions[i : i + 64]))
+        for k, features in enumerate(self._features(structures)):
+            yield self.posterior(features, self.complete(features, conditions[k * BATCH : (k + 1) * BATCH]))
+
+    def _features(self, structures: Structures) -> Iterator[Tensor]:
+        """Yield what the encoder sees of structures, a batch at a time."""
+        for i in range(0, len(structures), BATCH):
+            yield self.likelihood.features(torch.as_tensor(structures.values[i : i + BATCH].copy()))
 
     def complete(self, features: Tensor, conditions: Tensor) -> Tensor:
         """Return conditions (n, width) as the networks are told, those that are unknown (NaN) as the likeliest."""
@@ -263,10 +230,7 @@ class VAE(nn.Module):
         """Return q(c|x) of every condition: mean and standard deviation (n, 2) of a number, chances of classes."""
         if self.guess is None:
             raise DataError("this model does not guess conditions: train it with model.semi_supervised = true")
-        found = [
-            self.guess(self.likelihood.features(torch.as_tensor(structures.values[i : i + 64].copy())))
-            for i in range(0, len(structures), 64)
-        ]
+        found = [self.guess(features) for features in self._features(structures)]
         asked, scale = self.blueprint.settings.conditions, self.conditions.scale
         mean = scale.inverse(torch.cat([q.mean for q in found])).numpy()
         spread = (torch.cat([q.deviation for q in found]).double() * scale.scale).numpy()
@@ -380,14 +344,18 @@ class VAE(nn.Module):
         """Model the aggregate posterior of training structures, and sample from it from now on."""
         conditions = self._scaled(condition_values(structures, self.blueprint.settings), len(structures))
         known = np.flatnonzero(torch.isfinite(conditions).all(dim=1))
-        latents, told = self.draw(structures[known], seed), conditions[known].double().numpy()
+        told, usable = conditions[known].double().numpy(), structures[known]
         if isinstance(self.prior, SpatialPrior):
             found = fit_texture(
-                latents, told, self.prior, periodic=self.blueprint.specification.grid.periodic, seed=seed
+                self.draw(usable, seed),
+                told,
+                self.prior,
+                periodic=self.blueprint.specification.grid.periodic,
+                seed=seed,
             )
         else:
-            others = [self.draw(structures[known], seed_of(seed, "draw", k)) for k in range(1, DRAWS)]
-            found = fit_aggregate(np.stack([latents, *others], axis=1), told, seed=seed)
+            seeds = [seed, *(seed_of(seed, "draw", k) for k in range(1, DRAWS))]
+            found = fit_aggregate(self._draws(usable, seeds), told, seed=seed)
         self.aggregate = found.aggregate
         return found
 
@@ -427,25 +395,6 @@ class VAE(nn.Module):
             names = ", ".join(map(str, self.blueprint.settings.conditions)) or "none"
             raise DataError(f"conditions have the shape ({n}, {k}) - {names} - found {given.shape}")
         return cast(Tensor, self.conditions(torch.as_tensor(given)))
-
-
-def condition_values(structures: Structures, settings: ModelSettings) -> Array:
-    """Return the conditions (n, k) that structures stand under, in their own units."""
-    columns = [component_values(structures.properties, c) for c in settings.conditions]
-    return np.stack(columns, axis=1) if columns else np.zeros((len(structures), 0))
-
-
-def component_values(properties: Mapping[str, Any], component: Component) -> Array:
-    """Return one number (n,) of a property; StudyError if the property has no such component."""
-    array = np.asarray(properties[component.property])
-    if len(component.component) != array.ndim - 1 or any(
-        i >= s for i, s in zip(component.component, array.shape[1:], strict=False)
-    ):
-        raise StudyError(
-            f"'{component}': the property has shape {array.shape[1:]}, found the component {list(component.component)}"
-        )
-    index: tuple[Any, ...] = (slice(None), *component.component)
-    return np.asarray(array[index])
 
 
 def _valid(values: Array, specification: Specification) -> Array:

@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from msvae.structures import Structures
+from msvae.vae.blueprint import condition_values
 from msvae.vae.conditions import Completed
-from msvae.vae.model import VAE, condition_values
+from msvae.vae.model import VAE
 from msvae.vae.modules import Bent
 from msvae.vae.parallel import Share
 from msvae.vae.spatial import Ladder

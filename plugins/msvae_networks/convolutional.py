@@ -38,10 +38,7 @@ class Convolutional(Architecture):
 
     def encoder(self, specification: Specification, channels: int, features: int) -> nn.Module:
         grids, widths, periodic = self._levels(specification)
-        block = _block(specification.grid.shape)
-        levels: list[nn.Module] = [SpaceToDepth(block), Conv(channels * math.prod(block), widths[0], periodic)]
-        for a, b in pairwise(widths):
-            levels += [Residual(a, b, periodic, stride=2), Residual(b, b, periodic)]
+        levels = _descent(_block(specification.grid.shape), channels, widths, periodic)
         return nn.Sequential(*levels, nn.SiLU(), nn.Flatten(), nn.Linear(widths[-1] * math.prod(grids[-1]), features))
 
     def decoder(self, specification: Specification, channels: int, inputs: int) -> nn.Module:
@@ -90,9 +87,7 @@ class FullyConvolutional(Convolutional):
 
     def encoder(self, specification: Specification, channels: int, features: int) -> nn.Module:
         block, widths, periodic = self._plan(specification)
-        levels: list[nn.Module] = [SpaceToDepth(block), Conv(channels * math.prod(block), widths[0], periodic)]
-        for a, b in pairwise(widths):
-            levels += [Residual(a, b, periodic, stride=2), Residual(b, b, periodic)]
+        levels = _descent(block, channels, widths, periodic)
         return nn.Sequential(*levels, nn.SiLU(), Conv(widths[-1], features, periodic))
 
     def decoder(self, specification: Specification, channels: int, inputs: int) -> nn.Module:
@@ -127,6 +122,14 @@ def _halvings(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 def _block(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the voxels along each axis that are channels at the finest level."""
     return tuple(2 if len(shape) == 3 and n > 1 else 1 for n in shape)
+
+
+def _descent(block: tuple[int, ...], channels: int, widths: list[int], periodic: tuple[bool, ...]) -> list[nn.Module]:
+    """Return an encoder's layers from the structure down to the coarsest level."""
+    layers: list[nn.Module] = [SpaceToDepth(block), Conv(channels * math.prod(block), widths[0], periodic)]
+    for a, b in pairwise(widths):
+        layers += [Residual(a, b, periodic, stride=2), Residual(b, b, periodic)]
+    return layers
 
 
 class SpaceToDepth(nn.Module):

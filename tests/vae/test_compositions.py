@@ -18,9 +18,10 @@ from msvae.settings import Component, Condition, ModelSettings, TrainingSettings
 from msvae.structures import Kind
 from msvae.testing import example_structures
 from msvae.vae.aggregate import fit_aggregate
+from msvae.vae.blueprint import Blueprint
 from msvae.vae.files import load_model, save_model
 from msvae.vae.linear_path import LinearPath
-from msvae.vae.model import VAE, Blueprint
+from msvae.vae.model import VAE
 from msvae.vae.modules import Bent
 from msvae.vae.objective import batch_of, importance_weighted_bound, terms, total
 from msvae.vae.parallel import Share

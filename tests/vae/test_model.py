@@ -19,8 +19,9 @@ from msvae.plugins import registry
 from msvae.settings import Condition, ModelSettings, StructureHeadSettings, TrainingSettings
 from msvae.structures import KINDS, Kind
 from msvae.testing import example_structures
+from msvae.vae.blueprint import Blueprint, component_values
 from msvae.vae.files import load_model, load_tensors, save_model
-from msvae.vae.model import VAE, Blueprint, component_values
+from msvae.vae.model import VAE
 from msvae.vae.objective import batch_of, terms, total
 from msvae.vae.parallel import Share
 from msvae.vae.structure_head import StructureHead, fit_structure_head
@@ -245,3 +246,10 @@ def test_training_that_diverges_says_so() -> None:
         next(vae.decoder.parameters()).fill_(torch.nan)
     with pytest.raises((MsvaeError, ValueError), match=r"diverged|nan"):
         Trainer(vae, SETTINGS, 0).epoch(batch_of(vae, structures))
+
+
+def test_no_structures_have_no_latents() -> None:
+    structures = labelled("phases", 2)
+    vae = vae_for(structures).eval()
+    assert vae.encode(structures[:0]).shape == (0, 3)
+    assert vae.draw(structures[:0], 0).shape == (0, 3)

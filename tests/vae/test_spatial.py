@@ -17,8 +17,9 @@ from msvae import Architecture, DataError, Dataset, Quantity, Structures, StudyE
 from msvae.metrics.descriptors import describe
 from msvae.plugins import registry
 from msvae.settings import Component, Condition, ModelSettings, TrainingSettings
+from msvae.vae.blueprint import Blueprint
 from msvae.vae.files import load_model, save_model
-from msvae.vae.model import VAE, Blueprint
+from msvae.vae.model import VAE
 from msvae.vae.objective import batch_of, importance_weighted_bound, terms, total
 from msvae.vae.parallel import Share
 from msvae.vae.spatial import Ladder, Texture

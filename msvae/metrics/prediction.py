@@ -1,0 +1,21 @@
+"""Scores of predicted properties."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from msvae.structures import Array
+
+__all__ = ["determination", "most_varying"]
+
+
+def determination(predicted: Array, true: Array) -> float:
+    """Return the coefficient of determination 1 - SSE/SST of two vectors, over known values."""
+    known = np.isfinite(true)
+    error, spread = (true - predicted)[known], true[known] - true[known].mean()
+    return float(1 - (error**2).sum() / max(float((spread**2).sum()), 1e-300))
+
+
+def most_varying(values: Array) -> int:
+    """Return which component of properties (n, k) varies most: the one that stands for the property in a table."""
+    return int(np.nan_to_num(np.nanvar(values, axis=0)).argmax())

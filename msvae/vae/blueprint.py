@@ -1,0 +1,77 @@
+"""What a VAE is made for: a study's composition and the structures it is to learn; and the numbers these are told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from msvae.errors import StudyError
+from msvae.interfaces import Architecture
+from msvae.settings import Component, ModelSettings
+from msvae.structures import Array, Quantity, Specification, Structures
+from msvae.vae.spatial import refuse_what_needs_a_vector
+
+__all__ = ["Blueprint", "component_values", "condition_values"]
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """Everything that the shape of a VAE depends on.
+
+    quantities: the properties that the heads predict, with resolved shapes.
+    """
+
+    specification: Specification
+    settings: ModelSettings
+    architecture: Architecture
+    quantities: tuple[Quantity, ...] = ()
+
+    @classmethod
+    def of(cls, structures: Structures, settings: ModelSettings, architecture: Architecture) -> Blueprint:
+        """Return the blueprint for structures; StudyError if a head or condition names no property of theirs."""
+        known = {q.name: q for q in structures.quantities}
+        for key, name in [
+            *(("heads", h) for h in settings.heads),
+            *(("conditions", c.property) for c in settings.conditions),
+            *(("axes", c.property) for c in settings.axes),
+        ]:
+            if name not in known:
+                raise StudyError(
+                    f"model.{key}: the structures have no property '{name}' (they have: "
+                    f"{', '.join(sorted(known)) or 'none'}): name a solver that computes it, or leave it out"
+                )
+        misfit = architecture.misfit(structures.specification)
+        if misfit:
+            raise StudyError(f"architecture: {misfit}")
+        if architecture.latent_grid(structures.specification):
+            refuse_what_needs_a_vector(settings)
+        elif settings.global_latents:
+            raise StudyError("model.global_latents: this architecture's latents are a vector already: leave it out")
+        return cls(structures.specification, settings, architecture, tuple(known[h] for h in settings.heads))
+
+    @property
+    def sites(self) -> tuple[int, ...]:
+        """The grid of the latents; () where they are a vector."""
+        return self.architecture.latent_grid(self.specification)
+
+
+def condition_values(structures: Structures, settings: ModelSettings) -> Array:
+    """Return the conditions (n, k) that structures stand under, in their own units."""
+    columns = [component_values(structures.properties, c) for c in settings.conditions]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(structures), 0))
+
+
+def component_values(properties: Mapping[str, Any], component: Component) -> Array:
+    """Return one number (n,) of a property; StudyError if the property has no such component."""
+    array = np.asarray(properties[component.property])
+    if len(component.component) != array.ndim - 1 or any(
+        i >= s for i, s in zip(component.component, array.shape[1:], strict=False)
+    ):
+        raise StudyError(
+            f"'{component}': the property has shape {array.shape[1:]}, found the component {list(component.component)}"
+        )
+    index: tuple[Any, ...] = (slice(None), *component.component)
+    return np.asarray(array[index])
