@@ -1,12 +1,13 @@
-"""The command line: `msvae run`, `solve`, `study`, `plugin`, `report`."""
+"""The command line: `msvae run`, `status`, `reproduce`, `solve`, `study`, `plugin`, `report`."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,7 +16,10 @@ from rich.table import Table as RichTable
 
 from msvae import plugins
 from msvae.dispatch import world
-from msvae.errors import MsvaeError, PluginError
+from msvae.errors import MsvaeError, PluginError, StudyError
+
+if TYPE_CHECKING:
+    from msvae.campaigns.context import Table
 
 __all__ = ["app", "main"]
 
@@ -36,7 +40,7 @@ def main() -> None:
         app()
     except MsvaeError as error:
         Console(stderr=True, soft_wrap=True).print(f"msvae: {error}", markup=False, highlight=False)
-        sys.exit(2)
+        sys.exit(error.code)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -47,22 +51,73 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="go on with the run that is there")] = False,
     force: Annotated[bool, typer.Option("--force", help="replace the run that is there")] = False,
     output: Annotated[Path | None, typer.Option(help="the run's directory; by default runs/STUDY")] = None,
+    retry: Annotated[
+        list[str] | None, typer.Option(help="with --resume: make evaluations of this status again; may be repeated")
+    ] = None,
     settings: Set = None,
 ) -> None:
-    """Run the campaign of a study; under `mpiexec -n N python -m mpi4py -m msvae` on N ranks."""
+    """Run the campaign of a study; under `mpiexec -n N python -m mpi4py -m msvae` on N ranks.
+
+    Exit code 75 says that a signal or the wall time ended it, and that --resume goes on with it.
+    """
     from msvae.campaigns.launch import launch
 
     name = study.stem if study.stem != "study" else study.resolve().parent.name
-    table = launch(study, output or Path("runs") / name, resume=resume, force=force, overrides=settings or [])
+    table = launch(
+        study,
+        output or Path("runs") / name,
+        resume=resume,
+        force=force,
+        overrides=settings or [],
+        retry=_statuses(retry or []),
+    )
     if table is None:
         return
     from msvae.report.page import write_report
 
     page = write_report(output or Path("runs") / name)
-    console = Console(soft_wrap=True)
-    _print_table(console, table.title, table.columns, table.rows)
-    for note in (*table.notes, f"report: {page}"):
-        console.print(note, markup=False, highlight=False)
+    _print_result(table, f"report: {page}")
+
+
+@app.command()
+def status(
+    directory: Annotated[Path, typer.Argument(help="a run's directory")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="print it again every two seconds until the end")] = False,
+) -> None:
+    """Say how far a run is, also while it runs; from any machine that sees its directory."""
+    from msvae.run.status import status_of
+
+    while True:
+        state = status_of(directory)
+        if as_json:
+            sys.stdout.write(json.dumps(state, indent=1) + "\n")
+        else:
+            rows = [(k.replace("_", " "), str(v)) for k, v in state.items() if v is not None]
+            _print_table(Console(soft_wrap=True), str(directory), ("", ""), rows)
+        if not follow or state["state"] != "running":
+            return
+        time.sleep(2.0)
+
+
+@app.command()
+def reproduce(
+    directory: Annotated[Path, typer.Argument(help="a run's directory")],
+    output: Annotated[Path | None, typer.Option(help="where to run it again; by default DIRECTORY-reproduced")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with a reproduction that was ended")] = False,
+    settings: Set = None,
+) -> None:
+    """Run a run's study again, and compare: exit code 2 if the results differ. Runs the plugin files of the run."""
+    from msvae.campaigns.reproduce import reproduce as again
+
+    table = again(
+        directory,
+        output or directory.with_name(f"{directory.name}-reproduced"),
+        overrides=settings or [],
+        resume=resume,
+    )
+    if table is not None:
+        _print_result(table)
 
 
 @app.command()
@@ -168,6 +223,22 @@ def plugin_check(name: str) -> None:
             console.print(f"FAILED  {check}: {type(error).__name__}: {error}", markup=False, highlight=False)
     if failures:
         raise PluginError(f"plugin '{name}' breaks {failures} of its promises: see the lines above")
+
+
+def _statuses(asked: list[str]) -> list[str]:
+    from msvae.evaluations import STATUSES
+
+    unknown = set(asked) - set(STATUSES[1:])
+    if unknown:
+        raise StudyError(f"--retry {min(unknown)}: expected one of {', '.join(STATUSES[1:])}")
+    return asked
+
+
+def _print_result(table: Table, *more: str) -> None:
+    console = Console(soft_wrap=True)
+    _print_table(console, table.title, table.columns, table.rows)
+    for note in (*table.notes, *more):
+        console.print(note, markup=False, highlight=False)
 
 
 def _print_results(results: list[dict[str, Any]]) -> None:

@@ -5,7 +5,8 @@
     ├── PluginError         a plugin that is missing, broken or breaks its contract
     ├── DataError           a file or an array with the wrong content
     ├── RunError            a run directory that cannot be made, resumed or read
-    └── TargetError         a campaign that cannot be started or ended as asked
+    ├── TargetError         a campaign that cannot be started or ended as asked
+    └── Stopped             no mistake: a signal or the wall time ended the campaign; exit code 75, to be resumed
 
 A message names the file or key, what was found, what was expected, and what to do.
 """
@@ -15,11 +16,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["DataError", "MsvaeError", "PluginError", "RunError", "StudyError", "TargetError", "did_you_mean"]
+__all__ = ["DataError", "MsvaeError", "PluginError", "RunError", "Stopped", "StudyError", "TargetError", "did_you_mean"]
 
 
 class MsvaeError(Exception):
-    """A mistake that the user can mend; its text is the whole message."""
+    """A mistake that the user can mend; its text is the whole message. code: what the program exits with."""
+
+    code = 2
 
 
 class StudyError(MsvaeError):
@@ -40,6 +43,16 @@ class RunError(MsvaeError):
 
 class TargetError(MsvaeError):
     """A campaign's target cannot be worked on."""
+
+
+class Stopped(MsvaeError):  # noqa: N818 - no error
+    """A signal or the wall time ended the campaign at a clean point; exit code 75 (EX_TEMPFAIL).
+
+    busy: whether evaluations still run, which cannot be waited for.
+    """
+
+    code = 75
+    busy = False
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

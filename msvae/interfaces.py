@@ -108,7 +108,7 @@ class Solver(Plugin):
     """Turns structures into properties.
 
     computes: the properties that `evaluate` returns, with units and shapes.
-    ranks: number of MPI ranks that one evaluation takes.
+    ranks: number of MPI ranks that one evaluation takes, where the study does not say.
     """
 
     computes: ClassVar[tuple[Quantity, ...]] = ()
@@ -121,6 +121,18 @@ class Solver(Plugin):
         A structure without a result has NaN in its rows; return msvae.Properties to say why in `failures`.
         The result of a structure does not depend on which others are in the batch.
         """
+
+    def evaluate_on(self, communicator: Any, structures: Structures) -> Mapping[str, Array]:
+        """Return what `evaluate` does, computed by all ranks of an mpi4py communicator together.
+
+        Every rank calls it with the same structures, and what the first one returns counts. A solver that is
+        MPI-parallel overrides it; here every rank does all the work.
+        """
+        return self.evaluate(structures)
+
+    def expected_costs(self, structures: Structures) -> Array | None:
+        """Return how long each structure (n,) will take, in any unit, so that long ones start first; None if alike."""
+        return None
 
     def pullback(self, structures: Structures, cotangents: Mapping[str, Array]) -> Array | None:
         """Return the gradient of sum_p <cotangent_p, property_p> with respect to the values (n, channels, *grid).

@@ -1,6 +1,6 @@
 """Plugins: how data sets, architectures and solvers are announced, found and checked.
 
-The whole contract is three hooks without arguments that return classes:
+The whole contract is three hooks without arguments that return classes (and one, msvae_evaluated, that only observes):
 
     import msvae
 
@@ -18,6 +18,7 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,11 +30,25 @@ from typing import Any, TypeVar
 import pluggy
 
 from msvae.errors import PluginError, did_you_mean
+from msvae.evaluations import Evaluation
 from msvae.interfaces import Architecture, Dataset, Plugin, Solver
 from msvae.structures import KINDS
 
-__all__ = ["Announced", "Loaded", "Refused", "Registry", "discover", "hook", "install", "registry"]
+__all__ = [
+    "Announced",
+    "Loaded",
+    "Refused",
+    "Registry",
+    "discover",
+    "file_digest",
+    "hook",
+    "import_file",
+    "install",
+    "registry",
+]
 
+FILE_PREFIX = "msvae_file_"  # of the names of modules that were imported from files
+log = logging.getLogger(__name__)
 hook = pluggy.HookimplMarker("msvae")
 _specification = pluggy.HookspecMarker("msvae")
 
@@ -54,6 +69,10 @@ class Hooks:
     @_specification
     def msvae_solvers(self) -> list[type[Solver]]:  # type: ignore[empty-body]
         """Return the solvers that the plugin offers."""
+
+    @_specification
+    def msvae_evaluated(self, evaluation: Evaluation) -> None:
+        """See an evaluation that has been written to the run; what it raises is logged, and changes nothing."""
 
 
 HOOK_OF = {"dataset": "msvae_datasets", "architecture": "msvae_architectures", "solver": "msvae_solvers"}
@@ -124,6 +143,16 @@ class Registry:
         why = "".join(f"; it did not load: {r.reason}" for r in self.refused if r.name == name)
         raise PluginError(f"no plugin is called '{name}'{did_you_mean(name, known)} (known: {', '.join(known)}{why})")
 
+    def observe(self, evaluations: Iterable[Evaluation]) -> None:
+        """Show evaluations to the plugins that observe them."""
+        observers = self.manager.hook.msvae_evaluated.get_hookimpls()
+        for evaluation in evaluations if observers else ():
+            for observer in observers:
+                try:
+                    observer.function(evaluation)
+                except Exception as error:  # a border: a stranger's observer may raise anything
+                    log.warning("plugin '%s' raised in msvae_evaluated: %r", observer.plugin_name, error)
+
     def add(self, announced: Announced, importer: Callable[[], ModuleType]) -> str | None:
         """Load one plugin; return None, or the reason why it was refused. Nothing of a refused one stays behind."""
         module = None
@@ -151,10 +180,11 @@ class Registry:
                 for plugin in implementation.function():
                     offered.append(Loaded(plugin, family, distribution))
                     self._check(offered)
-        if not offered:
+        observers = self.manager.hook.msvae_evaluated.get_hookimpls()
+        if not offered and all(o.plugin is not module for o in observers):
             raise PluginError(
-                f"module '{module.__name__}' announces nothing: define one of {', '.join(HOOK_OF.values())} "
-                "and mark it with @msvae.hook"
+                f"module '{module.__name__}' announces nothing: define one of {', '.join(HOOK_OF.values())} or "
+                "msvae_evaluated, and mark it with @msvae.hook"
             )
         return offered
 
@@ -224,18 +254,30 @@ def install(announced: Iterable[Announced]) -> Registry:
 
 def add_file(path: Path) -> None:
     """Load the plugin file that a study names; PluginError if it cannot be. A copy of it is the same plugin."""
-    content = path.read_bytes() if path.is_file() else b""
-    name = f"msvae_file_{path.stem}_{hashlib.sha256(content).hexdigest()[:8]}"
+    name = _module_name(path)
     if name in sys.modules:
         return
-    reason = registry().add(Announced(path.stem, name, str(path)), lambda: _import_file(path, name))
+    reason = registry().add(Announced(path.stem, name, str(path)), lambda: import_file(path))
     if reason is not None:
         registry().refused.pop()
         sys.modules.pop(name, None)
         raise PluginError(f"plugin file '{path}' did not load: {reason}")
 
 
-def _import_file(path: Path, name: str) -> ModuleType:
+def _module_name(path: Path) -> str:
+    content = path.read_bytes() if path.is_file() else b""
+    return f"{FILE_PREFIX}{path.stem}_{hashlib.sha256(content).hexdigest()[:16]}"
+
+
+def file_digest(plugin: type[Plugin]) -> str | None:
+    """Return the first 16 hex digits of the SHA-256 of the file that a plugin is from; None if it is installed."""
+    module = plugin.__module__
+    return module.rpartition("_")[2] if module.startswith(FILE_PREFIX) else None
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a file as a module whose name tells its content, and register nothing; PluginError if it cannot be."""
+    name = _module_name(path)
     if not path.is_file():
         raise PluginError("there is no such file")
     specification = importlib.util.spec_from_file_location(name, path)

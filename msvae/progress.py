@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 __all__ = ["Report", "stage_progress"]
 
 Report = Callable[[int, int, str], None]
-EVERY = 15.0  # seconds between two lines where there is no terminal
+EVERY = 60.0  # seconds between two lines where there is no terminal
 log = logging.getLogger(__name__)
 
 

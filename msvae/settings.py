@@ -15,6 +15,7 @@ from msvae.interfaces import Settings
 
 __all__ = [
     "CAMPAIGNS",
+    "CacheSettings",
     "CardSettings",
     "Component",
     "Condition",
@@ -22,8 +23,10 @@ __all__ = [
     "ExecutorSettings",
     "GenerateSettings",
     "LabelSettings",
+    "LimitsSettings",
     "ModelSettings",
     "Sections",
+    "StoreSettings",
     "StructureHeadSettings",
     "Target",
     "TrainingSettings",
@@ -181,15 +184,70 @@ class StructureHeadSettings(Settings):
 
 @dataclass(frozen=True)
 class ExecutorSettings(Settings):
-    """[executor]: where evaluations run.
+    """[executor]: where evaluations run, and what becomes of those that fail.
 
-    name: "auto" takes MPI under mpiexec, else processes if workers > 1, else serial.
+    name: "auto" takes MPI under mpiexec, else processes if workers > 1, else serial. "module:function" names a function
+        of your own that takes these settings and returns a concurrent.futures.Executor (Parsl and Dask have one).
     workers: processes of the pool. threads: OpenMP threads of each worker.
+    gpus: devices of a node that its ranks take in turn; 0 leaves them as they are.
+    ranks_per_solver: MPI ranks that run one evaluation together; 0 for as many as the solver says.
+    isolation: "process" evaluates in a child process of the worker, so that a crash is a failed evaluation.
+    timeout: seconds, memory_limit: GiB of one evaluation; they need isolation.
+    retries: how often an evaluation is tried again, by the status that it ended with.
+    max_failures: failed evaluations of a stage after which the campaign gives up.
     """
 
-    name: Literal["auto", "serial", "processes", "mpi"] = "auto"
+    name: Annotated[str, Field(pattern=r"^(auto|serial|processes|mpi|[\w.]+:\w+)$")] = "auto"
     workers: Count = 1
     threads: Count = 1
+    gpus: Annotated[int, Field(ge=0)] = 0
+    ranks_per_solver: Annotated[int, Field(ge=0)] = 0
+    isolation: Literal["none", "process"] = "none"
+    timeout: Positive | None = None
+    memory_limit: Positive | None = None
+    retries: dict[Literal["failed", "timeout", "crashed", "invalid"], Annotated[int, Field(ge=0)]] = field(
+        default_factory=lambda: {"crashed": 1}
+    )
+    max_failures: Count | None = None
+
+
+@dataclass(frozen=True)
+class LimitsSettings(Settings):
+    """[limits]: when a campaign ends at a clean point, with exit code 75, to be resumed.
+
+    walltime: seconds, or "HH:MM:SS" or "D-HH:MM:SS" as Slurm writes it. grace: seconds in which what runs may end.
+    SIGTERM and SIGUSR1 end it too.
+    """
+
+    walltime: Positive | Annotated[str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")] | None = None
+    grace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
+
+    @property
+    def seconds(self) -> float | None:
+        """The wall time in seconds.
+
+        >>> LimitsSettings("1-00:10:00").seconds
+        87000.0
+        """
+        if not isinstance(self.walltime, str):
+            return self.walltime
+        days, _, clock = self.walltime.rpartition("-")
+        hours, minutes, seconds = map(int, clock.split(":"))
+        return float(((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+@dataclass(frozen=True)
+class CacheSettings(Settings):
+    """[cache]: evaluations that runs share. path: a folder; a structure that any run has solved there, is not again."""
+
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class StoreSettings(Settings):
+    """[store]: what is kept of evaluations. structures: also the structures that latents were decoded to."""
+
+    structures: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,6 +310,9 @@ class Sections(Settings):
     training: TrainingSettings = field(default_factory=TrainingSettings)
     structure_head: StructureHeadSettings | None = None
     executor: ExecutorSettings = field(default_factory=ExecutorSettings)
+    limits: LimitsSettings = field(default_factory=LimitsSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
     design: DesignSettings | None = None
     generate: GenerateSettings | None = None
     card: CardSettings = field(default_factory=CardSettings)

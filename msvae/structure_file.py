@@ -9,6 +9,7 @@ attributes              kind, channels, shape, spacing, periodic, constituents, 
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,16 @@ import numpy as np
 from msvae.errors import DataError
 from msvae.structures import Array, Grid, Quantity, Specification, Structures
 
-__all__ = ["read_structures", "structures_to_bytes"]
+__all__ = ["packed_values", "read_structures", "structures_to_bytes", "unpacked_values"]
 
 
 def structures_to_bytes(structures: Structures) -> bytes:
     """Return the content of an HDF5 file with these structures."""
     buffer = io.BytesIO()
     s = structures.specification
-    packed = s.is_discrete and len(s.constituents) == 2
+    packed = _packs(s)
     with h5py.File(buffer, "w") as file:
-        values = np.packbits(structures.values.reshape(len(structures), -1), axis=1) if packed else structures.values
+        values = packed_values(structures) if packed else structures.values
         file.create_dataset("values", data=values, compression="gzip" if values.size else None)
         file.attrs.update(
             kind=s.kind,
@@ -57,6 +58,23 @@ def read_structures(path: Path, index: Array | None = None) -> Structures:
         ) from None
 
 
+def packed_values(structures: Structures) -> Array:
+    """Return the values of structures as bytes (n, size): one bit for each site where there are two constituents."""
+    rows = np.ascontiguousarray(structures.values).reshape(len(structures), math.prod(structures.specification.shape))
+    return np.packbits(rows, axis=1) if _packs(structures.specification) else rows.view(np.uint8)
+
+
+def unpacked_values(packed: Array, specification: Specification) -> Array:
+    """Return values (n, channels, *grid) from what `packed_values` made of them."""
+    size = math.prod(specification.shape)
+    rows = np.unpackbits(packed, axis=1, count=size) if _packs(specification) else packed.view(specification.dtype)
+    return rows.reshape(len(packed), *specification.shape)
+
+
+def _packs(specification: Specification) -> bool:
+    return specification.is_discrete and len(specification.constituents) == 2
+
+
 def _read(file: Any, rows: Any) -> Structures:
     a = file.attrs
     grid = Grid(
@@ -66,8 +84,7 @@ def _read(file: Any, rows: Any) -> Structures:
     specification = Specification(kind, int(a["channels"]), grid, tuple(str(c) for c in a["constituents"]))
     values = file["values"][rows]
     if bool(a["packed"]):
-        size = int(np.prod(specification.shape))
-        values = np.unpackbits(values, axis=1, count=size).reshape(-1, *specification.shape)
+        values = unpacked_values(values, specification)
     stored = dict(file["properties"].items()) if "properties" in file else {}
     quantities = tuple(Quantity(k, str(v.attrs["unit"]), v.shape[1:]) for k, v in stored.items())
     groups = file["groups"][rows] if "groups" in file else None

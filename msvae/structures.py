@@ -18,7 +18,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -278,7 +278,9 @@ class Structures:
 
     def __getitem__(self, index: int | slice | Sequence[int] | Array) -> Structures:
         """Return the chosen structures, always as a batch."""
-        chosen = np.atleast_1d(np.arange(len(self))[index])
+        if isinstance(index, int | np.integer) and 0 <= index < len(self):
+            index = slice(index, index + 1)
+        chosen = index if isinstance(index, slice) else np.atleast_1d(np.arange(len(self))[index])
         return Structures(
             self.values[chosen],
             self.specification,
@@ -297,7 +299,7 @@ class Structures:
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """First 16 hex digits of SHA-256 over values and grid: equal structures have equal ids."""
-        head = json.dumps(dataclasses.asdict(self.specification), sort_keys=True).encode()
+        head = _head(self.specification)
         return tuple(hashlib.sha256(head + v.tobytes()).hexdigest()[:16] for v in self.values)
 
     @cached_property
@@ -333,6 +335,12 @@ class Structures:
     def quantity(self, name: str) -> Quantity:
         """Return the declaration of a property; KeyError if it has none."""
         return {q.name: q for q in self.quantities}[name]
+
+
+@lru_cache(maxsize=64)
+def _head(specification: Specification) -> bytes:
+    """Return the bytes that stand for a specification in an id."""
+    return json.dumps(dataclasses.asdict(specification), sort_keys=True).encode()
 
 
 def _checked(values: Array, specification: Specification) -> Array:

@@ -36,7 +36,7 @@ __all__ = ["Study", "load_plugin", "load_solver", "parse_assignment", "schema"]
 PLUGIN_TABLES: Mapping[str, type[Plugin]] = plugins.FAMILIES
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names of an unknown key
 DEFAULT_ARCHITECTURE = "convolutional"
-WITHOUT_EFFECT = ("title", "executor")  # on results: a resumed run may differ in them
+WITHOUT_EFFECT = ("title", "executor", "limits", "cache", "store")  # on results: a resumed run may differ in them
 Value = TypeVar("Value")
 AnyPlugin = TypeVar("AnyPlugin", bound=Plugin)
 
@@ -112,6 +112,11 @@ class Study(Sections):
     def difference(self, other: Study) -> str | None:
         """Return the first key in which two studies ask for different results, or None."""
         return _first_difference(self._decisive, other._decisive)
+
+    @property
+    def ranks_per_solver(self) -> int:
+        """MPI ranks that run one evaluation together."""
+        return self.executor.ranks_per_solver or (self.solver.ranks if self.solver else 1)
 
     def need_dataset(self) -> Dataset:
         """Return the data set; StudyError if the study names none."""
@@ -254,6 +259,7 @@ def _known_keys(cls: type[Any], path: Sequence[str]) -> list[str]:
 
 def _check(study: Study) -> None:
     """Raise StudyError where tables that are right by themselves do not fit each other."""
+    _check_executor(study)
     if study.campaign == "inverse-design" and study.design is None:
         raise StudyError(f"{study.source.at([])} has no [design], which campaign 'inverse-design' needs")
     if study.campaign == "generate":
@@ -269,6 +275,22 @@ def _check(study: Study) -> None:
                 f"{study.source.at(['model', 'heads'])}: searcher '{study.design.searcher}' is led by the heads, so "
                 f"model.heads has to name every targeted property; '{min(missing)}' is missing"
             )
+
+
+def _check_executor(study: Study) -> None:
+    settings = study.executor
+    if settings.isolation == "none":
+        for key in ("timeout", "memory_limit"):
+            if getattr(settings, key) is not None:
+                raise StudyError(
+                    f"{study.source.at(['executor', key])}: an evaluation can only be ended in a process of its own: "
+                    'add executor.isolation = "process"'
+                )
+    elif study.ranks_per_solver > 1:
+        raise StudyError(
+            f"{study.source.at(['executor', 'isolation'])}: a process of its own has no other MPI ranks, but "
+            f'{study.ranks_per_solver} ranks run the solver together: take isolation = "none" or ranks_per_solver = 1'
+        )
 
 
 def _check_generate(study: Study) -> None:

@@ -17,9 +17,9 @@ def test_lines_say_how_far_it_is_and_how_long_it_takes_still(
     with caplog.at_level(logging.INFO), progress.stage_progress("train") as report:
         for done in (40, 50, 60, 100):  # 40 are there from before
             report(done, 100, "ELBO 1.0 nats")
-            now += 20.0
+            now += 70.0
     assert caplog.messages == [
-        "train 50/100, 100 s left ELBO 1.0 nats",
-        "train 60/100, 80 s left ELBO 1.0 nats",
+        "train 50/100, 350 s left ELBO 1.0 nats",
+        "train 60/100, 280 s left ELBO 1.0 nats",
         "train 100/100 ELBO 1.0 nats",
     ]

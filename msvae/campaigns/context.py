@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
-from msvae.dispatch import world
-from msvae.dispatch.tasks import Recipe, Task, run_tasks
-from msvae.progress import stage_progress
+from msvae.dispatch import executors
+from msvae.dispatch.evaluation import known
+from msvae.dispatch.known import known_in
+from msvae.dispatch.limits import Limits
+from msvae.dispatch.scheduling import dispatch
+from msvae.dispatch.tasks import Recipe, Task, work
+from msvae.errors import Stopped, TargetError
+from msvae.evaluations import Evaluations, joined
+from msvae.plugins import registry
+from msvae.progress import Report, stage_progress
+from msvae.run.cache import Cache, solver_key
 from msvae.run.directory import Run
-from msvae.run.store import Evaluations
+from msvae.run.journal import Watch
+from msvae.run.store import EvaluationStore, Writer
+from msvae.seeds import seed_of
 from msvae.study import Study
 
 __all__ = ["Context", "Table", "torch_threads"]
@@ -40,56 +51,168 @@ class Table:
 
 @dataclass(frozen=True)
 class Context:
-    """A study, its run, and where evaluations go."""
+    """A study, its run, where evaluations go, and when the campaign has to end.
+
+    retry: statuses of evaluations that an earlier part of the run made and that are to be made again.
+    """
 
     study: Study
     run: Run
     executor: Executor
+    limits: Limits = field(default_factory=Limits)
+    retry: frozenset[str] = frozenset()
 
     @property
     def width(self) -> int:
         """Number of evaluations that run at once."""
-        return max(1, self.others, self.study.executor.workers)
+        return executors.width(self.study.executor, self.study.ranks_per_solver)
 
     @property
     def others(self) -> int:
         """Number of processes that take tasks beside this one."""
-        settings = self.study.executor
-        pool = settings.workers if settings.name == "processes" or settings.workers > 1 else 0
-        return world.size() - 1 if settings.name in ("auto", "mpi") and world.size() > 1 else pool
+        return 0 if executors.engine(self.study.executor) == "serial" else self.width
+
+    @cached_property
+    def cache(self) -> Cache | None:
+        """What runs share, if the study names a place for it."""
+        solver = self.study.need_solver()
+        quantities = solver.quantities(self.run.structures.specification)
+        return Cache(self.study, self.run.path, quantities) if self.study.cache.path else None
 
     def evaluate(self, stage: str, tasks: Sequence[Task], *, with_model: bool = False, title: str = "") -> Evaluations:
         """Return the evaluations of tasks: those that the stage's store has, and the others made now.
 
-        What completes is acknowledged at once; what failed is a row like any other.
+        What completes is acknowledged at once; what failed is a row like any other. Raises Stopped at a signal or after
+        the wall time, and TargetError after too many failures; what was acknowledged stays.
         """
-        solver = self.study.need_solver()
-        specification = self.run.structures.specification
-        store = self.run.store(stage, solver.quantities(specification))
-        have = set(store.load()["index"].tolist())
+        store = self.run.store(stage, self._quantities, self._origin)
+        before = self._acknowledged(store, tasks)
+        have = set(before["index"].tolist())
         missing = [task for task in tasks if task.index not in have]
-        recipe = Recipe(
+        if missing:
+            watch = Watch(self.run.journal, stage, total=len(tasks), before=before, width=self.width)
+            writer = Writer(store, partial(self._acknowledge, watch))
+            with self._reported(title) as report:
+                try:
+                    self._make(missing, writer, watch, report, with_model=with_model)
+                finally:
+                    writer.write()
+                    watch.end()
+        table = self._acknowledged(store, tasks)
+        return _warn(table, stage)
+
+    def _make(self, tasks: Sequence[Task], writer: Writer, watch: Watch, report: Report, *, with_model: bool) -> None:
+        """Have the tasks done by the workers, and write down what comes back."""
+        self.limits.check()
+        recipe = self._recipe(with_model=with_model)
+        twins: Mapping[int, list[int]] = {}
+        if not with_model:
+            tasks, twins = self._for_workers(tasks, recipe, writer)
+        for table in dispatch(
+            self.executor, partial(work, recipe), tasks, width=self.width, until=lambda: bool(self.limits.reason)
+        ):
+            if table is not None:
+                writer.add(_with_twins(table, twins))
+            writer.write_if_due()
+            report(watch.finished, watch.total, watch.text)
+            watch.show()
+            self._give_up(watch)
+            self._leave_behind()
+        writer.write()
+        report(watch.finished, watch.total, watch.text)
+        if watch.finished < watch.total:
+            self.limits.check()
+
+    @property
+    def _quantities(self) -> Any:
+        return self.study.need_solver().quantities(self.run.structures.specification)
+
+    @cached_property
+    def _origin(self) -> dict[str, str]:
+        return {"solver": f"{self.study.need_solver().name} {solver_key(self.study)}", "study": self.study.digest}
+
+    def _acknowledged(self, store: EvaluationStore, tasks: Sequence[Task]) -> Evaluations:
+        table = store.load()
+        keep = np.isin(table["index"], [task.index for task in tasks])
+        return table.where(keep & ~np.isin(table["status"].astype(str), sorted(self.retry)))
+
+    def _recipe(self, *, with_model: bool) -> Recipe:
+        stores = [self.run.store(stage) for stage in self.run.stages]
+        files = [f for store in stores for f in store.files] + list(self.cache.files if self.cache else ())
+        return Recipe(
             str(self.run.frozen_study.resolve()),
             str(self.run.structures_file.resolve()),
             str(self.run.model_file.resolve()) if with_model else None,
+            tuple(str(f.resolve()) for f in files),
         )
-        with self._reported(title) as report:
-            done = len(tasks) - len(missing)
-            for group in run_tasks(self.executor, recipe, missing, width=self.width):
-                store.append(group)
-                done += len(group)
-                report(done, len(tasks), "")
-        asked = {task.index for task in tasks}
-        table = store.load()
-        return _warn(table.where(np.isin(table["index"], list(asked))), stage)
+
+    def _for_workers(
+        self, tasks: Sequence[Task], recipe: Recipe, writer: Writer
+    ) -> tuple[list[Task], dict[int, list[int]]]:
+        """Return the tasks that need a worker, long ones first, and those that will have the result of another's.
+
+        Structures that were solved before are answered at once.
+        """
+        structures, solved = self.run.structures, known_in(recipe.known)
+        first: dict[str, int] = {}
+        twins: dict[int, list[int]] = {}
+        answered, left = [], []
+        for task in tasks:
+            name = structures.ids[task.index]
+            properties = solved.find(name)
+            if properties is not None:
+                seed = seed_of(self.study.seed, name)
+                answered.append(known(structures[task.index], properties, index=task.index, seed=seed))
+            elif name in first:
+                twins.setdefault(first[name], []).append(task.index)
+            else:
+                first[name] = task.index
+                left.append(task)
+        writer.add(Evaluations.of(answered))
+        costs = self.study.need_solver().expected_costs(structures[[t.index for t in left]]) if left else None
+        order = range(len(left)) if costs is None else np.argsort(-np.asarray(costs), kind="stable").tolist()
+        return [left[k] for k in order], twins
+
+    def _acknowledge(self, watch: Watch, table: Evaluations) -> None:
+        """Count what has been written, share it with other runs, and show it to plugins that observe."""
+        watch.count(table)
+        if self.cache is not None:
+            self.cache.add(table)
+        registry().observe(table)
+
+    def _give_up(self, watch: Watch) -> None:
+        most = self.study.executor.max_failures
+        if most is not None and watch.failed > most:
+            raise TargetError(
+                f"{watch.failed} evaluations of stage '{watch.stage}' failed, over executor.max_failures = {most}; "
+                f"what was computed is in the run, and why they failed in '{self.run.path / 'log.jsonl'}'"
+            )
+
+    def _leave_behind(self) -> None:
+        """Raise Stopped where what still runs after the campaign's end does not end in time."""
+        if self.limits.overdue:
+            stopped = Stopped(f"{self.limits.reason}: evaluations that still ran were left, go on with --resume")
+            stopped.busy = True
+            raise stopped
 
     @contextmanager
-    def _reported(self, title: str) -> Iterator[Any]:
+    def _reported(self, title: str) -> Iterator[Report]:
         if not title:
             yield lambda done, total, text: None
             return
         with stage_progress(title) as report:
             yield report
+
+
+def _with_twins(table: Evaluations, twins: Mapping[int, list[int]]) -> Evaluations:
+    """Return a table with a row more for every structure that is the same as one of the table."""
+    copies = [(k, twin) for k, index in enumerate(table["index"].tolist()) for twin in twins.get(index, ())]
+    if not copies:
+        return table
+    rows, indices = (np.array(column) for column in zip(*copies, strict=True))
+    same = table.where(rows)
+    columns = {"index": indices, "cost": np.zeros(len(rows)), "cached": np.ones(len(rows), dtype=bool)}
+    return joined([table, replace(same, columns={**same.columns, **columns})])
 
 
 def _warn(table: Evaluations, stage: str) -> Evaluations:

@@ -19,8 +19,8 @@ from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.train import trained, training_structures
 from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
+from msvae.evaluations import Evaluations
 from msvae.progress import Report, stage_progress
-from msvae.run.store import Evaluations
 from msvae.sampling.search import GaussianProcessSearch, RandomSearch, Searcher
 from msvae.seeds import seed_of
 from msvae.settings import DesignSettings, Target
@@ -135,6 +135,7 @@ def _loop(context: Context, searcher: Searcher, stage: str, budget: int, *, lear
     calls, rounds = 0, 0
     with stage_progress(stage) as report:
         while calls < budget and not _met(tables, design):
+            context.limits.check()
             latents = searcher.ask(min(design.batch, budget - calls))
             tasks = [Task(calls + k, z) for k, z in enumerate(latents)]
             table = context.evaluate(stage, tasks, with_model=True)

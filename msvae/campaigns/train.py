@@ -106,6 +106,7 @@ def _fitted(context: Context, blueprint: Blueprint, structures: Structures) -> t
                 checkpoint=run.path / "checkpoint.safetensors",
                 report=report,
                 ranks=together,
+                limit=context.limits.check,
             )
     return vae, history
 

@@ -3,68 +3,55 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
+from msvae.evaluations import Evaluation, Status
 from msvae.interfaces import Solver
 from msvae.structures import Array, Properties, Quantity, Structures
 
-__all__ = ["STATUSES", "Evaluation", "Status", "evaluate"]
+__all__ = ["evaluate", "failure", "known"]
 
-Status = Literal["done", "failed", "timeout", "crashed", "invalid"]
-STATUSES: tuple[Status, ...] = ("done", "failed", "timeout", "crashed", "invalid")
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """The outcome of one task.
-
-    index: the task's number in its stage. structure: id of the structure; "" if it was never made.
-    message: for anything but "done", one sentence that says why. cost: seconds of wall time.
-    errors: estimated numerical error of properties, where the solver gives one.
-    properties: by name, (*shape); NaN unless done. rank: that computed it.
-    """
-
-    index: int
-    structure: str
-    status: Status
-    properties: Mapping[str, Array]
-    message: str = ""
-    latents: Array = field(default_factory=lambda: np.zeros(0))
-    cost: float = 0.0
-    seed: int = 0
-    rank: int = 0
-    iterations: int = 0
-    errors: Mapping[str, Array] = field(default_factory=dict)
+Call = Callable[[Structures], Mapping[str, Any]]
 
 
 def evaluate(
-    solver: Solver, structures: Structures, *, index: int, rank: int = 0, seed: int = 0, latents: Array | None = None
+    solver: Solver,
+    structures: Structures,
+    *,
+    index: int,
+    rank: int = 0,
+    seed: int = 0,
+    latents: Array | None = None,
+    call: Call | None = None,
 ) -> Evaluation:
-    """Return the evaluation of a batch of one structure; no exception of the solver passes."""
+    """Return the evaluation of a batch of one structure; no exception of the solver passes.
+
+    call: what is called with the structures, if not solver.evaluate.
+    """
     start = time.perf_counter()
-    quantities = solver.quantities(structures.specification)
     properties: Mapping[str, Any] = {}
+    quantities: tuple[Quantity, ...] = ()
     try:
-        properties = {} if structures.damaged else solver.evaluate(structures)
+        quantities = solver.quantities(structures.specification)
+        properties = {} if structures.damaged else (call or solver.evaluate)(structures)
         status, message = _judge(properties, quantities, structures.damaged)
+    except MemoryError as error:
+        status, message = "crashed", f"it ran out of memory ({error or 'MemoryError'})"
     except Exception as error:  # a border: a solver may raise anything, and the campaign goes on
         status, message = "failed", f"{type(error).__name__}: {error}"
+    except SystemExit as error:
+        status, message = "crashed", f"it called sys.exit({error.code!r})"
     done = status == "done"
-    values = {
-        q.name: np.array(properties[q.name][0], dtype=np.float64) if done else np.full(q.sizes, np.nan)
-        for q in quantities
-    }
     counts = getattr(properties, "iterations", None)
     errors = getattr(properties, "errors", {}) if done else {}
     return Evaluation(
         index,
         structures.ids[0],
         status,
-        values,
+        {q.name: np.array(properties[q.name][0], dtype=np.float64) if done else _nothing(q) for q in quantities},
         message,
         latents=np.zeros(0) if latents is None else np.asarray(latents, dtype=np.float64),
         cost=time.perf_counter() - start,
@@ -73,6 +60,34 @@ def evaluate(
         iterations=0 if counts is None else int(counts[0]),
         errors={name: np.array(array[0]) for name, array in errors.items()},
     )
+
+
+def failure(
+    solver: Solver,
+    structures: Structures,
+    status: Status,
+    message: str,
+    *,
+    index: int,
+    latents: Array | None = None,
+    **columns: Any,
+) -> Evaluation:
+    """Return the evaluation of a structure whose solver gave no answer at all."""
+    nothing = {q.name: _nothing(q) for q in solver.quantities(structures.specification)}
+    z = np.zeros(0) if latents is None else np.asarray(latents, dtype=np.float64)
+    return Evaluation(index, structures.ids[0], status, nothing, message, latents=z, **columns)
+
+
+def known(
+    structures: Structures, properties: Mapping[str, Array], *, index: int, latents: Array | None = None, **columns: Any
+) -> Evaluation:  # fmt: skip
+    """Return the evaluation of a structure whose properties were computed before."""
+    z = np.zeros(0) if latents is None else np.asarray(latents, dtype=np.float64)
+    return Evaluation(index, structures.ids[0], "done", properties, latents=z, attempts=0, cached=True, **columns)
+
+
+def _nothing(quantity: Quantity) -> Array:
+    return np.full(quantity.sizes, np.nan)
 
 
 def _judge(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import importlib
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Any, cast
 
-from msvae.dispatch import world
-from msvae.errors import StudyError
+from msvae.dispatch import groups, world
+from msvae.dispatch.groups import Group
+from msvae.dispatch.limits import ignored_signals
+from msvae.dispatch.tasks import solver_of
+from msvae.dispatch.threads import limit_threads, take_gpu
+from msvae.errors import Stopped, StudyError
 from msvae.settings import ExecutorSettings
 
-__all__ = ["SerialExecutor", "open_executor"]
+__all__ = ["SerialExecutor", "open_executor", "width"]
 
 
 class SerialExecutor(Executor):
@@ -27,43 +32,121 @@ class SerialExecutor(Executor):
         return future
 
 
+def engine(settings: ExecutorSettings) -> str:
+    """Return the executor's name, "auto" replaced by what it stands for here."""
+    if settings.name != "auto":
+        return settings.name
+    return "mpi" if world.size() > 1 else "processes" if settings.workers > 1 else "serial"
+
+
+def width(settings: ExecutorSettings, ranks_per_solver: int = 1) -> int:
+    """Return the number of evaluations that run at once."""
+    name = engine(settings)
+    if name == "mpi" and world.size() > 1:
+        return max(1, (world.size() - 1) // ranks_per_solver)
+    return 1 if name == "serial" else settings.workers
+
+
 @contextmanager
-def open_executor(settings: ExecutorSettings) -> Iterator[Executor | None]:
+def open_executor(settings: ExecutorSettings, ranks_per_solver: int = 1) -> Iterator[Executor | None]:
     """Yield the executor that a study asks for; None on the ranks that serve one, once their manager is done."""
-    name = settings.name
-    if name == "auto":
-        name = "mpi" if world.size() > 1 else "processes" if settings.workers > 1 else "serial"
+    name = engine(settings)
     limit_threads(settings.threads)
-    if name == "mpi":
-        with _mpi_executor() as executor:
+    if ranks_per_solver > 1 and not (name == "mpi" and world.size() > 1):
+        raise StudyError(
+            f"{ranks_per_solver} ranks run the solver together, but the executor is '{name}' on {world.size()} rank: "
+            f"start with `mpiexec -n {1 + ranks_per_solver} python -m mpi4py -m msvae ...` or more ranks"
+        )
+    if name == "mpi" and world.size() > 1:
+        with _ranks(settings, ranks_per_solver) as executor:
             yield executor
     elif world.rank() > 0:
+        ignored_signals()
         yield None  # under mpiexec with another executor: rank 0 works, the others have nothing to do
-    elif name == "processes":
-        from loky import ProcessPoolExecutor
-
-        environment = {"OMP_NUM_THREADS": str(settings.threads), "OMP_WAIT_POLICY": "PASSIVE"}
-        with ProcessPoolExecutor(settings.workers, env=environment) as executor:
-            yield executor
     else:
-        yield SerialExecutor()
+        with _alone(name, settings) as executor:
+            yield executor
 
 
 @contextmanager
-def _mpi_executor() -> Iterator[Executor | None]:
-    if world.size() < 2:
+def _alone(name: str, settings: ExecutorSettings) -> Iterator[Executor]:
+    """Yield the executor of a process that is not one of several ranks."""
+    makers: dict[str, Callable[[ExecutorSettings], Executor]] = {
+        "serial": lambda s: SerialExecutor(), "processes": _pool, "mpi": _spawned
+    }  # fmt: skip
+    executor: Any = makers[name](settings) if name in makers else _named(name, settings)
+    try:
+        yield executor
+    except Stopped as stopped:
+        if stopped.busy:  # workers that still evaluate are not waited for
+            executor.shutdown(**({"kill_workers": True} if name == "processes" else {"wait": False}))
+        raise
+    finally:
+        executor.shutdown(wait=sys.exc_info()[0] is None)
+
+
+def _pool(settings: ExecutorSettings) -> Executor:
+    from loky import ProcessPoolExecutor
+
+    pool: Executor = ProcessPoolExecutor(settings.workers, env=_environment(settings), initializer=ignored_signals)
+    return pool
+
+
+def _environment(settings: ExecutorSettings) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(settings.threads), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def _spawned(settings: ExecutorSettings) -> Executor:
+    """Return an executor whose ranks MPI spawns, where it can."""
+    if settings.workers < 2:
         raise StudyError(
             "executor.name is 'mpi', but there is one rank: start with `mpiexec -n N python -m mpi4py -m msvae "
-            "...` with N of 2 or more and mpi4py installed, or use 'auto'"
+            "...` with N of 2 or more and mpi4py installed, set executor.workers for ranks to be spawned, or use 'auto'"
         )
+    try:
+        from mpi4py.futures import MPIPoolExecutor
+    except ImportError as error:
+        raise StudyError(f"executor.name is 'mpi', but mpi4py cannot be used ({error}): install msvae[mpi]") from None
+    return cast("Executor", MPIPoolExecutor(settings.workers, env=_environment(settings), initializer=ignored_signals))
+
+
+def _named(name: str, settings: ExecutorSettings) -> Executor:
+    """Return the executor that a function of the user's makes; StudyError if there is none."""
+    module, _, function = name.partition(":")
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise StudyError(
+            f"executor.name is '{name}', but {error}: name a function that can be imported (see PYTHONPATH)"
+        ) from None
+    executor = make(settings)
+    if not isinstance(executor, Executor):
+        raise StudyError(f"executor.name is '{name}', which returned {executor!r}, no concurrent.futures.Executor")
+    return executor
+
+
+@contextmanager
+def _ranks(settings: ExecutorSettings, ranks_per_solver: int) -> Iterator[Executor | None]:
+    """Yield the executor over the ranks of this job on its manager, and None on the others when it is over."""
     from mpi4py.futures import MPICommExecutor
 
-    with MPICommExecutor(world.communicator(), root=0) as executor:
-        yield cast("Executor | None", executor)
-
-
-def limit_threads(threads: int) -> None:
-    """Let numerical libraries that start from now on use this many threads in this process."""
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(threads)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    comm: Any = world.communicator()
+    take_gpu(world.rank_on_node(), settings.gpus)
+    if comm.Get_rank() > 0:
+        ignored_signals()
+    group = groups.split_world(comm, ranks_per_solver) if ranks_per_solver > 1 else Group(None, comm)
+    if group.tasks is None:
+        groups.serve(group, solver_of)
+        yield None
+        return
+    try:
+        with MPICommExecutor(group.tasks, root=0) as executor:
+            try:
+                yield cast("Executor | None", executor)
+            except Stopped as stopped:
+                if stopped.busy:  # ranks that still evaluate cannot be waited for
+                    sys.stderr.write(f"msvae: {stopped}\n")
+                    comm.Abort(stopped.code)
+                raise
+    finally:
+        group.dismiss()

@@ -5,29 +5,31 @@ Study, solver, model and structures are loaded once in each worker and kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from msvae.dispatch import world
-from msvae.dispatch.evaluation import Evaluation, evaluate
-from msvae.dispatch.executors import limit_threads
+from msvae.dispatch import groups, world
+from msvae.dispatch.evaluation import evaluate, known
+from msvae.dispatch.isolation import IsolatedSolver
+from msvae.dispatch.known import known_in
+from msvae.dispatch.threads import limit_threads
+from msvae.evaluations import Evaluation, Evaluations
+from msvae.interfaces import Solver
 from msvae.seeds import seed_of
-from msvae.structure_file import read_structures
+from msvae.structure_file import packed_values, read_structures
 from msvae.structures import Array, Structures
 from msvae.study import Study
 
 if TYPE_CHECKING:
     from msvae.vae.model import VAE
 
-__all__ = ["Recipe", "Task", "run_tasks"]
-
-AHEAD = 4  # tasks that wait at the executor for each that runs, so that no worker idles and a resume repeats few
+__all__ = ["Recipe", "Task", "solver_of", "work"]
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,13 @@ class Recipe:
     """Where a worker finds what every task of a stage needs.
 
     study: the frozen study. structures: the file that indices refer to. model: the weights that decode latents.
+    known: files of evaluations with the same solver, whose structures need not be solved again.
     """
 
     study: str
     structures: str | None = None
     model: str | None = None
+    known: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,28 +55,51 @@ class Task:
     conditions: Array | None = None
 
 
-def run_tasks(executor: Executor, recipe: Recipe, tasks: Sequence[Task], *, width: int) -> Iterator[list[Evaluation]]:
-    """Yield the evaluations of tasks as they complete, in the groups in which they arrive.
-
-    width: tasks that can run at once.
-    """
-    waiting = list(reversed(tasks))
-    running: set[Future[Evaluation]] = set()
-    while waiting or running:
-        while waiting and len(running) < AHEAD * width:
-            running.add(executor.submit(_work, recipe, waiting.pop()))
-        complete, running = wait(running, return_when=FIRST_COMPLETED)
-        yield sorted((future.result() for future in complete), key=lambda e: e.index)
+def work(recipe: Recipe, tasks: Sequence[Task]) -> Evaluations:
+    """Make and evaluate structures one after the other, in whatever process this is."""
+    return Evaluations.of([_evaluated(recipe, task) for task in tasks])
 
 
-def _work(recipe: Recipe, task: Task) -> Evaluation:
-    """Make and evaluate one structure, in whatever process this is."""
+def solver_of(study: str) -> Solver:
+    """Return the solver of a study's file."""
+    return _study(study).need_solver()
+
+
+def _evaluated(recipe: Recipe, task: Task) -> Evaluation:
     study = _study(recipe.study)
     structures = _structure(recipe, task)
-    seed = seed_of(study.seed, structures.ids[0])
-    return evaluate(
-        study.need_solver(), structures, index=task.index, rank=world.rank(), seed=seed, latents=task.latents
-    )
+    columns: dict[str, Any] = {
+        "index": task.index,
+        "rank": world.rank(),
+        "seed": seed_of(study.seed, structures.ids[0]),
+        "latents": task.latents,
+    }
+    found = known_in(recipe.known).find(structures.ids[0]) if recipe.known else None
+    outcome = _solved(recipe, structures, columns) if found is None else known(structures, found, **columns)
+    if study.store.structures and task.latents is not None:
+        outcome = dataclasses.replace(outcome, packed=packed_values(structures)[0])
+    return outcome
+
+
+def _solved(recipe: Recipe, structures: Structures, columns: dict[str, Any]) -> Evaluation:
+    """Return the outcome of the last attempt that the study allows for."""
+    retries = dict(_study(recipe.study).executor.retries)
+    attempt, cost = 0, 0.0
+    while True:
+        attempt += 1
+        outcome = _attempt(recipe, structures, columns)
+        cost += outcome.cost
+        if outcome.status == "done" or retries.get(outcome.status, 0) < attempt:
+            return dataclasses.replace(outcome, attempts=attempt, cost=cost)
+
+
+def _attempt(recipe: Recipe, structures: Structures, columns: dict[str, Any]) -> Evaluation:
+    solver, group = solver_of(recipe.study), groups.here()
+    if _study(recipe.study).executor.isolation == "process":
+        return _isolated(recipe.study).evaluate(structures, **columns)
+    if group is not None:
+        return evaluate(solver, structures, call=lambda s: group.evaluate(recipe.study, solver, s), **columns)
+    return evaluate(solver, structures, **columns)
 
 
 def _structure(recipe: Recipe, task: Task) -> Structures:
@@ -89,6 +116,14 @@ def _study(path: str) -> Study:
     study = Study.load(path)
     limit_threads(study.executor.threads)
     return study
+
+
+@lru_cache(maxsize=2)
+def _isolated(path: str) -> IsolatedSolver:
+    study = _study(path)
+    files = [str((Path(path).parent / file).resolve()) for file in study.plugin_files]
+    settings = study.executor
+    return IsolatedSolver(study.need_solver(), files, timeout=settings.timeout, memory=settings.memory_limit)
 
 
 @lru_cache(maxsize=2)

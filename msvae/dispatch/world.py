@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from msvae import plugins
 from msvae.errors import MsvaeError
 
-__all__ = ["agreed", "communicator", "rank", "share_plugins", "size"]
+__all__ = ["agreed", "communicator", "rank", "rank_on_node", "share_plugins", "size"]
 
 Value = TypeVar("Value")
 
@@ -38,6 +38,19 @@ def size() -> int:
     """Return the number of ranks; 1 without MPI."""
     world = communicator()
     return 1 if world is None else int(world.Get_size())
+
+
+def rank_on_node() -> int:
+    """Return this process's number among the ranks of its node."""
+    world = communicator()
+    if world is None:
+        return 0
+    from mpi4py import MPI
+
+    node = world.Split_type(MPI.COMM_TYPE_SHARED)
+    number = int(node.Get_rank())
+    node.Free()
+    return number
 
 
 def share_plugins() -> None:

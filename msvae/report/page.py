@@ -12,9 +12,9 @@ from typing import Any
 
 import matplotlib as mpl
 
+from msvae.atomic_file import write_atomically
 from msvae.report.figures import FIGURES, Drawing
 from msvae.run.directory import Run
-from msvae.vae.files import write_atomically
 
 __all__ = ["write_report"]
 
@@ -117,15 +117,13 @@ def _evaluations(run: Run) -> str:
 def _provenance(values: Mapping[str, Any] | None) -> str:
     if values is None:
         return "<p>unknown</p>"
-    flat = [
-        (
-            key,
-            ", ".join(f"{k} {v}" for k, v in value.items() if v is not None)
-            if isinstance(value, dict)
-            else ", ".join(" ".join(map(str, p.values())) for p in value)
-            if isinstance(value, list)
-            else str(value),
-        )
-        for key, value in values.items()
-    ]
-    return _table(("what", "value"), flat)
+    return _table(("what", "value"), [(key, _plain_text(value)) for key, value in values.items()])
+
+
+def _plain_text(value: Any) -> str:
+    """Return plain values in one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_plain_text(v)}" for k, v in value.items() if v is not None)
+    if isinstance(value, list):
+        return ", ".join(" ".join(map(str, v.values())) if isinstance(v, dict) else str(v) for v in value)
+    return str(value)

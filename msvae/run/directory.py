@@ -4,6 +4,7 @@ study.toml          the study, frozen: every default written out        plugins/
 provenance.json     versions, plugins, MPI, host, seed                  structures.h5 the data set, as loaded
 evaluations/STAGE/  what the solver said (see store.py)                 model.*       the trained model
 training.json       losses of every epoch                               summary.json  the table at the end
+status.json         how far it is now (see journal.py)                  log.jsonl     what has happened
 figures/, report.html
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +21,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tomli_w
 
+from msvae.atomic_file import write_atomically
 from msvae.errors import RunError
+from msvae.evaluations import Evaluations, joined
+from msvae.run.journal import Journal
 from msvae.run.provenance import provenance
-from msvae.run.store import Evaluations, EvaluationStore, joined
+from msvae.run.store import EvaluationStore
 from msvae.structure_file import read_structures, structures_to_bytes
 from msvae.structures import Quantity, Structures
 from msvae.study import Study
-from msvae.vae.files import write_atomically
 
 if TYPE_CHECKING:
     from msvae.vae.model import VAE
@@ -151,9 +154,16 @@ class Run:
         folder = self.path / "evaluations"
         return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
 
-    def store(self, stage: str, quantities: Sequence[Quantity] = ()) -> EvaluationStore:
-        """Return the store of a stage's evaluations."""
-        return EvaluationStore(self.path / "evaluations" / stage, quantities)
+    @cached_property
+    def journal(self) -> Journal:
+        """Where it is written down what happens to the run."""
+        return Journal(self.path)
+
+    def store(
+        self, stage: str, quantities: Sequence[Quantity] = (), origin: Mapping[str, str] | None = None
+    ) -> EvaluationStore:
+        """Return the store of a stage's evaluations. origin: texts to be written beside every row."""
+        return EvaluationStore(self.path / "evaluations" / stage, quantities, origin)
 
     @property
     def evaluations(self) -> Evaluations:

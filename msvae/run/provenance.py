@@ -3,42 +3,80 @@
 from __future__ import annotations
 
 import datetime
+import os
 import platform
+import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
+from pathlib import Path
 from typing import Any
 
 from msvae.dispatch import world
 from msvae.interfaces import Plugin
-from msvae.plugins import registry
+from msvae.plugins import file_digest, registry
 from msvae.study import Study
 
-__all__ = ["provenance"]
+__all__ = ["origin", "provenance"]
 
-PACKAGES = ("msvae", "torch", "numpy", "scipy", "h5py", "pydantic", "pluggy", "scikit-optimize", "mpi4py", "mpich")
+VARIABLES = ("OMP_", "MKL_", "OPENBLAS_", "CUDA_", "SLURM_JOB", "TORCH_", "PYTHONHASHSEED")
 
 
 def provenance(study: Study) -> dict[str, Any]:
-    """Return versions, plugins, MPI, host and seed as plain values."""
+    """Return versions, plugins, MPI, host, processor, environment and seed as plain values."""
+    named = (study.dataset, study.architecture, study.solver)
     return {
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "study": {"digest": study.digest, "campaign": study.campaign, "seed": study.seed},
         "python": sys.version.split()[0],
-        "packages": {name: _version(name) for name in PACKAGES},
-        "plugins": [_origin(p) for p in (study.dataset, study.architecture, study.solver) if p is not None],
-        "host": {"system": platform.platform(), "machine": platform.machine(), "name": platform.node()},
+        "packages": {d.name: d.version for d in sorted(distributions(), key=lambda d: str(d.name).lower())},
+        "source": _source(),
+        "plugins": [origin(p) for p in named if p is not None],
+        "host": {
+            "system": platform.platform(),
+            "machine": platform.machine(),
+            "name": platform.node(),
+            "processor": _processor(),
+        },
+        "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},
         "mpi": {"ranks": world.size(), "library": _mpi_library()},
+        "command": sys.argv,
     }
 
 
-def _origin(plugin: Plugin) -> dict[str, str]:
+def origin(plugin: Plugin) -> dict[str, str]:
+    """Return where a plugin is from: family, name, distribution and version, or the SHA-256 of its file."""
     entry = next(e for e in registry().named(plugin.name) if e.plugin is type(plugin))
-    return {
-        "family": entry.family,
-        "name": plugin.name,
-        "distribution": entry.distribution,
-        "version": _version(entry.distribution) or "a file of the study",
-    }
+    digest = file_digest(type(plugin))
+    if digest is not None:
+        file = Path(entry.distribution).name
+        where = {"distribution": file, "version": f"a file of the study, SHA-256 begins with {digest}"}
+    else:
+        where = {"distribution": entry.distribution, "version": _version(entry.distribution) or "unknown"}
+    return {"family": entry.family, "name": plugin.name, **where}
+
+
+def _source() -> str | None:
+    """Return the commit that msvae runs from, if it is a working copy with git; "+" marks changes."""
+    folder = Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        asked = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        head, changes = (
+            subprocess.run(["git", *a], cwd=folder, capture_output=True, text=True, check=True, timeout=10).stdout
+            for a in asked
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.strip() + ("+" if changes.strip() else "")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def _version(distribution: str) -> str | None:

@@ -223,11 +223,13 @@ def fit(
     checkpoint: Path | None = None,
     report: Report | None = None,
     ranks: Ranks = ALONE,
+    limit: Save = lambda: None,
 ) -> History:
     """Fit a VAE to structures and return the mean terms of every epoch, in nats per structure.
 
     Terms of the held-back structures have the prefix "held back ". An existing checkpoint is continued. Every rank
-    calls this with the same arguments; the first one writes and reports.
+    calls this with the same arguments; the first one writes and reports. limit: called after every step; what it
+    raises ends the training, with a checkpoint.
     """
     first = ranks.rank == 0
     train, aside = split(structures, settings.held_back, seed)
@@ -240,7 +242,7 @@ def fit(
         trainer.restore(*load_tensors(checkpoint), checkpoint)
     if ranks.size > 1:
         trainer.restore(*ranks.told(trainer.state() if first else ({}, {})), Path("the first rank"))
-    save = Checkpoints(trainer, checkpoint if first else None, 60 * settings.checkpoint_minutes)
+    save = Checkpoints(trainer, checkpoint if first else None, 60 * settings.checkpoint_minutes, limit)
     inside, outside = batch_of(vae, structures[train]), batch_of(vae, structures[aside])
     while not trainer.finished:
         vae.train()
@@ -258,17 +260,26 @@ def fit(
 
 @dataclass
 class Checkpoints:
-    """Writes a trainer's state to a file now and then; nowhere without a path. every: seconds."""
+    """Writes a trainer's state to a file now and then, and when its limit is reached; nowhere without a path.
+
+    every: seconds. limit: raises what ends the training.
+    """
 
     trainer: Trainer
     path: Path | None
     every: float
+    limit: Save
 
     def __post_init__(self) -> None:
         self.last = time.monotonic()
 
     def due(self) -> None:
-        """Write if it is time to."""
+        """Write if it is time to, or if the training has to end."""
+        try:
+            self.limit()
+        except MsvaeError:
+            self.now()
+            raise
         if time.monotonic() - self.last >= self.every:
             self.now()
 

@@ -73,4 +73,4 @@ def test_a_run_keeps_the_plugin_file_that_its_study_names(study_file: Callable[.
     run = Run.start(tmp_path / "run", study)
     (tmp_path / "own_solver.py").unlink()
     assert Run.open(run.path).study.need_solver().name == "own"
-    assert json.loads((run.path / "provenance.json").read_text())["plugins"][-1]["version"] == "a file of the study"
+    assert json.loads((run.path / "provenance.json").read_text())["plugins"][-1]["version"].startswith("a file")

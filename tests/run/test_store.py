@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msvae import Quantity, RunError
-from msvae.dispatch.evaluation import Evaluation
+from msvae.evaluations import Evaluation, Evaluations, joined
 from msvae.run import store as store_module
-from msvae.run.store import EvaluationStore, joined
+from msvae.run.store import EvaluationStore
 
 
 def evaluation(index: int, status: str = "done") -> Evaluation:
@@ -28,9 +28,9 @@ def store(path: Path) -> EvaluationStore:
 
 def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
     s = store(tmp_path)
-    s.append([evaluation(3), evaluation(1, "failed")])
-    s.append([evaluation(2)])
-    s.append([])
+    s.append(Evaluations.of([evaluation(3), evaluation(1, "failed")]))
+    s.append(Evaluations.of([evaluation(2)]))
+    s.append(Evaluations.of([]))
     table = EvaluationStore(tmp_path / "label").load()
     assert table["index"].tolist() == [1, 2, 3]
     assert table["message"].tolist() == ["it said: nö", "", ""]
@@ -42,11 +42,11 @@ def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
 
 
 def test_many_segments_are_merged_and_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "MERGE", 4)
+    monkeypatch.setattr(store_module, "BASE", 4)
     s = store(tmp_path)
     for k in range(23):
-        s.append([evaluation(k)])
-    assert len(list(s.directory.iterdir())) <= 6
+        s.append(Evaluations.of([evaluation(k)]))
+    assert len(list(s.directory.iterdir())) == 1 + 1 + 3  # 16 + 4 + 3
     assert s.load()["index"].tolist() == list(range(23))
     assert s.load().units == {"k": "W/m/K"}
 
@@ -55,20 +55,24 @@ def test_a_death_between_writing_and_clearing_a_merge_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s = store(tmp_path)
-    for k in range(3):
-        s.append([evaluation(k)])
-    monkeypatch.setattr(Path, "unlink", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(store_module, "BASE", 3)
+    monkeypatch.setattr(Path, "unlink", lambda self, missing_ok: (_ for _ in ()).throw(KeyboardInterrupt))
+    s.append(Evaluations.of([evaluation(0)]))
+    s.append(Evaluations.of([evaluation(1)]))
     with pytest.raises(KeyboardInterrupt):
-        s._merge()
+        s.append(Evaluations.of([evaluation(2)]))
     monkeypatch.undo()
+    assert len(s.files) == 1
+    assert len(list(s.directory.iterdir())) == 4
     assert s.load()["index"].tolist() == [0, 1, 2]
-    s.append([evaluation(3)])
-    assert s.load()["index"].tolist() == [0, 1, 2, 3]
+    again = store(tmp_path)
+    again.append(Evaluations.of([evaluation(3)]))
+    assert again.load()["index"].tolist() == [0, 1, 2, 3]
 
 
 def test_half_a_file_under_another_name_is_not_read(tmp_path: Path) -> None:
     s = store(tmp_path)
-    s.append([evaluation(0)])
+    s.append(Evaluations.of([evaluation(0)]))
     (s.directory / ".00000001-00000001.h5.123").write_bytes(b"half")
     assert len(s.load()) == 1
 
@@ -80,7 +84,7 @@ def test_a_corrupted_segment_gives_a_clean_error_or_the_truth(
 ) -> None:
     folder = tmp_path_factory.mktemp("corrupt")
     s = store(folder)
-    s.append([evaluation(0)])
+    s.append(Evaluations.of([evaluation(0)]))
     path = next(s.directory.iterdir())
     content = bytearray(path.read_bytes())
     content[cut % len(content)] ^= flip
@@ -93,14 +97,14 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s = store(tmp_path)
-    s.append([evaluation(0)])
+    s.append(Evaluations.of([evaluation(0)]))
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(RunError, match=r"No space left.*--resume"):
-        s.append([evaluation(1)])
+        s.append(Evaluations.of([evaluation(1)]))
     monkeypatch.undo()
     assert s.load()["index"].tolist() == [0]
     assert len(list(s.directory.iterdir())) == 1
@@ -108,8 +112,8 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_was_acknowledged(
 
 def test_tables_of_unequal_latents_join(tmp_path: Path) -> None:
     first, second = store(tmp_path / "a"), store(tmp_path / "b")
-    first.append([evaluation(0)])
-    second.append([Evaluation(1, "x", "done", {"j": np.array(2.0)})])
+    first.append(Evaluations.of([evaluation(0)]))
+    second.append(Evaluations.of([Evaluation(1, "x", "done", {"j": np.array(2.0)})]))
     table = joined([first.load(), second.load()])
     assert table.latents.shape == (2, 2)
     assert np.isnan(table.latents[1]).all()

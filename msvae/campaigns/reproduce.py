@@ -1,0 +1,92 @@
+"""Reproduce: run a run's frozen study again, and say in what the two runs agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msvae.campaigns.context import Table
+from msvae.campaigns.launch import launch
+from msvae.errors import RunError
+from msvae.evaluations import Evaluations
+from msvae.run.directory import Run
+from msvae.structures import Array
+
+__all__ = ["compare", "reproduce"]
+
+SAME = 1e-6  # relative difference of properties that other processors and libraries explain
+
+
+def reproduce(directory: Path, output: Path, *, overrides: Sequence[str] = (), resume: bool = False) -> Table | None:
+    """Run the study of a run again into another directory, and return what was compared; None on other ranks.
+
+    RunError if the results are not the same.
+    """
+    original = Run.open(directory)
+    if output.resolve() == original.path.resolve():
+        raise RunError(f"'{output}' is the run itself: give another --output for the reproduction")
+    if launch(original.frozen_study, output, overrides=overrides, resume=resume) is None:
+        return None
+    return compare(original, Run.open(output))
+
+
+def compare(original: Run, again: Run) -> Table:
+    """Return the table of differences between two runs of one study; RunError if their results differ."""
+    rows, faults = [], []
+    for stage in sorted({*original.stages, *again.stages}):
+        first, second = (run.store(stage).load() for run in (original, again))
+        for what, same, how in _differences(first, second):
+            rows.append((stage, what, how))
+            if not same:
+                faults.append(f"{what} of stage '{stage}': {how}")
+    same = original.read_json("summary.json") == again.read_json("summary.json")
+    rows.append(("", "final table", "identical" if same else "not identical"))
+    notes = tuple(_surroundings(*(run.read_json("provenance.json") or {} for run in (original, again))))
+    if faults:
+        raise RunError(
+            f"'{again.path}' does not reproduce '{original.path}': {faults[0]}"
+            + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
+            + (f"; what else differs: {'; '.join(notes)}" if notes else "; versions and processor are the same")
+        )
+    return Table(f"{original.path.name} reproduced", ("stage", "what", "found"), tuple(rows), notes)
+
+
+def _differences(first: Evaluations, second: Evaluations) -> Iterator[tuple[str, bool, str]]:
+    """Yield what is compared, whether it is the same, and how."""
+    if len(first) != len(second):
+        yield "evaluations", False, f"{len(first)} there, {len(second)} here"
+        return
+    for name in ("index", "structure", "status"):
+        changed = int((first[name] != second[name]).sum())
+        yield name, changed == 0, "identical" if changed == 0 else f"{changed} of {len(first)} differ"
+    for name in sorted({*first.properties, *second.properties}):
+        worst = _distance(first.properties.get(name), second.properties.get(name))
+        yield name, worst <= SAME, "identical" if worst == 0 else f"largest relative difference {worst:.1e}"
+
+
+def _distance(first: Array | None, second: Array | None) -> float:
+    """Return the largest difference, relative to the largest value; infinity where they cannot be compared."""
+    if first is None or second is None or first.shape != second.shape:
+        return float("inf")
+    if np.array_equal(first, second, equal_nan=True):
+        return 0.0
+    if (np.isnan(first) != np.isnan(second)).any():
+        return float("inf")
+    return float(np.nanmax(np.abs(first - second)) / max(np.nanmax(np.abs(first)), 1e-300))
+
+
+def _surroundings(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
+    """Yield in what versions, plugins, processor and MPI of two runs differ."""
+    here, there = second.get("packages", {}), first.get("packages", {})
+    for name in sorted({*here, *there}):
+        if here.get(name) != there.get(name):
+            yield f"{name} {there.get(name)} there, {here.get(name)} here"
+    for path in (("python",), ("plugins",), ("host", "processor"), ("mpi", "library")):
+        values: list[Any] = [first, second]
+        for key in path:
+            values = [v.get(key) if isinstance(v, Mapping) else None for v in values]
+        if values[0] != values[1]:
+            yield f"{' '.join(path)}: {values[0]} there, {values[1]} here"

@@ -1,0 +1,127 @@
+"""Groups: ranks that run one MPI-parallel solver together, led by the one that takes tasks.
+
+Of the world, rank 0 is the manager; the others stand in groups of `ranks_per_solver`, on a communicator each. A leader
+tells its group what to evaluate; every member calls the solver with the group's communicator.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from msvae.errors import StudyError
+from msvae.interfaces import Solver
+from msvae.structures import Structures
+
+__all__ = ["Group", "here", "serve", "split_world"]
+
+GRACE = 60.0  # seconds in which the others of a group have to fail too, where one of them fails
+NAP = 0.001
+
+Loader = Callable[[str], Solver]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The ranks that run a solver together.
+
+    communicator: theirs; None on the manager, and on a rank that is left over. tasks: that of the manager and the
+    leaders; None on a rank that only helps.
+    """
+
+    communicator: Any | None
+    tasks: Any | None
+
+    def evaluate(self, study: str, solver: Solver, structures: Structures) -> Mapping[str, Any]:
+        """Let the group evaluate structures and return what the leader found; called by the leader."""
+        self._tell((study, structures))
+        return self._together(solver, structures)
+
+    def dismiss(self) -> None:
+        """Let the members go home; called by the leader."""
+        if self.communicator is not None and self.tasks is not None:
+            self._tell(None)
+
+    def _tell(self, message: Any) -> Any:
+        """Return what the leader tells, once the whole group has met, without burning a core while waiting."""
+        assert self.communicator is not None
+        request = self.communicator.Ibarrier()
+        while not request.Test():
+            time.sleep(NAP)
+        return self.communicator.bcast(message, root=0)
+
+    def _together(self, solver: Solver, structures: Structures) -> Mapping[str, Any]:
+        assert self.communicator is not None
+        error: Exception | None = None
+        found: Mapping[str, Any] = {}
+        try:
+            found = solver.evaluate_on(self.communicator, structures)
+        except Exception as raised:  # a border: a solver may raise anything
+            error = raised
+        self._meet(error)
+        failures = self.communicator.allgather(None if error is None else f"{type(error).__name__}: {error}")
+        if error is not None:
+            raise error
+        elsewhere = [(rank, text) for rank, text in enumerate(failures) if text is not None]
+        if elsewhere:
+            raise RuntimeError(f"rank {elsewhere[0][0]} of the group failed: {elsewhere[0][1]}")
+        return found
+
+    def _meet(self, error: Exception | None) -> None:
+        """Wait for the whole group; end the job where one member has failed and the others do not come."""
+        assert self.communicator is not None
+        request, start = self.communicator.Ibarrier(), time.monotonic()
+        while not request.Test():
+            if error is not None and time.monotonic() - start > GRACE:
+                sys.stderr.write(
+                    f"msvae: one rank of a group failed ({type(error).__name__}: {error}) while the others wait for it "
+                    "in the solver: the job ends; what is in the run is safe, go on with --resume\n"
+                )
+                self.communicator.Abort(1)
+            time.sleep(NAP)
+
+
+_group: Group | None = None
+
+
+def here() -> Group | None:
+    """Return the group of this rank; None where every rank works alone."""
+    return _group
+
+
+def split_world(world: Any, size: int) -> Group:
+    """Split the world, on all of its ranks, into the manager and groups of `size`; return this rank's group.
+
+    Ranks that do not fill a group have nothing to do.
+    """
+    from mpi4py import MPI
+
+    global _group  # noqa: PLW0603 - a task that arrives by pickle finds its rank's communicator here
+    rank, workers = world.Get_rank(), world.Get_size() - 1
+    if workers < size:
+        raise StudyError(
+            f"executor.ranks_per_solver is {size}, but of {workers + 1} ranks {workers} can work: start with at least "
+            f"{size + 1} ranks, or ask for fewer"
+        )
+    number = (rank - 1) // size
+    works = rank > 0 and number < workers // size
+    communicator = world.Split(number if works else MPI.UNDEFINED, rank)
+    takes_tasks = rank == 0 or (works and communicator.Get_rank() == 0)
+    tasks = world.Split(0 if takes_tasks else MPI.UNDEFINED, rank)
+    _group = Group(communicator if works else None, tasks if takes_tasks else None)
+    return _group
+
+
+def serve(group: Group, load: Loader) -> None:
+    """Help the leader of a group until it dismisses its members; load: from the study's file to the solver."""
+    while group.communicator is not None:
+        message = group._tell(None)
+        if message is None:
+            return
+        study, structures = message
+        with suppress(Exception):  # the leader has been told
+            group._together(load(study), structures)

@@ -1,0 +1,81 @@
+"""Limits: when a campaign has to end at a clean point - at a signal, or after its wall time."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from msvae.errors import Stopped
+from msvae.settings import LimitsSettings
+
+__all__ = ["Limits", "ignored_signals", "watched"]
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SIGUSR1 is what Slurm's --signal=USR1@300 sends before the time is over
+
+
+@dataclass
+class Limits:
+    """The limits of one campaign. start: time.monotonic() when it began. signal: name of the one that has come.
+
+    noticed: when it was first noticed that the campaign has to end.
+    """
+
+    settings: LimitsSettings = field(default_factory=LimitsSettings)
+    start: float = field(default_factory=time.monotonic)
+    signal: str = ""
+    noticed: float | None = None
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the campaign has to end, and what runs has had its time to."""
+        if not self.reason:
+            return False
+        if self.noticed is None:
+            self.noticed = time.monotonic()
+        return time.monotonic() - self.noticed > self.settings.grace
+
+    @property
+    def reason(self) -> str:
+        """Why the campaign has to end; "" if it has not."""
+        if self.signal:
+            return f"{self.signal} came"
+        allowed = self.settings.seconds
+        if allowed is not None and time.monotonic() - self.start > allowed:
+            return f"the {allowed:g} s of limits.walltime are over"
+        return ""
+
+    def check(self) -> None:
+        """Raise Stopped if the campaign has to end."""
+        if self.reason:
+            raise Stopped(f"{self.reason}: the campaign ended at a clean point, go on with --resume")
+
+
+@contextmanager
+def watched(settings: LimitsSettings, start: float) -> Iterator[Limits]:
+    """Yield limits that notice signals meanwhile (in a program's main thread; elsewhere only the wall time)."""
+    limits = Limits(settings, start)
+    if threading.current_thread() is not threading.main_thread():
+        yield limits
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        limits.signal = signal.Signals(number).name
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield limits
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignored_signals() -> None:
+    """Let a worker leave these signals to its manager, who gets them too and ends the work in good order."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,108 @@
+"""The nursery: a process that has loaded a solver, and forks a child of itself whenever one is needed.
+
+Started by `isolation.py` as `python -m msvae.dispatch.nursery FD`, clean of its parent's MPI environment. A child that
+crashes, hangs or leaks is replaced in milliseconds, for nothing has to be loaded again. The nursery itself never
+evaluates, and dies with its parent, as a child dies with the nursery.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import resource
+import signal
+import socket
+import sys
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from msvae import plugins
+from msvae.dispatch.evaluation import evaluate
+from msvae.interfaces import Solver
+
+__all__ = ["main"]
+
+PR_SET_PDEATHSIG = 1
+MIB = 1 << 20
+
+
+def main(descriptor: int) -> None:
+    """Serve a parent over the socket with this descriptor, until it closes its end."""
+    die_with_parent(os.getppid())
+    with suppress(OSError, EOFError), socket.socket(fileno=descriptor) as control:  # until the parent is gone
+        link = Connection(os.dup(descriptor))
+        solver, memory_limit = _load(link)
+        while True:
+            message, handles, _, _ = socket.recv_fds(control, 1, 1)
+            if not message:
+                return
+            _fork(link, handles[0], solver, memory_limit)
+
+
+def _load(link: Connection) -> tuple[Solver, float | None]:
+    """Read which plugin files, solver and memory limit there are; say "ready", or why not, and end."""
+    try:
+        files, content, memory_limit = link.recv()
+        for file in files:
+            plugins.import_file(Path(file))
+        solver = pickle.loads(content)
+    except Exception as error:  # a border: importing a stranger's module may raise anything
+        link.send(f"{type(error).__name__}: {error}")
+        sys.exit(1)
+    link.send("ready")
+    return solver, memory_limit
+
+
+def _fork(link: Connection, descriptor: int, solver: Solver, memory_limit: float | None) -> None:
+    """Fork one child, say its number, wait for its end, and say how it ended."""
+    nursery = os.getpid()
+    child = os.fork()
+    if child == 0:
+        os.setsid()  # so that its parent can kill it with all that it has started
+        die_with_parent(nursery)
+        _serve(Connection(descriptor), solver, memory_limit)
+        os._exit(0)
+    os.close(descriptor)
+    link.send(child)
+    _, status = os.waitpid(child, 0)
+    link.send(os.waitstatus_to_exitcode(status))
+
+
+def _serve(data: Connection, solver: Solver, memory_limit: float | None) -> None:
+    """Evaluate what arrives until the other end closes; `sys.exit` in a solver ends the child with its code."""
+    if memory_limit is not None:
+        limit_memory(memory_limit)
+    while True:
+        try:
+            structures, options = data.recv()
+        except EOFError:
+            return
+        outcome = evaluate(solver, structures, **options)
+        sys.stdout.flush()
+        data.send(outcome)
+
+
+def die_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when its parent ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it had ended before
+            os._exit(1)
+
+
+def limit_memory(gibibytes: float) -> None:
+    """Let allocations fail beyond this much private memory, beside what libraries have reserved and do not use."""
+    wanted = int(gibibytes * 1024 * MIB)
+    try:
+        sizes = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+        reserved, used = (int(sizes[name].split()[0]) * 1024 for name in ("VmData", "VmRSS"))
+    except (OSError, KeyError, ValueError):
+        reserved = used = 0
+    limit = max(wanted, reserved + wanted - used)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

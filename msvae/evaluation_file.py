@@ -1,0 +1,104 @@
+"""Evaluations on disk: one HDF5 file, whole or refused.
+
+Before the HDF5 superblock stand 512 bytes of text with the SHA-256 of all that follows, which is compared before the
+HDF5 library sees the file, so that damage is an error and never a crash or another number.
+
+/index, /cost, /seed, /rank, /iterations, /attempts, /cached   (n,)
+/structure              (n,) ids of 16 characters            /latents           (n, d)
+/status, /message, /solver, /study   (n,) numbers into the texts of the attribute or dataset "NAME texts"
+/properties/NAME        (n, *shape), attribute "unit"        /packed            (n, bytes), if structures are kept
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from msvae.errors import RunError
+from msvae.evaluations import COLUMNS, ORIGIN, Evaluations
+from msvae.structures import Array
+
+__all__ = ["evaluations_to_bytes", "read_evaluations"]
+
+HEAD = 512  # bytes before the HDF5 superblock
+MAGIC = b"msvae evaluations, HDF5 after 512 bytes, sha256 "
+
+
+def evaluations_to_bytes(table: Evaluations) -> bytes:
+    """Return the content of a file with this table."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", userblock_size=HEAD) as file:
+        for name, column in table.columns.items():
+            if column.dtype == object:
+                _write_texts(file, name, column)
+            else:
+                file[name] = column.astype("S16") if column.dtype.kind == "U" else column
+        for name, array in table.properties.items():
+            file.create_dataset(f"properties/{name}", data=array).attrs["unit"] = table.units.get(name, "1")
+        if table.packed is not None:
+            file.create_dataset("packed", data=table.packed, compression="gzip", compression_opts=1)
+    body = memoryview(buffer.getbuffer())[HEAD:]
+    head = MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n"
+    return head.ljust(HEAD, b"\0") + body
+
+
+def read_evaluations(path: Path) -> Evaluations:
+    """Return the table in a file; RunError if it is damaged or no such file, FileNotFoundError if it is not there."""
+    try:
+        _verify(path)
+        with h5py.File(path, "r") as file:
+            return _read(file)
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise RunError(
+            f"'{path}' is not a whole file of evaluations ({error}): restore it from a copy, or delete it to "
+            "evaluate its structures again"
+        ) from None
+
+
+def _verify(path: Path) -> None:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        head = file.read(HEAD)
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    if not head.startswith(MAGIC):
+        raise ValueError("its first line is another one")
+    if head[len(MAGIC) :].rstrip(b"\0\n") != digest.hexdigest().encode():
+        raise ValueError("its content does not have the SHA-256 that it was written with")
+
+
+def _read(file: Any) -> Evaluations:
+    columns: dict[str, Array] = {}
+    for name, kind in {**COLUMNS, **dict.fromkeys(ORIGIN, object), "latents": np.float64}.items():
+        if name in file:
+            columns[name] = _read_texts(file, name) if kind is object else file[name][()].astype(kind, copy=False)
+        elif name not in ORIGIN:
+            raise KeyError(f"no column '{name}'")
+    lengths = {len(c) for c in columns.values()}
+    stored = dict(file["properties"].items()) if "properties" in file else {}
+    properties = {name: data[()] for name, data in stored.items()}
+    if len(lengths | {len(a) for a in properties.values()}) != 1:
+        raise ValueError("its columns have different lengths")
+    units = {name: str(data.attrs["unit"]) for name, data in stored.items()}
+    return Evaluations(columns, properties, units, file["packed"][()] if "packed" in file else None)
+
+
+def _write_texts(file: Any, name: str, column: Array) -> None:
+    """Write a column of texts, most of which are alike, as numbers and the texts that they stand for."""
+    numbers: dict[str, int] = {}
+    codes = np.fromiter((numbers.setdefault(text, len(numbers)) for text in column.tolist()), np.uint32, len(column))
+    file[name] = codes
+    file.create_dataset(f"{name} texts", data=[t.encode() for t in numbers] or None, dtype=h5py.string_dtype(),
+                        shape=(len(numbers),))  # fmt: skip
+
+
+def _read_texts(file: Any, name: str) -> Array:
+    texts = np.array([t.decode() for t in file[f"{name} texts"][()]] or [""], dtype=object)
+    return np.asarray(texts[file[name][()]])

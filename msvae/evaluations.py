@@ -1,0 +1,166 @@
+"""Evaluations: what a solver made of structures, as values - one as a record, many as a table.
+
+A failure is a value too: it has a status and a sentence, and its properties are NaN.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from msvae.structures import Array
+
+__all__ = ["COLUMNS", "STATUSES", "Evaluation", "Evaluations", "Status", "joined"]
+
+Status = Literal["done", "failed", "timeout", "crashed", "invalid"]
+STATUSES: tuple[Status, ...] = ("done", "failed", "timeout", "crashed", "invalid")
+COLUMNS: Mapping[str, Any] = {
+    "index": np.int64,
+    "structure": "U16",
+    "status": object,
+    "message": object,
+    "cost": np.float64,
+    "seed": np.uint64,
+    "rank": np.int32,
+    "iterations": np.int64,
+    "attempts": np.int32,
+    "cached": np.bool_,
+}
+ORIGIN = ("solver", "study")  # columns that the store adds: the solver's version, the study's digest
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The outcome of one task.
+
+    index: the task's number in its stage. structure: id of the structure; "" if it was never made.
+    message: for anything but "done", one sentence that says why. cost: seconds of wall time.
+    properties: by name, (*shape); NaN unless done. errors: their estimated numerical errors, where the solver gives
+    them. rank: that computed it. attempts: that it took. cached: it was known before. packed: the structure's values as
+    bytes, where they are asked for.
+    """
+
+    index: int
+    structure: str
+    status: Status
+    properties: Mapping[str, Array]
+    message: str = ""
+    latents: Array = field(default_factory=lambda: np.zeros(0))
+    cost: float = 0.0
+    seed: int = 0
+    rank: int = 0
+    iterations: int = 0
+    attempts: int = 1
+    cached: bool = False
+    errors: Mapping[str, Array] = field(default_factory=dict)
+    packed: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluations:
+    """A table of n evaluations.
+
+    columns: arrays (n, ...) by name: those of COLUMNS, "latents" (n, d), and what the store adds of ORIGIN.
+    properties: arrays (n, *shape) by name. units: of each property. packed: (n, bytes) values of the structures, or
+    None.
+    """
+
+    columns: Mapping[str, Array]
+    properties: Mapping[str, Array]
+    units: Mapping[str, str] = field(default_factory=dict)
+    packed: Array | None = None
+
+    @classmethod
+    def of(cls, evaluations: Sequence[Evaluation]) -> Evaluations:
+        """Return records as a table."""
+        n = len(evaluations)
+        columns = {k: np.array([getattr(e, k) for e in evaluations], dtype=kind) for k, kind in COLUMNS.items()}
+        columns["latents"] = np.array([e.latents for e in evaluations], dtype=np.float64).reshape(n, -1 if n else 0)
+        names = evaluations[0].properties if n else ()
+        properties = {name: np.stack([e.properties[name] for e in evaluations]) for name in names}
+        packed = [e.packed for e in evaluations if e.packed is not None]
+        return cls(columns, properties, packed=np.stack(packed) if len(packed) == n > 0 else None)
+
+    def __len__(self) -> int:
+        return len(self.columns["index"])
+
+    def __getitem__(self, name: str) -> Array:
+        return self.columns[name]
+
+    def __iter__(self) -> Iterator[Evaluation]:
+        for k in range(len(self)):
+            values = {name: column[k].item() for name, column in self.columns.items()
+                      if name in COLUMNS and column.dtype != object}  # fmt: skip
+            yield Evaluation(
+                **values,
+                status=self.columns["status"][k],
+                message=self.columns["message"][k],
+                latents=self.latents[k],
+                properties={name: array[k] for name, array in self.properties.items()},
+                packed=None if self.packed is None else self.packed[k],
+            )
+
+    @property
+    def done(self) -> Array:
+        """Mask (n,) of the evaluations that have a result."""
+        return np.asarray(self.columns["status"] == "done", dtype=bool)
+
+    @property
+    def latents(self) -> Array:
+        """Latents (n, d) that were evaluated; d = 0 for structures of a data set."""
+        return self.columns["latents"]
+
+    def where(self, rows: Array) -> Evaluations:
+        """Return the chosen rows, by a mask or an index."""
+        return Evaluations(
+            {k: v[rows] for k, v in self.columns.items()},
+            {k: v[rows] for k, v in self.properties.items()},
+            self.units,
+            None if self.packed is None else self.packed[rows],
+        )
+
+    def stamped(self, units: Mapping[str, str], origin: Mapping[str, str]) -> Evaluations:
+        """Return the same rows with units, and with a column for each text of `origin`."""
+        texts = {name: np.full(len(self), text, dtype=object) for name, text in origin.items()}
+        return dataclasses.replace(self, columns={**self.columns, **texts}, units={**self.units, **units})
+
+    def latest(self) -> Evaluations:
+        """Return the rows in the order of their index; of several with one index, the one that came last."""
+        index = self.columns["index"]
+        if np.all(np.diff(index) > 0):
+            return self
+        order = np.argsort(index, kind="stable")
+        last = np.append(np.diff(index[order]) > 0, True)[: len(order)]
+        return self.where(order[last])
+
+
+def joined(tables: Sequence[Evaluations]) -> Evaluations:
+    """Return tables as one, one after the other; latents of unequal width are filled with NaN.
+
+    A property that a table does not have is NaN in its rows; structures are kept if all tables have them.
+    """
+    tables = [t for t in tables if len(t)] or [*tables[:1]] or [Evaluations.of([])]
+    if len(tables) == 1:
+        return tables[0]
+    width = max(t.latents.shape[1] for t in tables)
+    names = [name for name in tables[0].columns if all(name in t.columns for t in tables)]
+    columns = {
+        k: np.concatenate([_wide(t.latents, width) if k == "latents" else t.columns[k] for t in tables]) for k in names
+    }
+    shapes = {k: t.properties[k].shape[1:] for t in tables for k in t.properties}
+    properties = {
+        k: np.concatenate([t.properties.get(k, np.full((len(t), *shape), np.nan)) for t in tables])
+        for k, shape in shapes.items()
+    }
+    packed = [t.packed for t in tables if t.packed is not None]
+    whole = len(packed) == len(tables) and len({p.shape[1] for p in packed}) == 1
+    units = {k: v for t in tables for k, v in t.units.items()}
+    return Evaluations(columns, properties, units, np.concatenate(packed) if whole else None)
+
+
+def _wide(latents: Array, width: int) -> Array:
+    return np.pad(latents, ((0, 0), (0, width - latents.shape[1])), constant_values=np.nan)

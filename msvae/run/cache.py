@@ -1,0 +1,48 @@
+"""The cache: evaluations that runs share, addressed by content - a structure's id, and a key of solver and settings.
+
+    CACHE/KEY/WRITER/*.h5    KEY: of solver, settings and version; WRITER: of the run that writes there alone
+
+Every run writes into a folder of its own and reads those of all, so that runs need no lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from pathlib import Path
+
+from msvae.evaluations import Evaluations
+from msvae.run.provenance import origin
+from msvae.run.store import EvaluationStore
+from msvae.structures import Quantity
+from msvae.study import Study
+
+__all__ = ["Cache", "solver_key"]
+
+
+class Cache:
+    """The part of a cache that has evaluations of a study's solver."""
+
+    def __init__(self, study: Study, run: Path, quantities: tuple[Quantity, ...]) -> None:
+        assert study.cache.path is not None
+        self.folder = Path(study.cache.path) / solver_key(study)
+        writer = hashlib.sha256(f"{socket.gethostname()}:{run.resolve()}".encode()).hexdigest()[:16]
+        self.store = EvaluationStore(self.folder / writer, quantities)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files with what is known at this moment."""
+        writers = sorted(p for p in self.folder.iterdir() if p.is_dir()) if self.folder.is_dir() else []
+        return tuple(file for writer in writers for file in EvaluationStore(writer).files)
+
+    def add(self, table: Evaluations) -> None:
+        """Share what was solved, and was not known before."""
+        self.store.append(table.where(table.done & ~table["cached"]))
+
+
+def solver_key(study: Study) -> str:
+    """Return what stands for a solver with its settings and version; 16 hex digits."""
+    solver = study.need_solver()
+    text = json.dumps({"settings": study.tables["solver"], "origin": origin(solver)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

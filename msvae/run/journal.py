@@ -1,0 +1,111 @@
+"""The journal: what happens to a run, as lines of JSON (log.jsonl), and how far it is now (status.json).
+
+Both are for people and programs that watch; nothing is read back from them, and a disk that is full for them does not
+end a campaign.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from msvae.atomic_file import write_atomically
+from msvae.errors import RunError
+from msvae.evaluations import Evaluations
+
+__all__ = ["Journal", "Watch", "now"]
+
+EVERY = 2.0  # seconds between two states of status.json
+SPOKEN = 100  # failures of a stage that are logged one by one
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+class Journal:
+    """The journal of a run's directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.state: dict[str, Any] = {"host": platform.node(), "process": os.getpid(), "started": now()}
+
+    def note(self, event: str, **values: Any) -> None:
+        """Add a line to log.jsonl."""
+        line = json.dumps({"time": now(), "event": event, **values})
+        with suppress(OSError), open(self.directory / "log.jsonl", "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def show(self, **state: Any) -> None:
+        """Replace what status.json says."""
+        self.state |= {**state, "updated": now()}
+        with suppress(RunError):
+            write_atomically(self.directory / "status.json", json.dumps(self.state, indent=1).encode())
+
+
+class Watch:
+    """Counts the evaluations of a stage as they complete. width: how many can run at once."""
+
+    def __init__(self, journal: Journal, stage: str, *, total: int, before: Evaluations, width: int) -> None:
+        self.journal, self.stage, self.total, self.width = journal, stage, total, width
+        self.finished = len(before)
+        self.failed = int((~before.done).sum())
+        self.made, self.cached, self.busy = 0, 0, 0.0
+        self.start = self.shown = time.monotonic()
+        journal.note("stage started", stage=stage, evaluations=total, known=len(before))
+
+    def count(self, table: Evaluations) -> None:
+        """Take note of evaluations that have completed."""
+        failed = ~table.done
+        for k in failed.nonzero()[0][: max(0, SPOKEN - self.failed)]:
+            row = {name: table[name][k].item() for name in ("index", "attempts", "rank")}
+            row |= {name: str(table[name][k]) for name in ("structure", "status", "message")}
+            self.journal.note("evaluation failed", stage=self.stage, **row)
+        self.finished += len(table)
+        self.failed += int(failed.sum())
+        self.cached += int(table["cached"].sum())
+        self.made += int((~table["cached"]).sum())
+        self.busy += float(table["cost"].sum())
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """How far the stage is. rate: evaluations a second. utilisation: of the workers, 0 to 1."""
+        elapsed = max(time.monotonic() - self.start, 1e-9)
+        rate = (self.made + self.cached) / elapsed
+        left = self.total - self.finished
+        return {
+            "stage": self.stage,
+            "evaluations": self.total,
+            "done": self.finished - self.failed,
+            "failed": self.failed,
+            "cached": self.cached,
+            "running": min(self.width, left),
+            "rate": round(rate, 4),
+            "seconds_left": round(left / rate, 1) if rate and left else (0.0 if not left else None),
+            "utilisation": round(min(1.0, self.busy / (elapsed * self.width)), 4),
+        }
+
+    @property
+    def text(self) -> str:
+        """The state in words, beside how many are done."""
+        s = self.state
+        busy = f"workers {100 * s['utilisation']:.0f} % busy"
+        return f"{s['failed']} failed, {s['running']} running, {s['rate']:.3g}/s, {busy}"
+
+    def show(self, *, force: bool = False) -> None:
+        """Let status.json say how far the stage is, now and then."""
+        if force or time.monotonic() - self.shown > EVERY:
+            self.shown = time.monotonic()
+            self.journal.show(state="running", **self.state)
+
+    def end(self) -> None:
+        """Take note of the end of the stage."""
+        self.journal.note("stage ended", **self.state)
+        self.show(force=True)

@@ -1,0 +1,44 @@
+"""Status: how far a run is, read from its directory alone - nothing of the study is executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from msvae.errors import RunError
+
+__all__ = ["status_of"]
+
+
+def status_of(directory: Path) -> dict[str, Any]:
+    """Return what a run's status.json says; "state" is "lost" where its process ended without a word.
+
+    RunError if the directory is not a run, or the file is damaged.
+    """
+    path = directory / "status.json"
+    if not path.is_file():
+        raise RunError(f"'{directory}' has no status.json: give the directory of a run that has been started")
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(state, dict) or "state" not in state:
+            raise ValueError("it has no key 'state'")
+    except (OSError, ValueError) as error:
+        raise RunError(f"'{path}' is damaged ({error}): the run writes a new one when it goes on") from None
+    if state["state"] == "running" and state.get("host") == platform.node() and not _lives(state.get("process")):
+        state |= {"state": "lost", "why": "its process is gone: go on with --resume"}
+    return state
+
+
+def _lives(process: Any) -> bool:
+    if not isinstance(process, int) or process < 1:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
