@@ -95,10 +95,15 @@ def _write_texts(file: Any, name: str, column: Array) -> None:
     numbers: dict[str, int] = {}
     codes = np.fromiter((numbers.setdefault(text, len(numbers)) for text in column.tolist()), np.uint32, len(column))
     file[name] = codes
-    file.create_dataset(f"{name} texts", data=[t.encode() for t in numbers] or None, dtype=h5py.string_dtype(),
+    file.create_dataset(f"{name} texts", data=[_clean(t) for t in numbers] or None, dtype=h5py.string_dtype(),
                         shape=(len(numbers),))  # fmt: skip
 
 
 def _read_texts(file: Any, name: str) -> Array:
     texts = np.array([t.decode() for t in file[f"{name} texts"][()]] or [""], dtype=object)
     return np.asarray(texts[file[name][()]])
+
+
+def _clean(text: str) -> bytes:
+    """Return a text as HDF5 can hold it; a message may quote anything that a solver has written."""
+    return text.replace("\0", "").encode(errors="replace")

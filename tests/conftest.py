@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import matplotlib as mpl
@@ -66,16 +66,46 @@ def data() -> Path:
     return DATA
 
 
+def launcher() -> str:
+    """Return the path of mpiexec: MSVAE_MPIEXEC, or the environment's own; skip the test where there is none."""
+    found = os.environ.get("MSVAE_MPIEXEC") or shutil.which(
+        "mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    )
+    if found is None:
+        pytest.skip("no mpiexec: install msvae[mpich]")
+    return found
+
+
+@pytest.fixture
+def start_job(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Yield a function that starts a Python command line on n ranks; what still runs at the end is killed."""
+    jobs: list[subprocess.Popen[str]] = []
+
+    def start(n: int, *arguments: str, limit: int = 120) -> subprocess.Popen[str]:
+        environment = {**os.environ, "MPIEXEC_TIMEOUT": str(limit), "OMP_NUM_THREADS": "1"}
+        command = [*launcher().split(), "-n", str(n), sys.executable, "-m", "mpi4py", *arguments]
+        with open(tmp_path / "job.log", "a") as output:
+            jobs.append(
+                subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=tmp_path,
+                    text=True,
+                )
+            )  # fmt: skip
+        return jobs[-1]
+
+    yield start
+    for job in jobs:
+        job.kill()
+        job.wait()
+
+
 @pytest.fixture
 def mpiexec(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return a function that runs a Python command line on n ranks."""
-    launcher = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if launcher is None:
-        pytest.skip("no mpiexec: install msvae[mpich]")
 
     def run(n: int, *arguments: str, limit: int = 120) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "MPIEXEC_TIMEOUT": str(limit), "OMP_NUM_THREADS": "1"}
-        command = [launcher, "-n", str(n), sys.executable, "-m", "mpi4py", *arguments]
+        command = [*launcher().split(), "-n", str(n), sys.executable, "-m", "mpi4py", *arguments]
         return subprocess.run(
             command,
             stdin=subprocess.DEVNULL,

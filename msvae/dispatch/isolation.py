@@ -7,6 +7,7 @@ evaluation may take. What it last wrote to standard error stands in the message 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import pickle
 import signal
@@ -58,6 +59,7 @@ class IsolatedSolver:
     ) -> None:
         self.solver, self.files, self.timeout, self.memory = solver, tuple(files), timeout, memory
         self.output = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the child writes
+        fcntl.fcntl(self.output, fcntl.F_SETFL, os.O_APPEND)  # it is emptied while the child has it open
         self.nursery: subprocess.Popen[bytes] | None = None
         self.child: int | None = None
         atexit.register(self.close)

@@ -5,9 +5,10 @@ from msvae_microstructures.cahn_hilliard import CahnHilliard
 from msvae_microstructures.hdf5 import Hdf5
 from msvae_microstructures.mechanical_mnist import MechanicalMnist
 from msvae_microstructures.simulated import Simulated
+from msvae_microstructures.solid_solution import SolidSolution
 from msvae_microstructures.tiff import Tiff
 
 
 @hook
 def msvae_datasets() -> list[type[Dataset]]:
-    return [Simulated, Tiff, MechanicalMnist, Hdf5, CahnHilliard]
+    return [Simulated, Tiff, MechanicalMnist, Hdf5, CahnHilliard, SolidSolution]
