@@ -116,7 +116,7 @@ class Context:
             writer.write_if_due()
             report(watch.finished, watch.total, watch.text)
             watch.show()
-            self._give_up(watch)
+            self._give_up(watch, writer)
             self._leave_behind()
         writer.write()
         report(watch.finished, watch.total, watch.text)
@@ -180,11 +180,12 @@ class Context:
             self.cache.add(table)
         registry().observe(table)
 
-    def _give_up(self, watch: Watch) -> None:
+    def _give_up(self, watch: Watch, writer: Writer) -> None:
         most = self.study.executor.max_failures
-        if most is not None and watch.failed > most:
+        failed = watch.failed + sum(int((~table.done).sum()) for table in writer.waiting)
+        if most is not None and failed > most:
             raise TargetError(
-                f"{watch.failed} evaluations of stage '{watch.stage}' failed, over executor.max_failures = {most}; "
+                f"{failed} evaluations of stage '{watch.stage}' failed, over executor.max_failures = {most}; "
                 f"what was computed is in the run, and why they failed in '{self.run.path / 'log.jsonl'}'"
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,9 @@ from msvae.evaluations import Evaluations, joined
 from msvae.structures import Array
 
 __all__ = ["Known", "known_in"]
+
+
+log = logging.getLogger(__name__)
 
 
 class Known:
@@ -44,6 +48,9 @@ def known_in(files: tuple[str, ...]) -> Known:
 def _solved_in(file: str) -> Evaluations:
     try:
         table = read_evaluations(Path(file))
-    except (FileNotFoundError, RunError):
+    except FileNotFoundError:
+        return Evaluations.of([])
+    except RunError as error:
+        log.warning("what this file knew will be solved again: %s", error)
         return Evaluations.of([])
     return table.where(table.done)
