@@ -30,6 +30,7 @@ app.add_typer(study_app, name="study")
 app.add_typer(plugin_app, name="plugin")
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="key.path=value, over the study's; may be repeated")]
+Trust = Annotated[bool, typer.Option("--trust", help="execute the plugin files that the run brings")]
 StudyFile = Annotated[Path, typer.Argument(help="the study's TOML file")]
 
 
@@ -75,7 +76,7 @@ def run(
         return
     from msvae.report.page import write_report
 
-    page = write_report(output or Path("runs") / name)
+    page = write_report(output or Path("runs") / name, trust=True)
     _print_result(table, f"report: {page}")
 
 
@@ -105,28 +106,25 @@ def reproduce(
     directory: Annotated[Path, typer.Argument(help="a run's directory")],
     output: Annotated[Path | None, typer.Option(help="where to run it again; by default DIRECTORY-reproduced")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with a reproduction that was ended")] = False,
+    trust: Trust = False,
     settings: Set = None,
 ) -> None:
-    """Run a run's study again, and compare: exit code 2 if the results differ. Runs the plugin files of the run."""
+    """Run a run's study again, and compare: exit code 2 if the results differ."""
     from msvae.campaigns.reproduce import reproduce as again
 
-    table = again(
-        directory,
-        output or directory.with_name(f"{directory.name}-reproduced"),
-        overrides=settings or [],
-        resume=resume,
-    )
+    place = output or directory.with_name(f"{directory.name}-reproduced")
+    table = again(directory, place, overrides=settings or [], resume=resume, trust=trust)
     if table is not None:
         _print_result(table)
 
 
 @app.command()
-def report(directory: Annotated[Path, typer.Argument(help="a run's directory")]) -> None:
+def report(directory: Annotated[Path, typer.Argument(help="a run's directory")], trust: Trust = False) -> None:
     """Draw the figures of a run and write its report.html."""
     from msvae.report.page import write_report
 
     if world.rank() == 0:
-        Console(soft_wrap=True).print(str(write_report(directory)), markup=False, highlight=False)
+        Console(soft_wrap=True).print(str(write_report(directory, trust=trust)), markup=False, highlight=False)
 
 
 @app.command()

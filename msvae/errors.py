@@ -14,15 +14,22 @@ A message names the file or key, what was found, what was expected, and what to 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 __all__ = ["DataError", "MsvaeError", "PluginError", "RunError", "Stopped", "StudyError", "TargetError", "did_you_mean"]
 
 
 class MsvaeError(Exception):
-    """A mistake that the user can mend; its text is the whole message. code: what the program exits with."""
+    """A mistake that the user can mend; its text, in one line, is the whole message.
+
+    code: what a program exits with.
+    """
 
     code = 2
+
+    def __init__(self, text: str) -> None:
+        super().__init__(re.sub(r"\s*[\r\n]+\s*", "; ", text.strip()))
 
 
 class StudyError(MsvaeError):

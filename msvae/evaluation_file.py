@@ -21,6 +21,7 @@ import numpy as np
 
 from msvae.errors import RunError
 from msvae.evaluations import COLUMNS, ORIGIN, Evaluations
+from msvae.hdf5_safety import UNREADABLE, own
 from msvae.structures import Array
 
 __all__ = ["evaluations_to_bytes", "read_evaluations"]
@@ -55,7 +56,7 @@ def read_evaluations(path: Path) -> Evaluations:
             return _read(file)
     except FileNotFoundError:
         raise
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
+    except UNREADABLE as error:
         raise RunError(
             f"'{path}' is not a whole file of evaluations ({error}): restore it from a copy, or delete it to "
             "evaluate its structures again"
@@ -78,16 +79,17 @@ def _read(file: Any) -> Evaluations:
     columns: dict[str, Array] = {}
     for name, kind in {**COLUMNS, **dict.fromkeys(ORIGIN, object), "latents": np.float64}.items():
         if name in file:
-            columns[name] = _read_texts(file, name) if kind is object else file[name][()].astype(kind, copy=False)
+            columns[name] = _read_texts(file, name) if kind is object else own(file, name)[()].astype(kind, copy=False)
         elif name not in ORIGIN:
             raise KeyError(f"no column '{name}'")
     lengths = {len(c) for c in columns.values()}
-    stored = dict(file["properties"].items()) if "properties" in file else {}
+    names = list(own(file, "properties")) if "properties" in file else []
+    stored = {name: own(file, f"properties/{name}") for name in names}
     properties = {name: data[()] for name, data in stored.items()}
     if len(lengths | {len(a) for a in properties.values()}) != 1:
         raise ValueError("its columns have different lengths")
     units = {name: str(data.attrs["unit"]) for name, data in stored.items()}
-    return Evaluations(columns, properties, units, file["packed"][()] if "packed" in file else None)
+    return Evaluations(columns, properties, units, own(file, "packed")[()] if "packed" in file else None)
 
 
 def _write_texts(file: Any, name: str, column: Array) -> None:
@@ -100,8 +102,8 @@ def _write_texts(file: Any, name: str, column: Array) -> None:
 
 
 def _read_texts(file: Any, name: str) -> Array:
-    texts = np.array([t.decode() for t in file[f"{name} texts"][()]] or [""], dtype=object)
-    return np.asarray(texts[file[name][()]])
+    texts = np.array([t.decode() for t in own(file, f"{name} texts")[()]] or [""], dtype=object)
+    return np.asarray(texts[own(file, name)[()]])
 
 
 def _clean(text: str) -> bytes:

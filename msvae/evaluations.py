@@ -163,4 +163,6 @@ def joined(tables: Sequence[Evaluations]) -> Evaluations:
 
 
 def _wide(latents: Array, width: int) -> Array:
+    if latents.shape[1] == width:
+        return latents
     return np.pad(latents, ((0, 0), (0, width - latents.shape[1])), constant_values=np.nan)

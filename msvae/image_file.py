@@ -26,8 +26,8 @@ def read_npy(path: Path) -> Image:
     """Return the array of an .npy file, with a spacing of 1; DataError if there is no image in it."""
     try:
         values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"'{path}' cannot be read as an .npy array: {error}") from None
+    except Exception as error:  # a damaged header makes numpy raise anything
+        raise DataError(f"'{path}' cannot be read as an .npy array ({type(error).__name__}: {error})") from None
     return _checked(path, values, (1.0,) * values.ndim)
 
 

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from msvae.errors import DataError
+from msvae.hdf5_safety import UNREADABLE, own
 from msvae.structures import Array, Grid, Quantity, Specification, Structures
 
 __all__ = ["packed_values", "read_structures", "structures_to_bytes", "unpacked_values"]
@@ -51,7 +52,7 @@ def read_structures(path: Path, index: Array | None = None) -> Structures:
     try:
         with h5py.File(path, "r") as file:
             return _read(file, slice(None) if index is None else np.asarray(index))
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise DataError(
             f"'{path}' is not a file of structures ({error}): expected HDF5 with the dataset 'values' and the "
             "attributes kind, shape, spacing, periodic and constituents"
@@ -82,10 +83,11 @@ def _read(file: Any, rows: Any) -> Structures:
     )
     kind: Any = str(a["kind"])
     specification = Specification(kind, int(a["channels"]), grid, tuple(str(c) for c in a["constituents"]))
-    values = file["values"][rows]
+    values = own(file, "values")[rows]
     if bool(a["packed"]):
         values = unpacked_values(values, specification)
-    stored = dict(file["properties"].items()) if "properties" in file else {}
+    names = list(own(file, "properties")) if "properties" in file else []
+    stored = {name: own(file, f"properties/{name}") for name in names}
     quantities = tuple(Quantity(k, str(v.attrs["unit"]), v.shape[1:]) for k, v in stored.items())
-    groups = file["groups"][rows] if "groups" in file else None
+    groups = own(file, "groups")[rows] if "groups" in file else None
     return Structures(values, specification, {k: v[rows] for k, v in stored.items()}, quantities, groups)

@@ -85,6 +85,8 @@ class Study(Sections):
             tables = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise StudyError(f"study '{name}' is not TOML: {error}") from None
+        except RecursionError:
+            raise StudyError(f"study '{name}' is not a study: its brackets are nested too deep") from None
         for override in overrides:
             _assign(tables, *parse_assignment(override))
         return _build(tables, Source(name, text), directory)

@@ -11,9 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    "errors", "atomic_file", "seeds", "structures", "structure_file", "evaluations", "evaluation_file", "interfaces",
-    "autograd", "field_file", "image_file", "plugins", "settings", "study", "testing", "metrics", "vae", "sampling",
-    "dispatch", "run", "progress", "campaigns", "report", "solve", "cli", "__main__",
+    "errors", "atomic_file", "seeds", "hdf5_safety", "structures", "structure_file", "evaluations", "evaluation_file",
+    "interfaces", "autograd", "field_file", "image_file", "plugins", "settings", "study", "testing", "metrics", "vae",
+    "sampling", "dispatch", "run", "progress", "campaigns", "report", "solve", "cli", "__main__",
 ]  # fmt: skip
 CORE = sorted((ROOT / "msvae").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))

@@ -20,12 +20,15 @@ __all__ = ["compare", "reproduce"]
 SAME = 1e-6  # relative difference of properties that other processors and libraries explain
 
 
-def reproduce(directory: Path, output: Path, *, overrides: Sequence[str] = (), resume: bool = False) -> Table | None:
+def reproduce(
+    directory: Path, output: Path, *, overrides: Sequence[str] = (), resume: bool = False, trust: bool = False
+) -> Table | None:
     """Run the study of a run again into another directory, and return what was compared; None on other ranks.
 
-    RunError if the results are not the same.
+    trust: plugin files that the run brings may be executed. RunError if the results are not the same.
     """
-    original = Run.open(directory)
+    original = Run.open(directory, trust=trust)
+    _ = original.study
     if output.resolve() == original.path.resolve():
         raise RunError(f"'{output}' is the run itself: give another --output for the reproduction")
     if launch(original.frozen_study, output, overrides=overrides, resume=resume) is None:

@@ -29,9 +29,12 @@ pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .8rem; }
 """
 
 
-def write_report(directory: str | Path) -> Path:
-    """Draw the figures of a run, write report.html into it, and return its path."""
-    run = Run.open(directory)
+def write_report(directory: str | Path, *, trust: bool = False) -> Path:
+    """Draw the figures of a run, write report.html into it, and return its path.
+
+    trust: plugin files that the run brings may be executed.
+    """
+    run = Run.open(directory, trust=trust)
     drawings = list(_drawings(run))
     (run.path / "figures").mkdir(exist_ok=True)
     images = {d.name: _png(d) for d in drawings}

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +33,11 @@ from msvae.structure_file import read_structures, structures_to_bytes
 from msvae.structures import Quantity, Structures
 from msvae.study import Study
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 if TYPE_CHECKING:
     from msvae.vae.model import VAE
 
@@ -40,11 +47,31 @@ LABEL = "label"  # the stage in which a data set is evaluated
 
 
 class Run:
-    """A run directory; made by `Run.start`, read by `Run.open`."""
+    """A run directory; made by `Run.start`, read by `Run.open`.
 
-    def __init__(self, path: Path, study: Study) -> None:
-        self.path = path
-        self.study = study
+    study: if it has been loaded already. trust: whether plugin files of the run may be executed to load it.
+    """
+
+    def __init__(self, path: Path, study: Study | None = None, *, trust: bool = False) -> None:
+        self.path, self.trust = path, trust
+        if study is not None:
+            self.__dict__["study"] = study
+
+    @cached_property
+    def study(self) -> Study:
+        """The frozen study. RunError if it brings plugin files and the run is not trusted: they would be executed."""
+        files = plugin_files_of(self.frozen_study)
+        if files and not self.trust:
+            raise RunError(
+                f"'{self.path}' brings plugin files ({', '.join(files)}), which would be executed: read them, and then "
+                "say --trust, or Run.open(..., trust=True)"
+            )
+        for file in files:
+            if not re.fullmatch(r"plugins/[^/\\]+\.py", file) or not self._holds(self.path / file):
+                raise RunError(
+                    f"'{self.frozen_study}' names the plugin file '{file}', which is not in the run: refused"
+                )
+        return Study.load(self.frozen_study)
 
     @classmethod
     def start(cls, path: str | Path, study: Study, *, resume: bool = False, force: bool = False) -> Run:
@@ -68,12 +95,23 @@ class Run:
         return cls._create(directory, study)
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
-        """Open a run for reading; RunError if the directory is not one."""
+    def open(cls, path: str | Path, *, trust: bool = False) -> Run:
+        """Open a run for reading; RunError if the directory is not one, or has links that lead out of it.
+
+        Nothing of the run is executed, unless it is trusted: the plugin files that it brings are then.
+        """
         directory = Path(path)
         if not (directory / "study.toml").is_file():
             raise RunError(f"'{directory}' is not a run directory: it has no study.toml; give the --output of a run")
-        return cls(directory, Study.load(directory / "study.toml"))
+        run = cls(directory, trust=trust)
+        for part in (*directory.iterdir(), *(directory / "evaluations").glob("*")):
+            if part.is_symlink() and not run._holds(part):
+                raise RunError(f"'{part}' is a link that leads out of the run: replace it by what it stands for")
+        return run
+
+    def _holds(self, part: Path) -> bool:
+        """Return whether a path, its links followed, is in the run."""
+        return part.resolve().is_relative_to(self.path.resolve())
 
     @classmethod
     def _create(cls, directory: Path, study: Study) -> Run:
@@ -93,7 +131,14 @@ class Run:
 
     @classmethod
     def _resume(cls, directory: Path, study: Study) -> Run:
-        run = cls.open(directory)
+        for source in cls(directory, study)._plugin_sources():
+            copy = directory / "plugins" / source.name
+            if not copy.is_file() or copy.read_bytes() != source.read_bytes():
+                raise RunError(
+                    f"'{directory}' was made with another plugin file '{source.name}': resume it with the one that it "
+                    f"keeps ('{copy}'), or give another --output"
+                )
+        run = cls.open(directory, trust=True)
         change = _with_file_names(run.study).difference(_with_file_names(study))
         if change:
             raise RunError(
@@ -187,6 +232,18 @@ class Run:
             return json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
             raise RunError(f"'{path}' is damaged ({error}): delete it and --resume") from None
+
+
+def plugin_files_of(study: Path) -> list[str]:
+    """Return the plugin files that a study's file names, without loading the study."""
+    try:
+        tables = tomllib.loads(study.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise RunError(f"'{study}' is not a study ({error}): restore it from a copy") from None
+    files = tables.get("plugin_files", [])
+    if not isinstance(files, list):
+        raise RunError(f"'{study}': plugin_files is a list of files, found {files!r}")
+    return [str(file) for file in files]
 
 
 def _with_file_names(study: Study) -> Study:

@@ -164,13 +164,16 @@ def _read(path: Path) -> Array:
 
 def _spacing(path: Path) -> float:
     """Return the pixel size in m that a file's tags state; DataError if they state none."""
-    with tifffile.TiffFile(path) as file:
-        page: Any = file.pages[0]
-        tag = page.tags.get("XResolution")
-        unit = page.tags.get("ResolutionUnit")
-        named = (file.imagej_metadata or {}).get("unit")
-    per_unit = tag.value[0] / tag.value[1] if tag is not None and tag.value[1] else math.nan
-    metres = IMAGEJ_METRES.get(str(named)) if named else METRES.get(int(unit.value)) if unit is not None else None
+    try:
+        with tifffile.TiffFile(path) as file:
+            page: Any = file.pages[0]
+            tag = page.tags.get("XResolution")
+            unit = page.tags.get("ResolutionUnit")
+            named = (file.imagej_metadata or {}).get("unit")
+        per_unit = tag.value[0] / tag.value[1] if tag is not None and tag.value[1] else math.nan
+        metres = IMAGEJ_METRES.get(str(named)) if named else METRES.get(int(unit.value)) if unit is not None else None
+    except Exception as error:  # a damaged file makes the reader raise anything
+        raise DataError(f"the tags of '{path}' cannot be read ({type(error).__name__}: {error}): restore it") from None
     if metres is None or not per_unit > 0:
         raise DataError(f"'{path}' does not state its pixel size in its tags: give dataset.spacing in m")
     return float(metres / per_unit)

@@ -74,5 +74,5 @@ def test_it_is_listed_checked_and_run_and_the_broken_one_only_reported(
     study.write_text(study.read_text().replace('"conductivity"\nphases', '"mean-density"\n#').replace("heads", "#"))
     ran = msvae(installed, "run", str(study), "--output", "run", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
-    densities = Run(tmp_path / "run", None).evaluations.properties["density"]  # type: ignore[arg-type]
+    densities = Run(tmp_path / "run").evaluations.properties["density"]
     assert ((densities > 1000) & (densities < 2700)).all()

@@ -207,7 +207,7 @@ def test_killed_at_random_instants_and_resumed_it_loses_and_repeats_nothing(
     counting_study(tmp_path, count=60 * kills, pause=0.005)
     arguments = ("-m", "msvae", "run", "study.toml", "--output", "run")
     rng = np.random.default_rng(kills)
-    before, log = Run(tmp_path / "run", None).evaluations, tmp_path / "log"  # type: ignore[arg-type]
+    before, log = Run(tmp_path / "run").evaluations, tmp_path / "log"
     for k in range(kills):
         job = start_job(3, *arguments, *(["--resume"] if (tmp_path / "run" / "study.toml").exists() else ["--force"]))
         wait_for(job, log, lines=int(rng.integers(0, 60)) if k else 10)
@@ -221,7 +221,7 @@ def test_killed_at_random_instants_and_resumed_it_loses_and_repeats_nothing(
                 os.kill(pid, signal.SIGKILL) if alive({pid}) else None
         job.wait(60)
         assert ended(family)
-        after = Run(tmp_path / "run", None).evaluations  # type: ignore[arg-type]
+        after = Run(tmp_path / "run").evaluations
         assert set(before["index"].tolist()) <= set(after["index"].tolist())
         again = set(log.read_text().split()) & set(before["structure"].tolist()) if log.exists() else set()
         assert not again

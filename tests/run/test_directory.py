@@ -72,5 +72,8 @@ def test_a_run_keeps_the_plugin_file_that_its_study_names(study_file: Callable[.
     study = Study.load(path, ["model.heads=[]"])
     run = Run.start(tmp_path / "run", study)
     (tmp_path / "own_solver.py").unlink()
-    assert Run.open(run.path).study.need_solver().name == "own"
+    with pytest.raises(RunError, match=r"plugins/own_solver.py.*would be executed.*--trust"):
+        _ = Run.open(run.path).study
+    assert len(Run.open(run.path).evaluations) == 0
+    assert Run.open(run.path, trust=True).study.need_solver().name == "own"
     assert json.loads((run.path / "provenance.json").read_text())["plugins"][-1]["version"].startswith("a file")

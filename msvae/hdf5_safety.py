@@ -1,0 +1,27 @@
+"""HDF5 files of strangers: a data set is read only if its values stand in the file itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+
+__all__ = ["UNREADABLE", "own"]
+
+UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, AttributeError, MemoryError)
+
+
+def own(group: Any, name: str) -> Any:
+    """Return an object of a file by its name in a group; ValueError if it points into another file.
+
+    HDF5 knows links to other files, values in raw files beside it, and views of other files: each could show any file
+    that the reader may read as if it were data.
+    """
+    node = group
+    for part in name.split("/"):
+        if not isinstance(node.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"'{name}' is a link, not a part of the file")
+        node = node[part]
+    if isinstance(node, h5py.Dataset) and (node.external or node.is_virtual):
+        raise ValueError(f"the values of '{name}' stand in another file")
+    return node
