@@ -66,6 +66,7 @@ def data() -> Path:
     return DATA
 
 
+@pytest.fixture
 def launcher() -> str:
     """Return the path of mpiexec: MSVAE_MPIEXEC, or the environment's own; skip the test where there is none."""
     found = os.environ.get("MSVAE_MPIEXEC") or shutil.which(
@@ -77,13 +78,13 @@ def launcher() -> str:
 
 
 @pytest.fixture
-def start_job(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start_job(tmp_path: Path, launcher: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Yield a function that starts a Python command line on n ranks; what still runs at the end is killed."""
     jobs: list[subprocess.Popen[str]] = []
 
     def start(n: int, *arguments: str, limit: int = 120) -> subprocess.Popen[str]:
         environment = {**os.environ, "MPIEXEC_TIMEOUT": str(limit), "OMP_NUM_THREADS": "1"}
-        command = [*launcher().split(), "-n", str(n), sys.executable, "-m", "mpi4py", *arguments]
+        command = [*launcher.split(), "-n", str(n), sys.executable, "-m", "mpi4py", *arguments]
         with open(tmp_path / "job.log", "a") as output:
             jobs.append(
                 subprocess.Popen(
@@ -100,12 +101,12 @@ def start_job(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 @pytest.fixture
-def mpiexec(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def mpiexec(tmp_path: Path, launcher: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Return a function that runs a Python command line on n ranks."""
 
     def run(n: int, *arguments: str, limit: int = 120) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "MPIEXEC_TIMEOUT": str(limit), "OMP_NUM_THREADS": "1"}
-        command = [*launcher().split(), "-n", str(n), sys.executable, "-m", "mpi4py", *arguments]
+        command = [*launcher.split(), "-n", str(n), sys.executable, "-m", "mpi4py", *arguments]
         return subprocess.run(
             command,
             stdin=subprocess.DEVNULL,

@@ -23,7 +23,8 @@ __all__ = ["EvaluationStore", "Writer"]
 
 BASE = 16
 PAUSE = 0.5  # seconds between two segments, so that cheap evaluations do not wait for the disk
-MOST = 5000  # rows that are kept back at most
+MOST = 5000  # rows that are kept back at most, and
+BYTES = 1 << 20  # of their properties
 
 
 class EvaluationStore:
@@ -127,7 +128,9 @@ class Writer:
 
     def write_if_due(self) -> None:
         """Write what is waiting, unless something has just been written."""
-        if time.monotonic() - self.last >= PAUSE or sum(map(len, self.waiting)) >= MOST:
+        rows = sum(map(len, self.waiting))
+        size = sum(array.nbytes for table in self.waiting for array in table.properties.values())
+        if time.monotonic() - self.last >= PAUSE or rows >= MOST or size >= BYTES:
             self.write()
 
     def write(self) -> None:

@@ -34,13 +34,14 @@ class Together(msvae.Solver):
     ranks = 2
     log: str = ""
     fault: str = ""
+    pause: float = 0.03
 
     def evaluate(self, structures):
         return {"sum": structures.values.reshape(len(structures), -1).sum(axis=1).astype(float)}
 
     def evaluate_on(self, communicator, structures):
         start = time.time()
-        time.sleep(0.03)
+        time.sleep(self.pause)
         rank, size = communicator.Get_rank(), communicator.Get_size()
         if self.fault == "all" and int(structures.ids[0], 16) % 2:
             raise ValueError("no mesh")
@@ -146,9 +147,9 @@ def lammps_or_skip() -> None:
 @pytest.mark.parametrize("whom", ["the launcher", "the first rank"])
 def test_a_signal_ends_a_job_with_exit_code_75_and_it_goes_on(
     together: Callable[..., Path], tmp_path: Path, start_job: Callable[..., subprocess.Popen[str]],
-    mpiexec: Callable[..., Any], number: signal.Signals, whom: str,
+    mpiexec: Callable[..., Any], launcher: str, number: signal.Signals, whom: str,
 ) -> None:  # fmt: skip
-    arguments = ("-m", "msvae", "run", str(together()), "--output", "run")
+    arguments = ("-m", "msvae", "run", str(together()), "--output", "run", "--set", "solver.pause=0.15")
     job = start_job(3, *arguments)
     while not (tmp_path / "run" / "evaluations").exists():
         assert job.poll() is None, (tmp_path / "job.log").read_text()
@@ -157,7 +158,11 @@ def test_a_signal_ends_a_job_with_exit_code_75_and_it_goes_on(
         job.send_signal(number)
     else:
         os.kill(json.loads((tmp_path / "run" / "status.json").read_text())["process"], number)
-    assert job.wait(60) == 75
+    code = job.wait(60)
+    if whom == "the launcher" and number == signal.SIGTERM and "openmpi" in launcher:
+        assert code == 1  # Open MPI's mpiexec passes the signal on and has an exit code of its own
+    else:
+        assert code == 75
     assert f"{number.name} came" in (tmp_path / "job.log").read_text()
     before = Run.open(tmp_path / "run").evaluations
     assert len(before) < 24

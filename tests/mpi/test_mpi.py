@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -119,17 +118,15 @@ def test_only_rank_zero_scans_the_entry_points(mpiexec: Callable[..., Any]) -> N
 
 
 def test_kill_nine_of_the_whole_job_loses_and_repeats_nothing_that_was_acknowledged(
-    tmp_path: Path, study_file: Callable[..., Path], mpiexec: Callable[..., Any]
+    tmp_path: Path, study_file: Callable[..., Path], mpiexec: Callable[..., Any], launcher: str
 ) -> None:
     (tmp_path / "logged.py").write_text(LOGGING_SOLVER)
     study = study_file("label")
     lines = study.read_text().replace('name = "conductivity"\nphases', f'name = "logged"\nlog = "{tmp_path}/log"\n#')
     study.write_text('plugin_files = ["logged.py"]\n' + lines.replace("count = 24", "count = 120"))
     arguments = ["-m", "msvae", "run", str(study), "--output", "run", "--set", "model.heads=[]"]
-    launcher = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    assert launcher is not None
     job = subprocess.Popen(
-        [launcher, "-n", "3", sys.executable, "-m", "mpi4py", *arguments],
+        [*launcher.split(), "-n", "3", sys.executable, "-m", "mpi4py", *arguments],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path,
     )  # fmt: skip
     log = tmp_path / "log"
