@@ -38,7 +38,8 @@ class Evaluation:
     """The outcome of one task.
 
     index: the task's number in its stage. structure: id of the structure; "" if it was never made.
-    message: for anything but "done", one sentence that says why. cost: seconds of wall time.
+    message: for anything but "done", one sentence that says why. cost: seconds of wall time, decoding and all attempts
+    included.
     properties: by name, (*shape); NaN unless done. errors: their estimated numerical errors, where the solver gives
     them. rank: that computed it. attempts: that it took. cached: it was known before. packed: the structure's values as
     bytes, where they are asked for.

@@ -98,10 +98,10 @@ def _environment(settings: ExecutorSettings) -> dict[str, str]:
 
 def _spawned(settings: ExecutorSettings) -> Executor:
     """Return an executor whose ranks MPI spawns, where it can."""
-    if settings.workers < 2:
+    if settings.workers < 2 or not world.launched():
         raise StudyError(
-            "executor.name is 'mpi', but there is one rank: start with `mpiexec -n N python -m mpi4py -m msvae "
-            "...` with N of 2 or more and mpi4py installed, set executor.workers for ranks to be spawned, or use 'auto'"
+            "executor.name is 'mpi', but there is one rank: start with `mpiexec -n N python -m mpi4py -m msvae ...`, N "
+            "of 2 or more; or with N = 1 and executor.workers, for as many ranks to be spawned; or use 'auto'"
         )
     try:
         from mpi4py.futures import MPIPoolExecutor

@@ -1,7 +1,8 @@
 """Scheduling: many small tasks travel in chunks, so that the one manager is never the limit; results stream back.
 
-A chunk is worth a fifth of a second of work, or one task where a task takes longer; towards the end chunks become
-small again, so that all workers finish together.
+A chunk is worth a fifth of a second of work, or a millisecond for every worker if that is more, for so long the manager
+may have to serve the others; or one task where a task takes longer. Towards the end chunks become small again, so that
+all workers finish together.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ __all__ = ["Pace", "dispatch"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 AHEAD = 2  # chunks at the executor for each that runs: a worker never waits for the manager, and a resume repeats few
-SECONDS = 0.2  # of work in a chunk
+SECONDS = 0.2  # of work in a chunk, at least
+SERVICE = 1e-3  # seconds of work in a chunk for each worker: some times what the manager needs for one chunk
 LARGEST = 20_000  # tasks in a chunk
 PULSE = 0.2  # seconds after which the caller is given control even if nothing has completed
 
@@ -41,7 +43,7 @@ class Pace:
     def next(self, waiting: int, width: int) -> int:
         """Return the size of the next chunk; at most eight times the last, for the first tasks may mislead."""
         if self.recent:
-            worth = SECONDS / max(statistics.median(self.recent), 1e-9)
+            worth = max(SECONDS, SERVICE * width) / max(statistics.median(self.recent), 1e-9)
             self.size = int(min(worth, 8 * self.size, LARGEST)) or 1
         return max(1, min(self.size, -(-waiting // (2 * width))))
 

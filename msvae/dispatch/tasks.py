@@ -6,6 +6,7 @@ Study, solver, model and structures are loaded once in each worker and kept.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,6 +67,7 @@ def solver_of(study: str) -> Solver:
 
 
 def _evaluated(recipe: Recipe, task: Task) -> Evaluation:
+    start = time.perf_counter()
     study = _study(recipe.study)
     structures = _structure(recipe, task)
     columns: dict[str, Any] = {
@@ -76,21 +78,19 @@ def _evaluated(recipe: Recipe, task: Task) -> Evaluation:
     }
     found = known_in(recipe.known).find(structures.ids[0]) if recipe.known else None
     outcome = _solved(recipe, structures, columns) if found is None else known(structures, found, **columns)
-    if study.store.structures and task.latents is not None:
-        outcome = dataclasses.replace(outcome, packed=packed_values(structures)[0])
-    return outcome
+    packed = packed_values(structures)[0] if study.store.structures and task.latents is not None else None
+    return dataclasses.replace(outcome, cost=time.perf_counter() - start, packed=packed)
 
 
 def _solved(recipe: Recipe, structures: Structures, columns: dict[str, Any]) -> Evaluation:
     """Return the outcome of the last attempt that the study allows for."""
     retries = dict(_study(recipe.study).executor.retries)
-    attempt, cost = 0, 0.0
+    attempt = 0
     while True:
         attempt += 1
         outcome = _attempt(recipe, structures, columns)
-        cost += outcome.cost
         if outcome.status == "done" or retries.get(outcome.status, 0) < attempt:
-            return dataclasses.replace(outcome, attempts=attempt, cost=cost)
+            return dataclasses.replace(outcome, attempts=attempt)
 
 
 def _attempt(recipe: Recipe, structures: Structures, columns: dict[str, Any]) -> Evaluation:

@@ -10,16 +10,21 @@ from typing import Any, TypeVar
 from msvae import plugins
 from msvae.errors import MsvaeError
 
-__all__ = ["agreed", "communicator", "rank", "rank_on_node", "share_plugins", "size"]
+__all__ = ["agreed", "communicator", "launched", "rank", "rank_on_node", "share_plugins", "size"]
 
 Value = TypeVar("Value")
 
 LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")
 
 
+def launched() -> bool:
+    """Return whether an MPI launcher has started this process."""
+    return any(name in os.environ for name in LAUNCHERS)
+
+
 def communicator() -> Any | None:
     """Return COMM_WORLD if this process is one of several ranks, else None."""
-    if "mpi4py.MPI" not in sys.modules and not any(name in os.environ for name in LAUNCHERS):
+    if "mpi4py.MPI" not in sys.modules and not launched():
         return None
     try:
         from mpi4py import MPI

@@ -29,7 +29,7 @@ from msvae.evaluations import Evaluations, joined
 from msvae.run.journal import Journal
 from msvae.run.provenance import provenance
 from msvae.run.store import EvaluationStore
-from msvae.structure_file import read_structures, structures_to_bytes
+from msvae.structure_file import read_structures, structures_to_bytes, unpacked_values
 from msvae.structures import Quantity, Structures
 from msvae.study import Study
 
@@ -214,6 +214,17 @@ class Run:
     def evaluations(self) -> Evaluations:
         """Every acknowledged evaluation of every stage."""
         return joined([self.store(stage).load() for stage in self.stages])
+
+    def decoded_structures(self, stage: str) -> Structures:
+        """Return the structures (n) that a stage's evaluations are of, row by row.
+
+        RunError if they were not kept (`[store] structures = true`).
+        """
+        packed = self.store(stage).load().packed
+        if packed is None:
+            raise RunError(f"'{self.path}' did not keep the structures of stage '{stage}': set store.structures = true")
+        specification = self.structures.specification
+        return Structures(unpacked_values(packed, specification), specification)
 
     def save_structures(self, structures: Structures, name: str = "structures.h5") -> None:
         """Write structures into the run."""

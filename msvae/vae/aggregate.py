@@ -23,7 +23,7 @@ from msvae.seeds import seed_of
 from msvae.structures import Array
 from msvae.vae.flows import spline_flow
 
-__all__ = ["Aggregate", "AggregateFit", "fit_aggregate"]
+__all__ = ["Aggregate", "AggregateFit", "fit_aggregate", "fit_flow"]
 
 NORMAL = "N(0, I)"
 MIXTURES = (1, 2, 5, 10, 20)
@@ -135,7 +135,7 @@ def fit_aggregate(latents: Array, conditions: Array, *, seed: int, held_out: flo
     standard = Aggregate(latents.shape[-1], conditions.shape[1], kind="mixture")
     candidates = {NORMAL: standard, **{f"mixture of {a.components}": a for a in _mixtures(known, told, seed)}}
     if len(order) - cut >= 20 * latents.shape[-1]:
-        candidates["flow"] = _fitted_flow(known, told, seed)
+        candidates["flow"] = fit_flow(known, told, seed)
     scores = {name: float(a.log_prob(unknown, untold).mean()) for name, a in candidates.items()}
     best = max(scores, key=lambda name: scores[name] + (TIE * latents.shape[-1] if name == "flow" else 0.0))
     return AggregateFit(candidates[best], best, scores, scores[best] - scores[NORMAL])
@@ -167,7 +167,7 @@ def _mixtures(latents: Array, conditions: Array, seed: int) -> list[Aggregate]:
     return found
 
 
-def _fitted_flow(latents: Array, conditions: Array, seed: int) -> Aggregate:
+def fit_flow(latents: Array, conditions: Array, seed: int) -> Aggregate:
     """Return a neural spline flow, stopped where a tenth of the latents stops gaining."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "flow") % 2**63)

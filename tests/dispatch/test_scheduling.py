@@ -46,6 +46,7 @@ def test_cheap_tasks_travel_in_chunks_and_expensive_ones_singly() -> None:
         pace.learn(10, 10 * SECONDS / 25)
     assert [pace.next(10_000, 2) for _ in range(3)] == [8, 25, 25]
     assert pace.next(40, 2) == 10
+    assert [pace.next(10**9, 1000) for _ in range(3)] == [125, 125, 125]  # a second of work
     for _ in range(20):
         pace.learn(10, 0.0)
     assert max(pace.next(10**9, 2) for _ in range(20)) == LARGEST

@@ -169,3 +169,15 @@ def test_a_signal_ends_a_job_with_exit_code_75_and_it_goes_on(
     result = mpiexec(3, *arguments, "--resume")
     assert result.returncode == 0, result.stderr
     assert Run.open(tmp_path / "run").evaluations["index"].tolist() == list(range(24))
+
+
+def test_ranks_are_spawned_where_there_is_one(
+    study_file: Callable[..., Path], tmp_path: Path, mpiexec: Callable[..., Any]
+) -> None:
+    study = study_file("label")
+    launch(study, tmp_path / "serial")
+    settings = ("--set", "executor.name=mpi", "--set", "executor.workers=2")
+    result = mpiexec(1, "-m", "msvae", "run", str(study), "--output", "run", *settings)
+    assert result.returncode == 0, result.stderr
+    table, serial = (Run.open(tmp_path / name).evaluations for name in ("run", "serial"))
+    np.testing.assert_array_equal(table.properties["conductivity"], serial.properties["conductivity"])

@@ -1,0 +1,203 @@
+"""Covariances of random fields with several channels: a linear model of coregionalisation of Matern correlations.
+
+    C(h) = sum_k B_k rho_k(h) + N [h = 0]
+
+B_k and N are positive semi-definite (channels, channels); N is the nugget, what varies within the distance of two
+observations. Wackernagel, Multivariate Geostatistics (2003), chapter 26; fitted as in Goulard and Voltz, Math. Geol. 24
+(1992) 269.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, spatial
+
+from msvae.errors import DataError
+from msvae.structures import Array
+
+__all__ = ["SMOOTHNESS", "Coregionalization", "Correlation", "empirical_covariances", "fit_covariance"]
+
+SMOOTHNESS = (0.5, 1.5, 2.5, math.inf)
+PAIRS = 4_000_000  # pairs of observations that are looked at
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A Matern correlation: exponential for smoothness 0.5, normal for infinity.
+
+    lengths: of correlation along each axis, m; r = |h / lengths|, and rho = exp(-r), (1 + sqrt(3) r) exp(-sqrt(3) r),
+    (1 + sqrt(5) r + 5 r^2 / 3) exp(-sqrt(5) r), or exp(-r^2 / 2).
+
+    >>> round(float(Correlation((2.0,), 0.5)(np.array([[2.0]]))[0]), 4)
+    0.3679
+    """
+
+    lengths: tuple[float, ...]
+    smoothness: float = 1.5
+
+    def __post_init__(self) -> None:
+        if self.smoothness not in SMOOTHNESS:
+            raise DataError(f"smoothness is one of {', '.join(map(str, SMOOTHNESS))}, found {self.smoothness}")
+        if not self.lengths or not all(0 < length < math.inf for length in self.lengths):
+            raise DataError(f"correlation lengths are positive, in m, found {self.lengths}")
+
+    def __call__(self, lags: Array) -> Array:
+        """Return the correlations (...) at lags (..., d) in m."""
+        r = np.sqrt(np.square(np.asarray(lags) / self.lengths).sum(axis=-1))
+        if self.smoothness == math.inf:
+            return np.asarray(np.exp(-0.5 * r * r))
+        s = math.sqrt(2 * self.smoothness) * r
+        polynomial = {0.5: 1.0, 1.5: 1 + s, 2.5: 1 + s + s * s / 3}[self.smoothness]
+        return np.asarray(polynomial * np.exp(-s))
+
+
+@dataclass(frozen=True, eq=False)
+class Coregionalization:
+    """A covariance C(h) between channels. matrices: B (k, c, c) of the correlations. nugget: N (c, c)."""
+
+    correlations: tuple[Correlation, ...]
+    matrices: Array
+    nugget: Array
+
+    def __post_init__(self) -> None:
+        c = len(self.nugget)
+        if self.matrices.shape != (len(self.correlations), c, c) or self.nugget.shape != (c, c):
+            raise DataError(
+                f"{len(self.correlations)} correlations of {c} channels need matrices of shape "
+                f"{(len(self.correlations), c, c)}, found {self.matrices.shape}"
+            )
+        for matrix in (*self.matrices, self.nugget):
+            if np.linalg.eigvalsh(matrix).min() < -1e-9 * max(1.0, np.abs(matrix).max()):
+                raise DataError("the matrices of a covariance are positive semi-definite, found one that is not")
+
+    @classmethod
+    def of(cls, correlation: Correlation, matrix: Array) -> Coregionalization:
+        """Return a covariance of one correlation without a nugget."""
+        matrix = np.asarray(matrix, dtype=np.float64)
+        return cls((correlation,), matrix[None], np.zeros_like(matrix))
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return len(self.nugget)
+
+    @property
+    def at_zero(self) -> Array:
+        """C(0), (c, c)."""
+        return np.asarray(self.matrices.sum(axis=0) + self.nugget)
+
+    def __call__(self, lags: Array) -> Array:
+        """Return C(h) (..., c, c) at lags (..., d) in m."""
+        lags = np.asarray(lags, dtype=np.float64)
+        found = sum(
+            rho(lags)[..., None, None] * matrix for rho, matrix in zip(self.correlations, self.matrices, strict=True)
+        )
+        return np.asarray(found + np.all(lags == 0, axis=-1)[..., None, None] * self.nugget)
+
+    def scaled(self, factor: Array) -> Coregionalization:
+        """Return F C(h) F^T for a matrix F (c, c)."""
+        return Coregionalization(
+            self.correlations, np.stack([factor @ b @ factor.T for b in self.matrices]), factor @ self.nugget @ factor.T
+        )
+
+    def standardised(self, *, whitened: bool = False) -> Coregionalization:
+        """Return it scaled so that every channel has variance 1; whitened: and no correlation with another at lag 0."""
+        zero = self.at_zero
+        if whitened:
+            return self.scaled(np.linalg.inv(np.linalg.cholesky(zero)))
+        return self.scaled(np.diag(1 / np.sqrt(np.diag(zero))))
+
+
+def empirical_covariances(positions: Array, values: Array, *, bins: int = 15) -> tuple[Array, Array, Array]:
+    """Return lags (b, d) in m, covariances (b, c, c) and numbers of pairs (b,) of values (n, c) with mean zero.
+
+    Pairs are put together by their lag along each axis alone and by its length, so that anisotropy shows.
+    """
+    first, second = _pairs(np.asarray(positions, dtype=np.float64))
+    lags = positions[second] - positions[first]
+    keys, centres = _binned(lags, bins)
+    covariances = np.zeros((len(centres), values.shape[1], values.shape[1]))
+    counts = np.bincount(keys, minlength=len(centres)).astype(float)
+    mean = np.zeros_like(centres)
+    np.add.at(mean, keys, np.abs(lags))
+    for b in np.flatnonzero(counts):
+        rows = keys == b
+        product = values[first[rows]].T @ values[second[rows]] / counts[b]
+        covariances[b] = (product + product.T) / 2
+    kept = counts > 0
+    return mean[kept] / counts[kept, None], covariances[kept], counts[kept]
+
+
+def _pairs(positions: Array) -> tuple[Array, Array]:
+    """Return the indices of pairs that are near each other, as many as can be looked at."""
+    n = len(positions)
+    if n * (n - 1) // 2 <= PAIRS:
+        return np.triu_indices(n, 1)
+    tree = spatial.cKDTree(positions)
+    found = [tree.query(positions, k=min(n, 1 + PAIRS // n))[1]]
+    first = np.repeat(np.arange(n), found[0].shape[1] - 1)
+    return first, found[0][:, 1:].ravel()
+
+
+def _binned(lags: Array, bins: int) -> tuple[Array, Array]:
+    """Return for every lag (p, d) the number of its bin, and a row (b, d) for every bin: up to half the extent."""
+    extent = np.abs(lags).max(axis=0)
+    width = np.where(extent > 0, extent / 2 / bins, 1.0)
+    cells = np.minimum(np.round(np.abs(lags) / width).astype(int), bins + 1)
+    shape = (bins + 2,) * lags.shape[1]
+    names, keys = np.unique(np.ravel_multi_index(tuple(cells.T), shape), return_inverse=True)
+    return keys, np.zeros((len(names), lags.shape[1]))
+
+
+def fit_covariance(
+    positions: Array, values: Array, *, smoothness: Sequence[float] = SMOOTHNESS[:2], nugget: bool = True
+) -> Coregionalization:
+    """Return the covariance that fits values (n, c) with mean zero at positions (n, d) in m best.
+
+    Lengths and smoothness minimise the squared misfit of all covariances and cross-covariances, weighted by their
+    numbers of pairs; the matrices are those of least squares, made positive semi-definite.
+    """
+    positions, values = np.asarray(positions, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    if len(positions) < 8 or not np.isfinite(values).all():
+        raise DataError(f"a covariance needs at least 8 observations without NaN, found {len(positions)}")
+    lags, covariances, counts = empirical_covariances(positions, values)
+    zero = values.T @ values / len(values)
+    fits = [_fitted(nu, lags, covariances, counts, zero, nugget) for nu in smoothness]
+    return min(fits, key=lambda fit: fit[0])[1]
+
+
+def _fitted(nu: float, lags: Array, covariances: Array, counts: Array, zero: Array, nugget: bool
+) -> tuple[float, Coregionalization]:  # fmt: skip
+    """Return the misfit and the covariance of one smoothness."""
+    extent = np.abs(lags).max(axis=0)
+    weights = np.sqrt(counts / counts.sum())[:, None, None]
+
+    def model(logarithms: Array) -> Coregionalization:
+        rho = Correlation(tuple(np.exp(logarithms).tolist()), nu)
+        r = rho(lags)
+        slope = np.einsum("b,bij->ij", r * counts, covariances) / (counts * r * r).sum()
+        matrix = _part_of(zero, slope) if nugget else zero
+        return Coregionalization((rho,), matrix[None], _part_of(zero, zero - matrix))
+
+    def misfit(logarithms: Array) -> float:
+        return float(np.square(weights * (model(logarithms)(lags) - covariances)).sum())
+
+    starts = (np.log(np.where(extent > 0, extent, 1.0) * f) for f in (0.05, 0.15, 0.4))
+    results = [optimize.minimize(misfit, start, method="Nelder-Mead", options={"maxiter": 400}) for start in starts]
+    best = min(results, key=lambda r: r.fun)
+    return float(best.fun), model(best.x)
+
+
+def _part_of(whole: Array, matrix: Array) -> Array:
+    """Return the matrix B nearest to another for which B and whole - B are positive semi-definite.
+
+    Nearest where `whole` is the unit of variance: the eigenvalues of L^-1 B L^-T are cut to 0 ... 1, L L^T = whole.
+    """
+    root = np.linalg.cholesky(whole + 1e-12 * np.trace(whole) * np.eye(len(whole)))
+    inner = np.linalg.solve(root, np.linalg.solve(root, (matrix + matrix.T) / 2).T)
+    values, vectors = np.linalg.eigh((inner + inner.T) / 2)
+    return np.asarray(root @ (vectors * np.clip(values, 0.0, 1.0)) @ vectors.T @ root.T)

@@ -1,0 +1,136 @@
+"""Latent random fields: a part whose latents vary from point to point as those of its own microstructure do.
+
+    z(s) = T^-1(u(s)) + trend(s),    u Gaussian with the covariance that was fitted to the scores of encoded SVEs
+
+A sample can be conditioned on observed SVEs: Matheron's rule adds to an unconditional sample what kriging makes of its
+misfit at the observations (Chiles and Delfiner, Geostatistics (2012), section 7.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import linalg
+
+from msvae.errors import DataError
+from msvae.sampling.covariance import Coregionalization, fit_covariance
+from msvae.sampling.gaussian_field import field_at, field_on_grid
+from msvae.sampling.marginals import FlowMarginals, Marginals, NormalScores
+from msvae.seeds import seed_of
+from msvae.structures import Array, Grid
+
+__all__ = ["LatentField", "Observations"]
+
+MOST = 12_000  # observed latents that kriging can hold
+ROWS = 20_000  # points that are kriged at once
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """Latents (m, c) that are known at points (m, d) in m."""
+
+    points: Array
+    latents: Array
+
+    def __post_init__(self) -> None:
+        if len(self.points) != len(self.latents) or not np.isfinite(self.latents).all():
+            raise DataError(
+                f"observations have one latent vector without NaN for each point, found {np.shape(self.latents)} for "
+                f"{np.shape(self.points)}"
+            )
+        if self.latents.size > MOST:
+            raise DataError(f"at most {MOST} observed latents can be conditioned on, found {self.latents.size}")
+
+
+@dataclass(frozen=True, eq=False)
+class LatentField:
+    """A random field of latents.
+
+    covariance: of the normal scores. marginals: between scores and latents. trend: (1 + d, c) or (1, c) coefficients of
+    1 and of the position in m; added to what the marginals give.
+    """
+
+    covariance: Coregionalization
+    marginals: Marginals
+    trend: Array
+
+    @classmethod
+    def fit(
+        cls,
+        points: Array,
+        latents: Array,
+        *,
+        trend: Literal["constant", "linear"] = "constant",
+        marginals: Literal["normal-score", "flow"] = "normal-score",
+        smoothness: Sequence[float] = (0.5, 1.5),
+        seed: int = 0,
+    ) -> LatentField:
+        """Return the field that latents (n, c), encoded from SVEs at points (n, d) in m, are a sample of."""
+        points, latents = np.asarray(points, dtype=np.float64), np.asarray(latents, dtype=np.float64)
+        if len(points) != len(latents) or points.ndim != 2 or latents.ndim != 2:
+            raise DataError(
+                f"a field is fitted to latents (n, c) at points (n, d), found {latents.shape} at {points.shape}"
+            )
+        basis = _basis(points, 1 + points.shape[1] if trend == "linear" else 1)
+        coefficients = np.linalg.lstsq(basis, latents, rcond=None)[0]
+        rest = latents - basis @ coefficients
+        fitted: Marginals = FlowMarginals.fit(rest, seed) if marginals == "flow" else NormalScores(rest)
+        covariance = fit_covariance(points, fitted.scores(rest), smoothness=smoothness)
+        return cls(covariance.standardised(whitened=fitted.whitened), fitted, coefficients)
+
+    @property
+    def channels(self) -> int:
+        """Number of latents at a point."""
+        return self.covariance.channels
+
+    def sample(self, points: Array, count: int, seed: int, *, given: Observations | None = None) -> Array:
+        """Return latents (count, p, c) at points (p, d) in m; sample k is the same for any count, and on any rank."""
+        points = np.asarray(points, dtype=np.float64)
+        return np.stack([self._one(points, seed_of(seed, "sample", k), given) for k in range(count)])
+
+    def sample_on(self, grid: Grid, count: int, seed: int) -> Array:
+        """Return latents (count, *grid, c) at the centres of a grid's voxels, the first at half a spacing."""
+        axes = [(np.arange(n) + 0.5) * h for n, h in zip(grid.shape, grid.spacing, strict=True)]
+        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(grid.shape))
+        found = [field_on_grid(self.covariance, grid, seed_of(seed, "sample", k)) for k in range(count)]
+        latents = [self._latents(points, f.reshape(self.channels, -1).T) for f in found]
+        return np.stack(latents).reshape(count, *grid.shape, self.channels)
+
+    def _one(self, points: Array, seed: int, given: Observations | None) -> Array:
+        if given is None:
+            return self._latents(points, field_at(self.covariance, points, seed).T)
+        everywhere = np.concatenate([points, given.points])
+        places, which = np.unique(everywhere, axis=0, return_inverse=True)  # one point has one value
+        scores = field_at(self.covariance, places, seed).T[which.ravel()]
+        wanted = self.marginals.scores(given.latents - self._trend_at(given.points))
+        correction = self._kriged(points, given.points, wanted - scores[len(points) :])
+        return self._latents(points, scores[: len(points)] + correction)
+
+    def _kriged(self, points: Array, observed: Array, misfit: Array) -> Array:
+        """Return simple kriging (p, c) of a misfit (m, c) at observed points (m, d)."""
+        m, c = misfit.shape
+        inner = self.covariance(observed[:, None] - observed[None]).transpose(0, 2, 1, 3).reshape(m * c, m * c)
+        try:
+            weights = linalg.cho_solve(linalg.cho_factor(inner), misfit.reshape(m * c))
+        except linalg.LinAlgError:
+            raise DataError("observations cannot be conditioned on: two of them stand at the same point") from None
+        found = np.empty((len(points), c))
+        for start in range(0, len(points), max(1, ROWS // max(m, 1) * 16)):
+            rows = slice(start, start + max(1, ROWS // max(m, 1) * 16))
+            across = self.covariance(points[rows, None] - observed[None])
+            found[rows] = np.einsum("pmij,mj->pi", across, weights.reshape(m, c))
+        return found
+
+    def _latents(self, points: Array, scores: Array) -> Array:
+        return self.marginals.latents(scores) + self._trend_at(points)
+
+    def _trend_at(self, points: Array) -> Array:
+        return np.asarray(_basis(points, len(self.trend)) @ self.trend)
+
+
+def _basis(points: Array, terms: int) -> Array:
+    """Return 1, and the position where there are more terms, (n, terms)."""
+    return np.concatenate([np.ones((len(points), 1)), points], axis=1)[:, :terms]

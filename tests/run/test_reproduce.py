@@ -1,0 +1,81 @@
+"""Reproduction, status, and the structures that a run keeps."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msvae import Run, RunError
+from msvae.campaigns.launch import launch
+from msvae.campaigns.reproduce import reproduce
+from msvae.evaluations import Evaluation, Evaluations
+from msvae.run.status import status_of
+
+
+def test_a_run_is_reproduced_and_a_changed_one_is_not(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    launch(study_file("inverse-design"), tmp_path / "run")
+    table = reproduce(tmp_path / "run", tmp_path / "again")
+    assert table is not None
+    assert {row[2] for row in table.rows} == {"identical"}
+    assert {row[0] for row in table.rows} == {"label", "search-0", "control-0", ""}
+    with pytest.raises(RunError, match="is the run itself"):
+        reproduce(tmp_path / "run", tmp_path / "run")
+    store = Run.open(tmp_path / "run").store("label")
+    old = next(iter(store.load().where(np.array([3]))))
+    forged = Evaluation(3, old.structure, "done", {"conductivity": 1.01 * old.properties["conductivity"]})
+    store.append(Evaluations.of([forged]))
+    provenance = json.loads((tmp_path / "run" / "provenance.json").read_text())
+    provenance["packages"]["numpy"] = "0.1"
+    (tmp_path / "run" / "provenance.json").write_text(json.dumps(provenance))
+    with pytest.raises(RunError, match=r"conductivity of stage 'label': largest relative difference.*numpy 0\.1 there"):
+        reproduce(tmp_path / "run", tmp_path / "third")
+
+
+def test_the_status_says_how_far_a_run_is_and_when_its_process_is_gone(
+    study_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    launch(study_file("label"), tmp_path / "run")
+    state = status_of(tmp_path / "run")
+    assert (state["state"], state["done"], state["failed"], state["evaluations"]) == ("done", 24, 0, 24)
+    path = tmp_path / "run" / "status.json"
+    path.write_text(json.dumps({**state, "state": "running"}))
+    assert status_of(tmp_path / "run")["state"] == "running"
+    gone = os.fork()
+    if gone == 0:
+        os._exit(0)
+    os.waitpid(gone, 0)
+    path.write_text(json.dumps({**state, "state": "running", "process": gone}))
+    assert status_of(tmp_path / "run")["state"] == "lost"
+    for text in ("{", "[]", '{"a": 1}'):
+        path.write_text(text)
+        with pytest.raises(RunError, match="damaged"):
+            status_of(tmp_path / "run")
+    with pytest.raises(RunError, match=r"no status\.json"):
+        status_of(tmp_path)
+
+
+def test_decoded_structures_are_kept_on_request_and_are_those_that_were_solved(
+    study_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    launch(study_file("inverse-design"), tmp_path / "run", overrides=["store.structures=true"])
+    run = Run.open(tmp_path / "run")
+    kept, table = run.decoded_structures("search-0"), run.store("search-0").load()
+    assert list(kept.ids) == table["structure"].tolist()
+    found = run.study.need_solver().evaluate(kept)["conductivity"]
+    np.testing.assert_array_equal(found[table.done], table.properties["conductivity"][table.done])
+    with pytest.raises(RunError, match=r"store\.structures = true"):
+        run.decoded_structures("label")
+
+
+def test_every_row_says_which_solver_and_study_it_is_from(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    launch(study_file("label"), tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    table = run.store("label").load()
+    assert set(table["study"]) == {run.study.digest}
+    assert all(text.startswith("conductivity ") for text in table["solver"])
+    assert (table["cost"] > 0).all()
