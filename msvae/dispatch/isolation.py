@@ -66,9 +66,9 @@ class IsolatedSolver:
 
     def evaluate(self, structures: Structures, **options: Any) -> Evaluation:
         """Return the evaluation of a batch of one structure, whatever becomes of the process that makes it."""
-        start = time.perf_counter()
         if self.child is None:
             self._bear()
+        start = time.perf_counter()
         os.ftruncate(self.output.fileno(), 0)
         outcome: Evaluation | tuple[Status, str] | None = None
         try:
@@ -88,13 +88,10 @@ class IsolatedSolver:
 
     def close(self) -> None:
         """End the processes."""
-        if self.nursery is not None:
-            if self.child is not None:
-                self._kill()
-            self.control.close()
-            self.link.close()
-            self.nursery.wait()
-            self.nursery = self.child = None
+        if self.child is not None:
+            self._kill()
+            self.data.close()
+        self._leave_nursery()
         self.output.close()
         atexit.unregister(self.close)
 
@@ -132,26 +129,50 @@ class IsolatedSolver:
         if answer != "ready":
             raise PluginError(f"solver '{self.solver.name}' cannot be loaded in a process of its own: {answer}")
 
+    def _leave_nursery(self) -> None:
+        """Let the nursery end, if there is one; the next child is born in another."""
+        if self.nursery is not None:
+            self.control.close()
+            self.link.close()
+            self.nursery.wait()
+        self.nursery = self.child = None
+
     def _bear(self) -> None:
-        """Have a child forked."""
-        if self.nursery is None:
-            self._start()
-        mine, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(self.control, [b"f"], [theirs.fileno()])
-        self.child = self.link.recv()
-        self.data = Connection(mine.detach())
+        """Have a child forked, in a new nursery if the old one is gone."""
+        for _ in range(2):
+            if self.nursery is None:
+                self._start()
+            mine, theirs = socket.socketpair()
+            try:
+                with theirs:
+                    socket.send_fds(self.control, [b"f"], [theirs.fileno()])
+                self.child = self.link.recv()
+            except (OSError, EOFError):
+                mine.close()
+                self._leave_nursery()
+                continue
+            self.data = Connection(mine.detach())
+            return
+        raise PluginError(f"the process that solver '{self.solver.name}' lives in ends again and again")
 
     def _kill(self) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.child or 0, signal.SIGKILL)
+        """Kill the child and what it has started."""
+        assert self.child is not None
+        for kill in (os.killpg, os.kill):
+            with suppress(ProcessLookupError, PermissionError):
+                kill(self.child, signal.SIGKILL)
 
     def _bury(self) -> int:
         """Return the exit code of the child, negative for a signal, once it has ended."""
         self.data.close()
-        code = int(self.link.recv())
-        self._kill()  # what it has started
-        self.child = None
+        try:
+            code = int(self.link.recv())
+        except (OSError, EOFError):  # the nursery was killed, and the child with it
+            code = -signal.SIGKILL
+            self._leave_nursery()
+        else:
+            self._kill()  # what it has started
+            self.child = None
         return code
 
     def _last_words(self) -> str:

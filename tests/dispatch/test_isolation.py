@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,6 +103,20 @@ def test_nothing_that_a_killed_solver_has_started_is_left(
         time.sleep(0.02)
     else:
         pytest.fail("the program that the solver had started still runs")
+
+
+def test_a_nursery_that_is_killed_is_replaced(naughty: Callable[..., IsolatedSolver]) -> None:
+    solver = naughty("time.sleep(1000)", timeout=20.0)
+    good, bad = good_and_bad()
+    assert solver.evaluate(good, index=0).status == "done"
+    assert solver.nursery is not None
+    os.kill(solver.nursery.pid, signal.SIGKILL)
+    outcomes = [solver.evaluate(good, index=k).status for k in range(3)]
+    assert outcomes[1:] == ["done", "done"]
+    threading.Timer(1.0, os.kill, (solver.nursery.pid, signal.SIGKILL)).start()
+    lost = solver.evaluate(bad, index=9)
+    assert (lost.status, "SIGKILL" in lost.message) == ("crashed", True)
+    assert solver.evaluate(good, index=0).status == "done"
 
 
 def test_closing_ends_the_processes(naughty: Callable[..., IsolatedSolver]) -> None:
