@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import interpolate, special
+from scipy import special
 
 from msvae.errors import DataError
 from msvae.structures import Array
@@ -35,7 +35,7 @@ class Marginals(ABC):
 
 
 class NormalScores(Marginals):
-    """Each latent alone: its empirical distribution, smooth between observations and normal beyond them.
+    """Each latent alone: its empirical distribution, linear between observations, normal beyond to eight deviations.
 
     Deutsch and Journel, GSLIB (1998), section V.2.
     """
@@ -58,17 +58,12 @@ class NormalScores(Marginals):
         return np.concatenate([[low], knots, [high]]), np.concatenate([[ends[0]], self.normal, [ends[1]]])
 
     def scores(self, latents: Array) -> Array:
-        columns = [_linear(z, *table) for z, table in zip(np.asarray(latents).T, self.tables, strict=True)]
+        columns = [np.interp(z, *table) for z, table in zip(np.asarray(latents).T, self.tables, strict=True)]
         return np.stack(columns, axis=1)
 
     def latents(self, scores: Array) -> Array:
-        columns = [_linear(u, *table[::-1]) for u, table in zip(np.asarray(scores).T, self.tables, strict=True)]
+        columns = [np.interp(u, *table[::-1]) for u, table in zip(np.asarray(scores).T, self.tables, strict=True)]
         return np.stack(columns, axis=1)
-
-
-def _linear(x: Array, knots: Array, values: Array) -> Array:
-    """Return a piecewise linear function, continued with the slopes of its ends."""
-    return np.asarray(interpolate.interp1d(knots, values, fill_value="extrapolate", assume_sorted=True)(x))
 
 
 class FlowMarginals(Marginals):

@@ -31,6 +31,7 @@ from msvae.structures import Array, Grid, Specification, Structures
 from msvae.vae.aggregate import Aggregate, AggregateFit, fit_aggregate
 from msvae.vae.blueprint import Blueprint, component_values, condition_values
 from msvae.vae.conditions import Conditions, Guess
+from msvae.vae.interpolation import arc, line
 from msvae.vae.latent_flow import LatentFlow, fit_latent_flow
 from msvae.vae.likelihoods import GaussianLikelihood, likelihood_for
 from msvae.vae.linear_path import ROWS, LinearPath, zero_last_layer
@@ -378,15 +379,7 @@ class VAE(nn.Module):
             raise DataError(
                 f"interpolation is between two latents of {self.latents} numbers, found {a.size} and {b.size}"
             )
-        t = np.linspace(0, 1, n)[:, None]
-        sizes = np.linalg.norm(a), np.linalg.norm(b)
-        if not spherical or min(sizes) == 0:
-            return (1 - t) * a + t * b
-        angle = np.arccos(np.clip(a @ b / (sizes[0] * sizes[1]), -1, 1))
-        if np.sin(angle) < 1e-6:
-            return (1 - t) * a + t * b
-        unit = (np.sin((1 - t) * angle) * a / sizes[0] + np.sin(t * angle) * b / sizes[1]) / np.sin(angle)
-        return np.asarray(((1 - t) * sizes[0] + t * sizes[1]) * unit)
+        return arc(a, b, n) if spherical else line(a, b, n)
 
     def _scaled(self, conditions: ArrayLike | None, n: int) -> Tensor:
         k = len(self.blueprint.settings.conditions)

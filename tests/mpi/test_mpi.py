@@ -1,12 +1,7 @@
-"""Real MPI jobs: any number of ranks gives the same, an error ends the job, kill -9 loses nothing."""
+"""Real MPI jobs: any number of ranks gives the same, and an error ends the job."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,30 +13,6 @@ from msvae import Run
 from msvae.campaigns.launch import launch
 
 pytestmark = pytest.mark.mpi
-
-LOGGING_SOLVER = """
-import os, time
-from dataclasses import dataclass
-import msvae
-
-@dataclass(frozen=True)
-class Logged(msvae.Solver):
-    '''Writes down what it evaluates.'''
-    name = "logged"
-    kinds = ("phases",)
-    computes = (msvae.Quantity("fraction"),)
-    log: str = ""
-
-    def evaluate(self, structures):
-        time.sleep(0.02)
-        with open(self.log, "a") as file:
-            file.write(structures.ids[0] + "\\n")
-        return {"fraction": structures.fractions[:, 1]}
-
-@msvae.hook
-def msvae_solvers():
-    return [Logged]
-"""
 
 
 def columns(run: Run, stage: str) -> dict[str, Any]:
@@ -115,53 +86,6 @@ def test_only_rank_zero_scans_the_entry_points(mpiexec: Callable[..., Any]) -> N
     )
     result = mpiexec(3, "-c", code)
     assert result.returncode == 0, result.stderr
-
-
-def test_kill_nine_of_the_whole_job_loses_and_repeats_nothing_that_was_acknowledged(
-    tmp_path: Path, study_file: Callable[..., Path], mpiexec: Callable[..., Any], launcher: str
-) -> None:
-    (tmp_path / "logged.py").write_text(LOGGING_SOLVER)
-    study = study_file("label")
-    lines = study.read_text().replace('name = "conductivity"\nphases', f'name = "logged"\nlog = "{tmp_path}/log"\n#')
-    study.write_text('plugin_files = ["logged.py"]\n' + lines.replace("count = 24", "count = 120"))
-    arguments = ["-m", "msvae", "run", str(study), "--output", "run", "--set", "model.heads=[]"]
-    job = subprocess.Popen(
-        [*launcher.split(), "-n", "3", sys.executable, "-m", "mpi4py", *arguments],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path,
-    )  # fmt: skip
-    log = tmp_path / "log"
-    while not log.exists() or len(log.read_text().splitlines()) < 30:
-        assert job.poll() is None, "the job ended before it could be killed"
-        time.sleep(0.01)
-    kill_tree(job.pid)
-    job.wait()
-    before = Run.open(tmp_path / "run").evaluations
-    assert 0 < len(before) < 120
-    log.write_text("")
-    result = mpiexec(3, *arguments, "--resume")
-    assert result.returncode == 0, result.stderr
-    after = Run.open(tmp_path / "run").evaluations
-    assert after["index"].tolist() == list(range(120))
-    assert not set(log.read_text().split()) & set(before["structure"].tolist())
-    np.testing.assert_array_equal(after.properties["fraction"][before["index"]], before.properties["fraction"])
-
-
-def kill_tree(pid: int) -> None:
-    """Send SIGKILL to a process and all its descendants, the children's children first found."""
-    family = [pid]
-    for parent in family:
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = path.read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            if int(fields[1]) == parent:
-                family.append(int(path.parent.name))
-    for member in family:
-        try:
-            os.kill(member, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
 
 
 @pytest.mark.parametrize("driver", ["label", "train", "inverse_design"])

@@ -65,7 +65,7 @@ LABELS = {
     0: ("failed", "ValueError: no mesh"),
     1: ("invalid", "not a finite number"),
     2: ("invalid", "has shape (1, 2)"),
-    3: ("timeout", "longer than the 1 s of executor.timeout"),
+    3: ("timeout", "longer than the 2 s of executor.timeout"),
     4: ("crashed", "SIGABRT (Aborted); it wrote: assertion failed in line 7"),
     5: ("crashed", "SIGSEGV"),
     6: ("crashed", "memory"),
@@ -127,7 +127,7 @@ def test_two_thousand_evaluations_survive_every_fault_and_each_is_labelled(
     tmp_path: Path, start_job: Callable[..., subprocess.Popen[str]]
 ) -> None:
     (tmp_path / "cruel.py").write_text(CRUEL)
-    executor = 'isolation = "process"\ntimeout = 1.0\nmemory_limit = 0.3'
+    executor = 'isolation = "process"\ntimeout = 2.0\nmemory_limit = 0.3'
     (tmp_path / "study.toml").write_text(STUDY.format(count=2000, solver="cruel", executor=executor))
     job = start_job(3, "-m", "msvae", "run", "study.toml", "--output", "run", limit=900)
     started: set[int] = set()
