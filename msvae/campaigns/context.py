@@ -28,6 +28,7 @@ from msvae.run.directory import Run
 from msvae.run.journal import Watch
 from msvae.run.store import EvaluationStore, Writer
 from msvae.seeds import seed_of
+from msvae.structures import Quantity
 from msvae.study import Study
 
 __all__ = ["Context", "Table", "torch_threads"]
@@ -75,9 +76,7 @@ class Context:
     @cached_property
     def cache(self) -> Cache | None:
         """What runs share, if the study names a place for it."""
-        solver = self.study.need_solver()
-        quantities = solver.quantities(self.run.structures.specification)
-        return Cache(self.study, self.run.path, quantities) if self.study.cache.path else None
+        return Cache(self.study, self.run.path, self._quantities) if self.study.cache.path else None
 
     def evaluate(self, stage: str, tasks: Sequence[Task], *, with_model: bool = False, title: str = "") -> Evaluations:
         """Return the evaluations of tasks: those that the stage's store has, and the others made now.
@@ -86,7 +85,7 @@ class Context:
         the wall time, and TargetError after too many failures; what was acknowledged stays.
         """
         store = self.run.store(stage, self._quantities, self._origin)
-        before = self._acknowledged(store, tasks)
+        before = self._acknowledged(store, tasks, but=self.retry)
         have = set(before["index"].tolist())
         missing = [task for task in tasks if task.index not in have]
         if missing:
@@ -108,6 +107,7 @@ class Context:
         twins: Mapping[int, list[int]] = {}
         if not with_model:
             tasks, twins = self._for_workers(tasks, recipe, writer)
+            recipe = replace(recipe, known=())  # what is known has been answered
         for table in dispatch(
             self.executor, partial(work, recipe), tasks, width=self.width, until=lambda: bool(self.limits.reason)
         ):
@@ -124,17 +124,22 @@ class Context:
             self.limits.check()
 
     @property
-    def _quantities(self) -> Any:
+    def _quantities(self) -> tuple[Quantity, ...]:
         return self.study.need_solver().quantities(self.run.structures.specification)
 
     @cached_property
     def _origin(self) -> dict[str, str]:
         return {"solver": f"{self.study.need_solver().name} {solver_key(self.study)}", "study": self.study.digest}
 
-    def _acknowledged(self, store: EvaluationStore, tasks: Sequence[Task]) -> Evaluations:
+    def _acknowledged(
+        self, store: EvaluationStore, tasks: Sequence[Task], *, but: frozenset[str] = frozenset()
+    ) -> Evaluations:
+        """Return what the store has of tasks, but for evaluations of these statuses."""
         table = store.load()
-        keep = np.isin(table["index"], [task.index for task in tasks])
-        return table.where(keep & ~np.isin(table["status"].astype(str), sorted(self.retry)))
+        kept = np.isin(table["index"], [task.index for task in tasks])
+        if but:
+            kept &= ~np.isin(table["status"].astype(str), sorted(but))
+        return table.where(kept)
 
     def _recipe(self, *, with_model: bool) -> Recipe:
         stores = [self.run.store(stage) for stage in self.run.stages]

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from msvae.evaluations import Evaluations
 from msvae.run.provenance import origin
@@ -42,7 +44,26 @@ class Cache:
 
 
 def solver_key(study: Study) -> str:
-    """Return what stands for a solver with its settings and version; 16 hex digits."""
-    solver = study.need_solver()
-    text = json.dumps({"settings": study.tables["solver"], "origin": origin(solver)}, sort_keys=True)
+    """Return what stands for a solver with its settings, the content of files that they name, and its version.
+
+    16 hex digits.
+    """
+    settings = study.tables["solver"]
+    files = {text: hashlib.sha256(Path(text).read_bytes()).hexdigest() for text in _texts(settings) if _is_file(text)}
+    text = json.dumps({"settings": settings, "files": files, "origin": origin(study.need_solver())}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in plain values."""
+    if isinstance(value, str):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(item)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long a name, or one that cannot be
+        return False

@@ -13,6 +13,7 @@ import msvae
 from msvae import MsvaeError
 from msvae.campaigns.launch import launch
 from msvae.dispatch import known
+from msvae.run.cache import solver_key
 from msvae.run.directory import Run
 from msvae.structure_file import structures_to_bytes
 
@@ -28,13 +29,12 @@ class Flaky(msvae.Solver):
     name = "flaky"
     kinds = ("phases",)
     computes = (msvae.Quantity("fraction"),)
-    log: str = ""
     calls: int = 0
 
     def evaluate(self, structures):
-        with open(self.log, "a") as file:
+        with open(os.environ["MSVAE_TEST_LOG"], "a") as file:
             file.write(structures.ids[0] + "\\n")
-        if len(Path(self.log).read_text().split()) <= self.calls:
+        if len(Path(os.environ["MSVAE_TEST_LOG"]).read_text().split()) <= self.calls:
             raise RuntimeError("no licence")
         return {"fraction": structures.fractions[:, 1]}
 
@@ -58,13 +58,12 @@ def msvae_evaluated(evaluation):
 def flaky(study_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Return a function that writes a study whose solver fails the first few times, and is observed."""
     monkeypatch.setenv("MSVAE_TEST_SEEN", str(tmp_path / "seen"))
+    monkeypatch.setenv("MSVAE_TEST_LOG", str(tmp_path / "log"))
 
     def write(calls: int, extra: str = "") -> Path:
         (tmp_path / "flaky.py").write_text(FLAKY)
         study = study_file("label", extra)
-        text = study.read_text().replace(
-            'name = "conductivity"\nphases', f'name = "flaky"\nlog = "{tmp_path}/log"\ncalls = {calls}\n#'
-        )
+        text = study.read_text().replace('name = "conductivity"\nphases', f'name = "flaky"\ncalls = {calls}\n#')
         study.write_text('plugin_files = ["flaky.py"]\n' + text.replace('heads = ["conductivity"]', ""))
         return study
 
@@ -114,9 +113,14 @@ def test_failures_are_made_again_on_request_when_a_run_goes_on(flaky: Callable[.
     assert (~Run.open(tmp_path / "run").evaluations.done).sum() == 5
     launch(study, tmp_path / "run", resume=True)
     assert len(lines(tmp_path / "log")) == 24
+    launch(study, tmp_path / "run", resume=True, retry=["timeout"])
+    assert len(lines(tmp_path / "log")) == 24
+    (tmp_path / "log").write_text("")  # it will fail again
+    launch(study, tmp_path / "run", resume=True, retry=["failed"])
+    assert (~Run.open(tmp_path / "run").evaluations.done).sum() == 5
     launch(study, tmp_path / "run", resume=True, retry=["failed"])
     table = Run.open(tmp_path / "run").evaluations
-    assert len(lines(tmp_path / "log")) == 29
+    assert len(lines(tmp_path / "log")) == 10
     assert table.done.all()
     assert table["index"].tolist() == list(range(24))
 
@@ -136,9 +140,23 @@ def test_a_structure_is_never_paid_for_twice(flaky: Callable[..., Path], tmp_pat
         assert table["cached"].sum() == (8 if name == "one" else 12)
     launch(study, tmp_path / "three", overrides=[*overrides, "solver.calls=-1"])
     assert len(lines(tmp_path / "log")) == 8
+    launch(study, tmp_path / "three", overrides=[*overrides, "solver.calls=-1"], resume=True)
     for file in (tmp_path / "cache").rglob("*.h5"):
         file.write_bytes(b"damaged")
     known._solved_in.cache_clear()
     known.known_in.cache_clear()
     launch(study, tmp_path / "four", overrides=overrides)
     assert len(lines(tmp_path / "log")) == 12
+
+
+def test_a_file_that_the_settings_name_is_part_of_what_the_cache_knows(
+    study_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A potential that was changed is another potential, though it has the same name."""
+    potential = tmp_path / "potential"
+    keys = []
+    for content in ("one", "two", "one"):
+        potential.write_text(content)
+        settings = f"solver={{name='lammps-energy', potential='{potential}'}}"
+        keys.append(solver_key(msvae.Study.load(study_file(), [settings, "model.heads=[]"])))
+    assert keys[0] == keys[2] != keys[1]
