@@ -129,7 +129,7 @@ class VAE(nn.Module):
     def _fit_path(self, path: LinearPath, structures: Structures) -> None:
         """Fit the linear path, and the gain with which its output makes the structures most likely."""
         values = torch.as_tensor(structures.values[:ROWS].copy())
-        conditions = self._scaled(condition_values(structures, self.blueprint.settings), len(structures))[:ROWS]
+        conditions = self.told(condition_values(structures, self.blueprint.settings), len(structures))[:ROWS]
         features = self.likelihood.features(values)
         conditions = torch.nan_to_num(conditions)
         path.fit(features, conditions, levelled=self.likelihood.levelled)
@@ -151,6 +151,10 @@ class VAE(nn.Module):
 
         sites: the grid of the latents, by default that of training.
         """
+        return cast(Distribution, self.likelihood(self.output(latents, conditions, sites)))
+
+    def output(self, latents: Tensor, conditions: Tensor, sites: tuple[int, ...] | None = None) -> Tensor:
+        """Return what the likelihood is told, (n, outputs, *grid)."""
         told = torch.cat([latents, conditions], dim=1)
         if self.sites:
             sites, count = self.sites if sites is None else sites, self.blueprint.settings.global_latents
@@ -158,10 +162,8 @@ class VAE(nn.Module):
             everywhere = torch.cat([latents[:, :count], conditions], dim=1)
             spread = everywhere.reshape(*everywhere.shape, *(1,) * len(sites)).expand(-1, -1, *sites)
             told = torch.cat([own, spread], dim=1)
-        output = self.decoder(told).float()
-        if self.path is not None:
-            output = output + self.path.decode(latents, conditions)
-        return cast(Distribution, self.likelihood(output))
+        output: Tensor = self.decoder(told).float()
+        return output if self.path is None else output + self.path.decode(latents, conditions)
 
     def encode(self, structures: Structures, conditions: ArrayLike | None = None) -> Array:
         """Return the posterior means (n, latents) of structures.
@@ -178,7 +180,7 @@ class VAE(nn.Module):
     @torch.no_grad()
     def _draws(self, structures: Structures, seeds: Sequence[int]) -> Array:
         """Return samples (n, len(seeds), latents) of the posteriors of structures, which are encoded once."""
-        scaled = self._scaled(condition_values(structures, self.blueprint.settings), len(structures))
+        scaled = self.told(condition_values(structures, self.blueprint.settings), len(structures))
         posteriors, drawn = list(self._posteriors(structures, scaled)), []
         with torch.random.fork_rng(devices=[]):
             for seed in seeds:
@@ -199,7 +201,7 @@ class VAE(nn.Module):
             )
         if conditions is None:
             conditions = condition_values(structures, self.blueprint.settings)
-        scaled = self._scaled(conditions, len(structures))
+        scaled = self.told(conditions, len(structures))
         empty = torch.zeros(0, self._length(sites))
         means, deviations = [empty], [empty]
         for posterior in self._posteriors(structures, scaled):
@@ -264,7 +266,7 @@ class VAE(nn.Module):
         z = torch.as_tensor(np.asarray(latents, dtype=np.float32))
         if z.ndim != 2 or z.shape[1] != self._length(sites):
             raise DataError(f"latents have the shape (n, {self._length(sites)}), found {tuple(z.shape)}")
-        scaled = self._scaled(conditions, len(z))
+        scaled = self.told(conditions, len(z))
         values = [self.likelihood.mode(self.reconstruct(z[i : i + 1], scaled[i : i + 1], sites)) for i in range(len(z))]
         stacked = torch.cat(values).numpy() if values else np.zeros((0, *specification.shape))
         return Structures(_valid(stacked, specification), specification)
@@ -322,7 +324,7 @@ class VAE(nn.Module):
         self, n: int, seed: int = 0, conditions: ArrayLike | None = None, shape: tuple[int, ...] | None = None
     ) -> Array:
         """Return n latents (n, d) from the fitted aggregate posterior, given conditions (n, k); untrained: N(0, I)."""
-        scaled = self._scaled(conditions, n).double().numpy()
+        scaled = self.told(conditions, n).double().numpy()
         _, sites = self._of_shape(shape)
         if self.aggregate is None:
             return np.random.default_rng(seed).standard_normal((n, self._length(sites)))
@@ -343,7 +345,7 @@ class VAE(nn.Module):
 
     def fit_aggregate(self, structures: Structures, *, seed: int) -> AggregateFit:
         """Model the aggregate posterior of training structures, and sample from it from now on."""
-        conditions = self._scaled(condition_values(structures, self.blueprint.settings), len(structures))
+        conditions = self.told(condition_values(structures, self.blueprint.settings), len(structures))
         known = np.flatnonzero(torch.isfinite(conditions).all(dim=1))
         told, usable = conditions[known].double().numpy(), structures[known]
         if isinstance(self.prior, SpatialPrior):
@@ -376,12 +378,11 @@ class VAE(nn.Module):
         """
         a, b = (np.asarray(z, dtype=np.float64).ravel() for z in (first, last))
         if a.shape != (self.latents,) or b.shape != (self.latents,):
-            raise DataError(
-                f"interpolation is between two latents of {self.latents} numbers, found {a.size} and {b.size}"
-            )
+            raise DataError(f"interpolation is between latents of {self.latents} numbers, found {a.size} and {b.size}")
         return arc(a, b, n) if spherical else line(a, b, n)
 
-    def _scaled(self, conditions: ArrayLike | None, n: int) -> Tensor:
+    def told(self, conditions: ArrayLike | None, n: int) -> Tensor:
+        """Return conditions (n, k), or none, as the networks are told them (n, width)."""
         k = len(self.blueprint.settings.conditions)
         given = np.zeros((n, 0)) if conditions is None else np.asarray(conditions, dtype=np.float64)
         if given.shape != (n, k):
