@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import matplotlib as mpl
 
 from msvae.atomic_file import write_atomically
+from msvae.evaluations import Evaluations
 from msvae.report.figures import FIGURES, Drawing
 from msvae.run.directory import Run
 
@@ -106,7 +108,7 @@ def _evaluations(run: Run) -> str:
             (
                 stage,
                 str(len(table)),
-                str(int((~table.done).sum())),
+                _failures(table),
                 f"{table['cost'].sum():.1f}",
                 f"{1e3 * table['cost'].mean():.1f}",
             )
@@ -117,10 +119,22 @@ def _evaluations(run: Run) -> str:
     return f"<h2>Evaluations</h2>{_table(columns, rows)}"
 
 
+def _failures(table: Evaluations) -> str:
+    """Return how many evaluations failed, and in which ways."""
+    ways = Counter(table["status"][~table.done].tolist())
+    count = sum(ways.values())
+    return f"{count} ({', '.join(f'{n} {way}' for way, n in sorted(ways.items()))})" if count else "0"
+
+
 def _provenance(values: Mapping[str, Any] | None) -> str:
     if values is None:
         return "<p>unknown</p>"
-    return _table(("what", "value"), [(key, _plain_text(value)) for key, value in values.items()])
+    short = {key: value for key, value in values.items() if key != "packages"}
+    packages = html.escape(_plain_text(values.get("packages", {})))
+    return (
+        _table(("what", "value"), [(key, _plain_text(value)) for key, value in short.items()])
+        + f"<details><summary>Installed packages</summary><p>{packages}</p></details>"
+    )
 
 
 def _plain_text(value: Any) -> str:
