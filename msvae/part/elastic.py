@@ -1,0 +1,209 @@
+"""Linear elasticity of a part whose stiffness differs from element to element (scikit-fem).
+
+    -div (C(s) eps(u)) = 0,    u or no traction on the boundary; plane strain in 2D
+
+Stiffnesses and strains are in Voigt notation: 11 22 12 in 2D, 11 22 33 23 13 12 in 3D, shear strains doubled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import linalg
+
+from msvae.errors import DataError
+from msvae.structures import Array
+
+__all__ = ["Elastic", "Solution", "Support", "side"]
+
+PAIRS = {2: ((0, 0), (1, 1), (0, 1)), 3: ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))}
+SINGULAR = 1e-12  # of a diagonal entry: a pivot this small is none
+RESIDUAL = 1e-8  # of the equations, relative to the forces, above which a solution is none
+Where = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Support:
+    """Nodes that are held or moved.
+
+    where: from positions (d, n) in m to a mask (n,) of boundary nodes. displacement: along each axis, m; None for free.
+    """
+
+    where: Where
+    displacement: tuple[float | None, ...]
+
+
+def side(axis: int, at: float) -> Where:
+    """Return the nodes whose coordinate along an axis is this one, m."""
+    return lambda x: np.isclose(x[axis], at, atol=1e-9 * max(1.0, float(np.ptp(x[axis]))))
+
+
+@dataclass(frozen=True, eq=False)
+class Elastic:
+    """A part: its mesh (of scikit-fem), the stiffness (e, v, v) of its elements in Pa, and its supports by name.
+
+    quadratic: displacements of second order.
+    """
+
+    mesh: Any
+    stiffness: Array
+    supports: Mapping[str, Support]
+    quadratic: bool = False
+
+    def __post_init__(self) -> None:
+        v = len(PAIRS[self.mesh.dim()])
+        expected = (self.mesh.nelements, v, v)
+        if np.shape(self.stiffness) != expected or not np.isfinite(self.stiffness).all():
+            raise DataError(f"stiffness has the shape {expected} without NaN, found {np.shape(self.stiffness)}")
+        for name, support in self.supports.items():
+            if len(support.displacement) != self.mesh.dim():
+                raise DataError(f"support '{name}' has a displacement for each of {self.mesh.dim()} axes, or None")
+
+    @cached_property
+    def _basis(self) -> Any:
+        import skfem
+
+        kind = type(self.mesh).__name__
+        elements = {"MeshTri": ("TriP1", "TriP2"), "MeshQuad": ("Quad1", "Quad2"),
+                    "MeshTet": ("TetP1", "TetP2"), "MeshHex": ("Hex1", "Hex2")}  # fmt: skip
+        pair = next((names for prefix, names in elements.items() if kind.startswith(prefix)), None)
+        if pair is None:
+            raise DataError(f"a part is made of triangles, quadrilaterals, tetrahedra or hexahedra, found {kind}")
+        element = getattr(skfem, f"Element{pair[self.quadratic]}")()
+        return skfem.Basis(self.mesh, skfem.ElementVector(element))
+
+    def solve(self) -> Solution:
+        """Return the displacements and what follows from them; DataError if the part can move or has no stiffness."""
+
+        matrix = self._matrix().tocsr()
+        displacement = np.zeros(self._basis.N)
+        held = {name: self._held(name, support) for name, support in self.supports.items()}
+        for dofs, values in held.values():
+            displacement[dofs] = values
+        fixed = np.unique(np.concatenate([dofs for dofs, _ in held.values()])) if held else np.zeros(0, dtype=int)
+        free = np.setdiff1d(np.arange(self._basis.N), fixed)
+        load = -matrix[free] @ displacement
+        inner = matrix[free][:, free].tocsc()
+        found = _solved(inner, load)
+        left = np.linalg.norm(inner @ found - load) / max(float(np.linalg.norm(load)), 1e-300)
+        if not np.isfinite(found).all() or (load.any() and left > RESIDUAL):
+            raise DataError(
+                "the part has no equilibrium: hold it against moving and turning, with a stiffness everywhere"
+            )
+        displacement[free] = found
+        forces = matrix @ displacement
+        reactions = {
+            name: np.array([forces[self._component(dofs, a)].sum() for a in range(self.mesh.dim())])
+            for name, (dofs, _) in held.items()
+        }
+        return Solution(self, displacement, reactions, float(0.5 * displacement @ forces))
+
+    def _matrix(self) -> Any:
+        from skfem import BilinearForm
+
+        pairs, constant = PAIRS[self.mesh.dim()], np.moveaxis(np.asarray(self.stiffness), 0, -1)[..., None]
+
+        @BilinearForm  # type: ignore[untyped-decorator]
+        def work(u: Any, v: Any, w: Any) -> Any:
+            strains = [_voigt(field.grad, pairs) for field in (u, v)]
+            return np.einsum("ijeq,jeq,ieq->eq", w["C"], *strains)
+
+        shape = (*constant.shape[:3], self._basis.X.shape[1])
+        return work.assemble(self._basis, C=np.broadcast_to(constant, shape))
+
+    def _held(self, name: str, support: Support) -> tuple[Array, Array]:
+        """Return the degrees of freedom that a support holds, and their values."""
+        place = self._basis.doflocs
+        boundary = np.isin(np.arange(self._basis.N), self._basis.get_dofs().flatten())
+        nodes = np.flatnonzero(boundary & support.where(place))
+        if not len(nodes):
+            raise DataError(f"support '{name}' holds no node of the boundary: look at its position, in m")
+        axes = self._axes[nodes]
+        wanted = [support.displacement[a] for a in axes]
+        chosen = np.array([value is not None for value in wanted])
+        return nodes[chosen], np.array([value for value in wanted if value is not None])
+
+    @cached_property
+    def _axes(self) -> Array:
+        """The axis of every degree of freedom."""
+        axes = np.zeros(self._basis.N, dtype=int)
+        for a, indices in enumerate(self._basis.split_indices()):
+            axes[indices] = a
+        return axes
+
+    def _component(self, dofs: Array, axis: int) -> Array:
+        return np.asarray(dofs[self._axes[dofs] == axis])
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What a part does. displacement: all degrees of freedom, m. reactions: (d,) N by support. energy: J.
+
+    In 2D forces and energies are those of a thickness of 1 m.
+    """
+
+    part: Elastic
+    displacement: Array
+    reactions: Mapping[str, Array]
+    energy: float
+
+    @cached_property
+    def strain(self) -> Array:
+        """Mean strain (e, v) of every element."""
+        basis = self.part._basis
+        gradient = basis.interpolate(self.displacement).grad
+        strain = _voigt(gradient, PAIRS[self.part.mesh.dim()])
+        mean: Array = (strain * basis.dx).sum(axis=-1) / basis.dx.sum(axis=-1)
+        return mean.T
+
+    @cached_property
+    def stress(self) -> Array:
+        """Mean stress (e, v) of every element, Pa."""
+        return np.asarray(np.einsum("eij,ej->ei", self.part.stiffness, self.strain))
+
+    @property
+    def nodal(self) -> Array:
+        """Displacement (n, d) of the mesh's nodes, m."""
+        return np.asarray(self.displacement[self.part._basis.nodal_dofs].T)
+
+    def save(self, path: Path) -> None:
+        """Write displacement (m), strain and stress (Pa) to a file of any format that meshio writes (.vtu, .xdmf)."""
+        from skfem.io.meshio import to_meshio
+
+        data = {"strain": [self.strain], "stress": [self.stress]}
+        try:
+            to_meshio(self.part.mesh, point_data={"displacement": _three(self.nodal)}, cell_data=data).write(path)
+        except OSError as error:
+            raise DataError(f"'{path}' cannot be written: {error.strerror}") from None
+
+
+def _voigt(gradient: Array, pairs: tuple[tuple[int, int], ...]) -> Array:
+    """Return strains (v, ...) of displacement gradients (d, d, ...)."""
+    rows = [gradient[i, i] if i == j else gradient[i, j] + gradient[j, i] for i, j in pairs]
+    return np.stack([np.asarray(row) for row in rows])
+
+
+def _solved(matrix: Any, load: Array) -> Array:
+    """Return the solution of symmetric equations (n,); NaN where they have none, as one of a part that can move."""
+    nothing = np.full(len(load), np.nan)
+    diagonal = matrix.diagonal()
+    if not len(load):
+        return load
+    if not (diagonal > 0).all():
+        return nothing
+    try:
+        factors = linalg.splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0)
+    except RuntimeError:  # exactly singular
+        return nothing
+    pivots = np.abs(factors.U.diagonal())[factors.perm_c]
+    return factors.solve(load) if (pivots > SINGULAR * diagonal).all() else nothing
+
+
+def _three(vectors: Array) -> Array:
+    """Return vectors (n, d) with three components, as viewers want them."""
+    return np.pad(vectors, ((0, 0), (0, 3 - vectors.shape[1])))

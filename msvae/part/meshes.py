@@ -1,0 +1,88 @@
+"""Meshes of parts: built-in ones, and anything that meshio reads. Lengths in m."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msvae.errors import DataError
+from msvae.structures import Array
+
+__all__ = ["bar", "centres", "notched_beam", "plate_with_hole", "read_mesh"]
+
+
+def bar(lengths: Sequence[float], cells: Sequence[int]) -> Any:
+    """Return a rectangle or box of these edges, of quadrilaterals or hexahedra, from the origin."""
+    from skfem import MeshHex, MeshQuad
+
+    if len(lengths) not in (2, 3) or len(cells) != len(lengths) or min(cells) < 1 or min(lengths) <= 0:
+        raise DataError(f"a bar has 2 or 3 positive lengths and as many numbers of cells, found {lengths} and {cells}")
+    axes = [np.linspace(0, length, n + 1) for length, n in zip(lengths, cells, strict=True)]
+    return (MeshQuad if len(lengths) == 2 else MeshHex).init_tensor(*axes)
+
+
+def plate_with_hole(width: float, radius: float, cells: int, *, thickness: float | None = None, layers: int = 1) -> Any:
+    """Return a square plate around the origin with a round hole; a box with a hole along z if it has a thickness.
+
+    cells: around an eighth of the hole, and four times as many from it to the edge, finer near the hole.
+    """
+    from skfem import MeshQuad
+
+    if not 0 < 2 * radius < width or cells < 1:
+        raise DataError(f"a hole of radius {radius:g} m does not fit a plate of {width:g} m, or {cells} cells are none")
+    around, outwards = 8 * cells, 4 * cells
+    angles = 2 * np.pi * np.arange(around) / around
+    edge = width / 2 / np.maximum(np.abs(np.cos(angles)), np.abs(np.sin(angles)))
+    share = np.linspace(0, 1, outwards + 1)[:, None] ** 2
+    radii = radius + share * (edge - radius)
+    points = np.stack([radii * np.cos(angles), radii * np.sin(angles)]).reshape(2, -1)
+    ring, line = np.meshgrid(np.arange(outwards), np.arange(around), indexing="ij")
+    beyond = (line + 1) % around
+    corners = [ring * around + line, (ring + 1) * around + line, (ring + 1) * around + beyond, ring * around + beyond]
+    plate = MeshQuad(points, np.stack([c.ravel() for c in corners]))
+    return plate if thickness is None else _extruded(plate, np.linspace(0, thickness, layers + 1))
+
+
+def _extruded(mesh: Any, heights: Array) -> Any:
+    """Return the hexahedra that quadrilaterals make along z."""
+    from skfem import MeshHex
+    from skfem.refdom import RefHex, RefQuad
+
+    n = mesh.p.shape[1]
+    points = np.concatenate([np.vstack([mesh.p, np.full(n, z)]) for z in heights], axis=1)
+    corner = {tuple(RefQuad.p[:, k]): k for k in range(4)}
+    vertices = [(corner[tuple(v[:2])], int(v[2])) for v in RefHex.p.T]
+    layers = [np.stack([mesh.t[k] + (z + up) * n for k, up in vertices]) for z in range(len(heights) - 1)]
+    return MeshHex(points, np.concatenate(layers, axis=1))
+
+
+def notched_beam(lengths: Sequence[float], cells: Sequence[int], notch: tuple[float, float]) -> Any:
+    """Return a bar with a notch of this width and depth, m, at the middle of its lower side (along its last axis)."""
+    whole = bar(lengths, cells)
+    width, depth = notch
+    middle = centres(whole)
+    cut = (np.abs(middle[:, 0] - lengths[0] / 2) < width / 2) & (middle[:, -1] < depth)
+    if not cut.any() or cut.all() or depth >= lengths[-1]:
+        raise DataError(f"a notch of {width:g} x {depth:g} m cuts {cut.sum()} of {len(cut)} cells: give others")
+    return whole.remove_elements(np.flatnonzero(cut))
+
+
+def read_mesh(path: Path) -> Any:
+    """Return the mesh of triangles, quadrilaterals, tetrahedra or hexahedra in a file that meshio reads."""
+    import meshio
+    from skfem.io.meshio import from_meshio
+
+    if not path.is_file():
+        raise DataError(f"mesh '{path}' does not exist")
+    try:
+        return from_meshio(meshio.read(path))
+    except (Exception, SystemExit) as error:  # meshio's readers raise anything, and some call sys.exit
+        raise DataError(f"'{path}' cannot be read as a mesh ({type(error).__name__}: {error})") from None
+
+
+def centres(mesh: Any) -> Array:
+    """Return the centre (e, d) of every element in m."""
+    return np.asarray(mesh.p[:, mesh.t].mean(axis=1).T)
