@@ -59,7 +59,10 @@ class Stopped(MsvaeError):  # noqa: N818 - no error
     """
 
     code = 75
-    busy = False
+
+    def __init__(self, text: str, *, busy: bool = False) -> None:
+        super().__init__(text)
+        self.busy = busy
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

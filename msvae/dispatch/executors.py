@@ -51,13 +51,14 @@ def width(settings: ExecutorSettings, ranks_per_solver: int = 1) -> int:
 def open_executor(settings: ExecutorSettings, ranks_per_solver: int = 1) -> Iterator[Executor | None]:
     """Yield the executor that a study asks for; None on the ranks that serve one, once their manager is done."""
     name = engine(settings)
+    over_ranks = name == "mpi" and world.size() > 1
     limit_threads(settings.threads)
-    if ranks_per_solver > 1 and not (name == "mpi" and world.size() > 1):
+    if ranks_per_solver > 1 and not over_ranks:
         raise StudyError(
             f"{ranks_per_solver} ranks run the solver together, but the executor is '{name}' on {world.size()} rank: "
             f"start with `mpiexec -n {1 + ranks_per_solver} python -m mpi4py -m msvae ...` or more ranks"
         )
-    if name == "mpi" and world.size() > 1:
+    if over_ranks:
         with _ranks(settings, ranks_per_solver) as executor:
             yield executor
     elif world.rank() > 0:
@@ -136,7 +137,7 @@ def _ranks(settings: ExecutorSettings, ranks_per_solver: int) -> Iterator[Execut
         ignored_signals()
     group = groups.split_world(comm, ranks_per_solver) if ranks_per_solver > 1 else Group(None, comm)
     if group.tasks is None:
-        groups.serve(group, solver_of)
+        group.serve(solver_of)
         yield None
         return
     try:

@@ -11,18 +11,20 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from msvae.dispatch.known import File
 from msvae.errors import StudyError
 from msvae.interfaces import Solver
 from msvae.structures import Structures
 
-__all__ = ["Group", "here", "serve", "split_world"]
+__all__ = ["Group", "here", "split_world"]
 
 GRACE = 60.0  # seconds in which the others of a group have to fail too, where one of them fails
 NAP = 0.001
 
-Loader = Callable[[str], Solver]
+Loader = Callable[[File], Solver]
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,20 @@ class Group:
     communicator: Any | None
     tasks: Any | None
 
-    def evaluate(self, study: str, solver: Solver, structures: Structures) -> Mapping[str, Any]:
+    def evaluate(self, study: File, solver: Solver, structures: Structures) -> Mapping[str, Any]:
         """Let the group evaluate structures and return what the leader found; called by the leader."""
         self._tell((study, structures))
-        return self._together(solver, structures)
+        return self._together(lambda: solver, structures)
+
+    def serve(self, load: Loader) -> None:
+        """Help the leader until it dismisses its members; load: from the study's file to the solver."""
+        while self.communicator is not None:
+            message = self._tell(None)
+            if message is None:
+                return
+            study, structures = message
+            with suppress(Exception):  # the leader has been told
+                self._together(partial(load, study), structures)
 
     def dismiss(self) -> None:
         """Let the members go home; called by the leader."""
@@ -54,12 +66,12 @@ class Group:
             time.sleep(NAP)
         return self.communicator.bcast(message, root=0)
 
-    def _together(self, solver: Solver, structures: Structures) -> Mapping[str, Any]:
+    def _together(self, solver: Callable[[], Solver], structures: Structures) -> Mapping[str, Any]:
         assert self.communicator is not None
         error: Exception | None = None
         found: Mapping[str, Any] = {}
         try:
-            found = solver.evaluate_on(self.communicator, structures)
+            found = solver().evaluate_on(self.communicator, structures)
         except Exception as raised:  # a border: a solver may raise anything
             error = raised
         self._meet(error)
@@ -114,14 +126,3 @@ def split_world(world: Any, size: int) -> Group:
     tasks = world.Split(0 if takes_tasks else MPI.UNDEFINED, rank)
     _group = Group(communicator if works else None, tasks if takes_tasks else None)
     return _group
-
-
-def serve(group: Group, load: Loader) -> None:
-    """Help the leader of a group until it dismisses its members; load: from the study's file to the solver."""
-    while group.communicator is not None:
-        message = group._tell(None)
-        if message is None:
-            return
-        study, structures = message
-        with suppress(Exception):  # the leader has been told
-            group._together(load(study), structures)

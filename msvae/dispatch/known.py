@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,10 +15,23 @@ from msvae.evaluation_file import read_evaluations
 from msvae.evaluations import Evaluations, joined
 from msvae.structures import Array
 
-__all__ = ["Known", "known_in"]
-
+__all__ = ["File", "Known", "known_in"]
 
 log = logging.getLogger(__name__)
+
+
+class File(NamedTuple):
+    """A file as it is at a moment: where another content replaces it (--force), it is another file of the same path."""
+
+    path: str
+    changed: int
+    size: int
+
+    @classmethod
+    def now(cls, path: Path) -> File:
+        """Return a file as it is now; FileNotFoundError if there is none."""
+        state = path.stat()
+        return cls(str(path.resolve()), state.st_mtime_ns, state.st_size)
 
 
 class Known:
@@ -39,15 +53,15 @@ class Known:
 
 
 @lru_cache(maxsize=2)
-def known_in(files: tuple[str, ...]) -> Known:
+def known_in(files: tuple[File, ...]) -> Known:
     """Return what files of evaluations know; one that has vanished or is damaged knows nothing."""
     return Known([_solved_in(file) for file in files])
 
 
 @lru_cache(maxsize=1024)
-def _solved_in(file: str) -> Evaluations:
+def _solved_in(file: File) -> Evaluations:
     try:
-        table = read_evaluations(Path(file))
+        table = read_evaluations(Path(file.path))
     except FileNotFoundError:
         return Evaluations.of([])
     except RunError as error:

@@ -25,7 +25,7 @@ from msvae.interfaces import Solver
 __all__ = ["main"]
 
 PR_SET_PDEATHSIG = 1
-MIB = 1 << 20
+GIB = 1 << 30
 
 
 def main(descriptor: int) -> None:
@@ -71,7 +71,7 @@ def _fork(link: Connection, descriptor: int, solver: Solver, memory_limit: float
 
 
 def _serve(data: Connection, solver: Solver, memory_limit: float | None) -> None:
-    """Evaluate what arrives until the other end closes; `sys.exit` in a solver ends the child with its code."""
+    """Evaluate what arrives until the other end closes."""
     if memory_limit is not None:
         limit_memory(memory_limit)
     while True:
@@ -94,7 +94,7 @@ def die_with_parent(parent: int) -> None:
 
 def limit_memory(gibibytes: float) -> None:
     """Let allocations fail beyond this much private memory, beside what libraries have reserved and do not use."""
-    wanted = int(gibibytes * 1024 * MIB)
+    wanted = int(gibibytes * GIB)
     try:
         sizes = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
         reserved, used = (int(sizes[name].split()[0]) * 1024 for name in ("VmData", "VmRSS"))

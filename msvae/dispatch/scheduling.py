@@ -90,7 +90,7 @@ def dispatch(
 def _submitted(executor: Executor, work: Callable[[Sequence[Item]], Result], chunk: Sequence[Item]) -> Future[Any]:
     try:
         return executor.submit(_timed, work, chunk)
-    except (BrokenExecutor, RuntimeError) as error:
+    except RuntimeError as error:  # BrokenExecutor is one, and what an executor raises that has been shut down
         raise _lost(error) from error
 
 

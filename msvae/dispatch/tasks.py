@@ -18,7 +18,7 @@ import numpy as np
 from msvae.dispatch import groups, world
 from msvae.dispatch.evaluation import evaluate, known
 from msvae.dispatch.isolation import IsolatedSolver
-from msvae.dispatch.known import known_in
+from msvae.dispatch.known import File, known_in
 from msvae.dispatch.threads import limit_threads
 from msvae.evaluations import Evaluation, Evaluations
 from msvae.interfaces import Solver
@@ -41,10 +41,10 @@ class Recipe:
     known: files of evaluations with the same solver, whose structures need not be solved again.
     """
 
-    study: str
-    structures: str | None = None
-    model: str | None = None
-    known: tuple[str, ...] = ()
+    study: File
+    structures: File | None = None
+    model: File | None = None
+    known: tuple[File, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ def work(recipe: Recipe, tasks: Sequence[Task]) -> Evaluations:
     return Evaluations.of([_evaluated(recipe, task) for task in tasks])
 
 
-def solver_of(study: str) -> Solver:
+def solver_of(study: File) -> Solver:
     """Return the solver of a study's file."""
     return _study(study).need_solver()
 
@@ -112,27 +112,27 @@ def _structure(recipe: Recipe, task: Task) -> Structures:
 
 
 @lru_cache(maxsize=2)
-def _study(path: str) -> Study:
-    study = Study.load(path)
+def _study(file: File) -> Study:
+    study = Study.load(file.path)
     limit_threads(study.executor.threads)
     return study
 
 
 @lru_cache(maxsize=2)
-def _isolated(path: str) -> IsolatedSolver:
-    study = _study(path)
-    files = [str((Path(path).parent / file).resolve()) for file in study.plugin_files]
+def _isolated(file: File) -> IsolatedSolver:
+    study = _study(file)
+    files = [str((Path(file.path).parent / name).resolve()) for name in study.plugin_files]
     settings = study.executor
     return IsolatedSolver(study.need_solver(), files, timeout=settings.timeout, memory=settings.memory_limit)
 
 
 @lru_cache(maxsize=2)
-def _structures(path: str) -> Structures:
-    return read_structures(Path(path))
+def _structures(file: File) -> Structures:
+    return read_structures(Path(file.path))
 
 
 @lru_cache(maxsize=2)
-def _model(path: str) -> VAE:
+def _model(file: File) -> VAE:
     from msvae.vae.files import load_model
 
-    return load_model(Path(path))
+    return load_model(Path(file.path))

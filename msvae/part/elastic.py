@@ -118,15 +118,18 @@ class Elastic:
 
     def _held(self, name: str, support: Support) -> tuple[Array, Array]:
         """Return the degrees of freedom that a support holds, and their values."""
-        place = self._basis.doflocs
-        boundary = np.isin(np.arange(self._basis.N), self._basis.get_dofs().flatten())
-        nodes = np.flatnonzero(boundary & support.where(place))
+        nodes = np.flatnonzero(self._boundary & support.where(self._basis.doflocs))
         if not len(nodes):
             raise DataError(f"support '{name}' holds no node of the boundary: look at its position, in m")
         axes = self._axes[nodes]
         wanted = [support.displacement[a] for a in axes]
         chosen = np.array([value is not None for value in wanted])
         return nodes[chosen], np.array([value for value in wanted if value is not None])
+
+    @cached_property
+    def _boundary(self) -> Array:
+        """Whether a degree of freedom stands on the boundary."""
+        return np.isin(np.arange(self._basis.N), self._basis.get_dofs().flatten())
 
     @cached_property
     def _axes(self) -> Array:

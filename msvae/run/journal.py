@@ -55,9 +55,9 @@ class Watch:
 
     def __init__(self, journal: Journal, stage: str, *, total: int, before: Evaluations, width: int) -> None:
         self.journal, self.stage, self.total, self.width = journal, stage, total, width
-        self.finished = len(before)
+        self.before = self.finished = len(before)
         self.failed = int((~before.done).sum())
-        self.made, self.cached, self.busy = 0, 0, 0.0
+        self.cached, self.busy = 0, 0.0
         self.start = self.shown = time.monotonic()
         journal.note("stage started", stage=stage, evaluations=total, known=len(before))
 
@@ -71,14 +71,13 @@ class Watch:
         self.finished += len(table)
         self.failed += int(failed.sum())
         self.cached += int(table["cached"].sum())
-        self.made += int((~table["cached"]).sum())
         self.busy += float(table["cost"].sum())
 
     @property
     def state(self) -> dict[str, Any]:
         """How far the stage is. rate: evaluations a second. utilisation: of the workers, 0 to 1."""
         elapsed = max(time.monotonic() - self.start, 1e-9)
-        rate = (self.made + self.cached) / elapsed
+        rate = (self.finished - self.before) / elapsed
         left = self.total - self.finished
         return {
             "stage": self.stage,

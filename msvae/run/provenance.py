@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import platform
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 from msvae.dispatch import world
 from msvae.interfaces import Plugin
 from msvae.plugins import file_digest, registry
+from msvae.run.journal import now
 from msvae.study import Study
 
 __all__ = ["origin", "provenance"]
@@ -25,7 +25,7 @@ def provenance(study: Study) -> dict[str, Any]:
     """Return versions, plugins, MPI, host, processor, environment and seed as plain values."""
     named = (study.dataset, study.architecture, study.solver)
     return {
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "created": now(),
         "study": {"digest": study.digest, "campaign": study.campaign, "seed": study.seed},
         "python": sys.version.split()[0],
         "packages": {d.name: d.version for d in sorted(distributions(), key=lambda d: str(d.name).lower())},

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
 from msvae.errors import RunError
+from msvae.run.directory import Run
 
 __all__ = ["status_of"]
 
@@ -18,15 +18,11 @@ def status_of(directory: Path) -> dict[str, Any]:
 
     RunError if the directory is not a run, or the file is damaged.
     """
-    path = directory / "status.json"
-    if not path.is_file():
+    state = Run(directory).read_json("status.json")
+    if state is None:
         raise RunError(f"'{directory}' has no status.json: give the directory of a run that has been started")
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(state, dict) or "state" not in state:
-            raise ValueError("it has no key 'state'")
-    except (OSError, ValueError) as error:
-        raise RunError(f"'{path}' is damaged ({error}): the run writes a new one when it goes on") from None
+    if not isinstance(state, dict) or "state" not in state:
+        raise RunError(f"'{directory / 'status.json'}' is damaged (it has no key 'state'): delete it and --resume")
     if state["state"] == "running" and state.get("host") == platform.node() and not _lives(state.get("process")):
         state |= {"state": "lost", "why": "its process is gone: go on with --resume"}
     return state
@@ -39,6 +35,6 @@ def _lives(process: Any) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # another user's
+        pass
     return True

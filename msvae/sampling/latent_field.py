@@ -25,7 +25,7 @@ from msvae.structures import Array, Grid
 __all__ = ["LatentField", "Observations"]
 
 MOST = 12_000  # observed latents that kriging can hold
-ROWS = 20_000  # points that are kriged at once
+PAIRS = 320_000  # of a point and an observation that are kriged at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +118,9 @@ class LatentField:
         except linalg.LinAlgError:
             raise DataError("observations cannot be conditioned on: two of them stand at the same point") from None
         found = np.empty((len(points), c))
-        for start in range(0, len(points), max(1, ROWS // max(m, 1) * 16)):
-            rows = slice(start, start + max(1, ROWS // max(m, 1) * 16))
+        step = max(1, PAIRS // max(m, 1))
+        for start in range(0, len(points), step):
+            rows = slice(start, start + step)
             across = self.covariance(points[rows, None] - observed[None])
             found[rows] = np.einsum("pmij,mj->pi", across, weights.reshape(m, c))
         return found

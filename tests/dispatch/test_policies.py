@@ -160,3 +160,19 @@ def test_a_file_that_the_settings_name_is_part_of_what_the_cache_knows(
         settings = f"solver={{name='lammps-energy', potential='{potential}'}}"
         keys.append(solver_key(msvae.Study.load(study_file(), [settings, "model.heads=[]"])))
     assert keys[0] == keys[2] != keys[1]
+
+
+def test_a_run_that_replaces_another_in_one_process_knows_nothing_of_it(
+    study_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """What a process has loaded of a run is not what stands at the same paths after --force."""
+    study = study_file("inverse-design")
+    tables = []
+    for k, factor in enumerate((10.0, 20.0, 20.0)):
+        phases = f"solver.phases=[{{conductivity=1.0}}, {{conductivity={factor}}}]"
+        launch(study, tmp_path / ("fresh" if k == 2 else "run"), force=k == 1, overrides=[phases])
+        run = Run.open(tmp_path / ("fresh" if k == 2 else "run"))
+        tables.append({stage: run.store(stage).load().properties["conductivity"] for stage in run.stages})
+    assert not np.array_equal(tables[0]["label"], tables[1]["label"])
+    for stage, expected in tables[2].items():
+        np.testing.assert_array_equal(tables[1][stage], expected)

@@ -5,21 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from msvae import PluginError, Run, load_solver
+from msvae import Run
 from msvae.campaigns.launch import launch
-from msvae.testing import example_structures
 
 STUDY = Path(__file__).parents[2] / "examples" / "alloy-energy" / "study.toml"
 
 
-def test_relaxed_energies_lie_below_static_ones(data: Path, tmp_path: Path) -> None:
-    try:
-        solver = load_solver("lammps-energy", pair_style="lj/cut 6.0", pair_coeff=["* * 0.4 2.3"])
-        solver.evaluate(example_structures("occupation", 3, 1))
-    except PluginError as error:
-        pytest.skip(str(error))
+def test_relaxed_energies_lie_below_static_ones(data: Path, tmp_path: Path, lammps: None) -> None:
     potential = f"solver.potential='{data}/eam/FeNiCrCoAl-heaweight.eam.alloy'"
     energies = []
     for how in ("positions", "none"):

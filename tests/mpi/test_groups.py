@@ -115,9 +115,8 @@ def test_too_few_ranks_for_a_group_are_refused(together: Callable[..., Path], mp
 
 
 def test_lammps_on_groups_of_two_ranks_gives_its_serial_energies(
-    data: Path, tmp_path: Path, mpiexec: Callable[..., Any]
+    data: Path, tmp_path: Path, mpiexec: Callable[..., Any], lammps: None
 ) -> None:
-    lammps_or_skip()
     study = tmp_path / "study.toml"
     study.write_text(
         'campaign = "label"\n[dataset]\nname = "solid-solution"\nspecies = ["Fe", "Ni", "Cr"]\n'
@@ -130,17 +129,6 @@ def test_lammps_on_groups_of_two_ranks_gives_its_serial_energies(
     table, serial = (Run.open(tmp_path / name).evaluations for name in ("run", "serial"))
     assert set(table["rank"].tolist()) == {1, 3}
     np.testing.assert_allclose(table.properties["energy"], serial.properties["energy"], rtol=1e-12)
-
-
-def lammps_or_skip() -> None:
-    from msvae import PluginError, load_solver
-    from msvae.testing import example_structures
-
-    try:
-        solver = load_solver("lammps-energy", pair_style="lj/cut 6.0", pair_coeff=["* * 0.4 2.3"])
-        solver.evaluate(example_structures("occupation", 3, 1))
-    except PluginError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
