@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from msvae import Array, DataError, Grid, PluginError, Properties, Quantity, Solver, Structures
+from msvae import Array, DataError, Grid, PluginError, Properties, Quantity, Solver, Specification, Structures
 
 __all__ = ["LammpsEnergy"]
 
@@ -63,8 +63,11 @@ class LammpsEnergy(Solver):
                 )
         if self.potential is None and not self.pair_coeff:
             raise PluginError("give potential = a file, or pair_coeff for a pair_style that needs none")
+
+    def misfit(self, specification: Specification) -> str | None:
         if self.potential is not None and not Path(self.potential).is_file():
-            raise PluginError(f"potential '{self.potential}' is not a file: give the path of one that LAMMPS reads")
+            return f"potential '{self.potential}' is not a file: give the path of one that LAMMPS reads"
+        return super().misfit(specification)
 
     @classmethod
     def example(cls) -> LammpsEnergy:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from msvae import Run
+from msvae import Run, StudyError
 from msvae.campaigns.launch import launch
 
 STUDY = Path(__file__).parents[2] / "examples" / "alloy-energy" / "study.toml"
@@ -24,3 +25,9 @@ def test_relaxed_energies_lie_below_static_ones(data: Path, tmp_path: Path, lamm
     assert (relaxed < static).all()
     assert (np.abs(relaxed - static) < 0.1).all()
     assert ((static > -4.6) & (static < -4.1)).all()  # eV; between the cohesive energies of Cr and Ni
+
+
+def test_a_potential_that_is_not_there_is_said_before_anything_is_solved(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"potential 'absent\.eam' is not a file"):
+        launch(STUDY, tmp_path / "run", overrides=["solver.potential=absent.eam"])
+    assert len(Run.open(tmp_path / "run").evaluations) == 0
