@@ -1,4 +1,4 @@
-"""HDF5 files of strangers: a data set is read only if its values stand in the file itself."""
+"""HDF5 files of strangers: a data set is read only if its values stand in the file itself, all of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ __all__ = ["UNREADABLE", "own"]
 UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, AttributeError, MemoryError)
 
 
+DENSEST = 1100  # bytes that a stored byte can stand for: deflate packs 1032
+SMALL = 1 << 20
+
+
 def own(group: Any, name: str) -> Any:
     """Return an object of a file by its name in a group; ValueError if it points into another file.
+
+    Also if it claims more than its stored bytes can stand for, which would fill the memory with nothing.
 
     HDF5 knows links to other files, values in raw files beside it, and views of other files: each could show any file
     that the reader may read as if it were data.
@@ -24,4 +30,6 @@ def own(group: Any, name: str) -> Any:
         node = node[part]
     if isinstance(node, h5py.Dataset) and (node.external or node.is_virtual):
         raise ValueError(f"the values of '{name}' stand in another file")
+    if isinstance(node, h5py.Dataset) and node.nbytes > SMALL + DENSEST * node.id.get_storage_size():
+        raise ValueError(f"'{name}' claims {node.nbytes} bytes, and {node.id.get_storage_size()} are stored")
     return node

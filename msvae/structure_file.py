@@ -68,6 +68,9 @@ def packed_values(structures: Structures) -> Array:
 def unpacked_values(packed: Array, specification: Specification) -> Array:
     """Return values (n, channels, *grid) from what `packed_values` made of them."""
     size = math.prod(specification.shape)
+    width = -(-size // 8) if _packs(specification) else size * specification.dtype.itemsize
+    if packed.ndim != 2 or packed.shape[1] != width:
+        raise ValueError(f"structures of shape {specification.shape} take {width} bytes each, found {packed.shape[1:]}")
     rows = np.unpackbits(packed, axis=1, count=size) if _packs(specification) else packed.view(specification.dtype)
     return rows.reshape(len(packed), *specification.shape)
 

@@ -88,10 +88,22 @@ def load_model(path: Path) -> VAE:
         raise RunError(
             f"'{toml}' does not describe a model ({type(error).__name__}: {error}): restore it from a copy"
         ) from None
-    vae = VAE(blueprint, aggregate, flow)
     tensors, _ = load_tensors(path)
+    _check_size(blueprint, tensors, path)
+    vae = VAE(blueprint, aggregate, flow)
     restore(vae, tensors, path)
     return vae.eval()
+
+
+def _check_size(blueprint: Blueprint, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """RunError if a blueprint asks for more than a file of weights has, before memory is taken for it."""
+    settings = blueprint.settings
+    asked = max(settings.latents, settings.global_latents, settings.features)
+    widest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
+    if asked > widest:
+        raise RunError(
+            f"'{path}' holds the weights of another model: none is as wide as the {asked} that are described"
+        )
 
 
 def _aggregate(blueprint: Blueprint, description: dict[str, Any] | None) -> Aggregate | Texture | None:

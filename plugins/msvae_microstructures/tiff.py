@@ -15,6 +15,7 @@ import tifffile
 from msvae import Array, DataError, Dataset, Structures
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
+DENSEST, SMALL = 5000, 1 << 26  # pixels' bytes that a file's byte can stand for (LZW, deflate), and bytes that are few
 METRES = {2: 0.0254, 3: 0.01}  # TIFF tag ResolutionUnit: inch, centimetre
 IMAGEJ_METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "micron": 1e-6, "\\u00B5m": 1e-6, "µm": 1e-6, "nm": 1e-9}
 
@@ -146,6 +147,8 @@ def _read(path: Path) -> Array:
     try:
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
+            if series.nbytes > SMALL + DENSEST * path.stat().st_size:
+                raise ValueError(f"it claims {series.nbytes} bytes of pixels in a file of {path.stat().st_size}")
             array, axes = np.asarray(series.asarray()), series.axes
     except Exception as error:  # a damaged file makes the reader and its codecs raise anything
         raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -201,3 +202,32 @@ def test_nothing_that_is_stored_is_a_pickle(trained: Path) -> None:
     for path in trained.rglob("*"):
         if path.is_file():
             assert not path.read_bytes().startswith((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"))
+
+
+def test_a_file_that_claims_more_than_it_holds_takes_no_memory(tmp_path: Path, trained: Path) -> None:
+    """Each of these took gigabytes, of nothing, before it was refused."""
+    path = tmp_path / "s.h5"
+    for how in ("shape", "never written"):
+        path.write_bytes(structures_to_bytes(example_structures("phases", 2, 3)))
+        with h5py.File(path, "a") as file:
+            if how == "shape":
+                file.attrs["shape"] = [8, 1 << 33]
+            else:
+                del file["values"]
+                file.create_dataset("values", (1 << 33, 8), "u1", chunks=(1 << 20, 8))
+        with pytest.raises(MsvaeError, match=r"take 8589934592 bytes each|claims 68719476736 bytes"):
+            read_structures(path)
+    image = tmp_path / "i.tif"
+    tifffile.imwrite(image, np.zeros((30, 30), dtype=np.uint8))
+    with tifffile.TiffFile(image, mode="r+") as tiff:
+        for tag in ("ImageWidth", "ImageLength"):
+            tiff.pages[0].tags[tag].overwrite(1 << 18)
+    with pytest.raises(MsvaeError, match="claims 68719476736 bytes of pixels"):
+        structures_of_file(image, {"spacing": 1e-6})
+    for name in ("model.safetensors", "model.toml"):
+        (tmp_path / name).write_bytes((trained / name).read_bytes())
+    text = (tmp_path / "model.toml").read_text()
+    for key in ("latents", "features"):
+        (tmp_path / "model.toml").write_text(re.sub(rf"^{key} = .*$", f"{key} = 1000000000", text, flags=re.M))
+        with pytest.raises(RunError, match="weights of another model"):
+            load_model(tmp_path / "model.safetensors")
