@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+FEW = 1 << 12  # latents, features, layers' widths that need no weights to back them
+VOXELS, VOXELS_PER_WIDTH = 1 << 24, 1 << 12  # of a structure: that need none, and for each unit of the widest layer
 
 __all__ = ["load_model", "load_tensors", "save_model", "save_tensors"]
 
@@ -75,6 +79,8 @@ def load_model(path: Path) -> VAE:
     toml = path.with_suffix(".toml")
     try:
         tables = tomllib.loads(toml.read_text(encoding="utf-8"))
+        tensors, _ = load_tensors(path)
+        _check_size(tables, tensors, path)
         blueprint = Blueprint(
             specification=_typed(Specification, tables["specification"]),
             settings=_typed(ModelSettings, tables["settings"]),
@@ -88,22 +94,27 @@ def load_model(path: Path) -> VAE:
         raise RunError(
             f"'{toml}' does not describe a model ({type(error).__name__}: {error}): restore it from a copy"
         ) from None
-    tensors, _ = load_tensors(path)
-    _check_size(blueprint, tensors, path)
     vae = VAE(blueprint, aggregate, flow)
     restore(vae, tensors, path)
     return vae.eval()
 
 
-def _check_size(blueprint: Blueprint, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """RunError if a blueprint asks for more than a file of weights has, before memory is taken for it."""
-    settings = blueprint.settings
-    asked = max(settings.latents, settings.global_latents, settings.features)
+def _check_size(tables: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """RunError if tables describe a model far larger than the weights in a file, before memory is taken for it."""
     widest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
-    if asked > widest:
-        raise RunError(
-            f"'{path}' holds the weights of another model: none is as wide as the {asked} that are described"
-        )
+    sized = (tables["settings"], tables["architecture"], tables.get("aggregate", {}))
+    asked = max((n for table in sized for n in _integers(table)), default=0)
+    voxels = math.prod(_integers(tables["specification"]))
+    if asked > max(widest, FEW) or voxels > max(VOXELS, VOXELS_PER_WIDTH * widest):
+        raise RunError(f"'{path}' holds the weights of another model: a far smaller one than is described")
+
+
+def _integers(value: Any) -> Iterator[int]:
+    """Yield every whole number in plain values."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        yield value
+    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ():
+        yield from _integers(item)
 
 
 def _aggregate(blueprint: Blueprint, description: dict[str, Any] | None) -> Aggregate | Texture | None:
