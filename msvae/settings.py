@@ -6,12 +6,14 @@ Every class is a table, every field a key, and its default what holds where a st
 from __future__ import annotations
 
 import builtins
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from msvae.interfaces import Settings
+from msvae.part_settings import DnsSettings, FieldSettings, GradationSettings, PartSettings, PushForwardSettings
 
 __all__ = [
     "CAMPAIGNS",
@@ -32,7 +34,7 @@ __all__ = [
     "TrainingSettings",
 ]
 
-CAMPAIGNS = ("label", "train", "generate", "inverse-design")
+CAMPAIGNS = ("label", "train", "generate", "inverse-design", "compare-dns", "push-forward", "gradation")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -205,7 +207,7 @@ class ExecutorSettings(Settings):
     isolation: Literal["none", "process"] = "none"
     timeout: Positive | None = None
     memory_limit: Positive | None = None
-    retries: dict[Literal["failed", "timeout", "crashed", "invalid"], Annotated[int, Field(ge=0)]] = field(
+    retries: dict[Literal["failed", "timeout", "crashed", "invalid"], Annotated[int, Field(ge=0)]] = dataclasses.field(
         default_factory=lambda: {"crashed": 1}
     )
     max_failures: Count | None = None
@@ -301,18 +303,23 @@ class CardSettings(Settings):
 class Sections(Settings):
     """The keys of a study outside the plugins' tables."""
 
-    campaign: Literal["label", "train", "generate", "inverse-design"]
+    campaign: Literal["label", "train", "generate", "inverse-design", "compare-dns", "push-forward", "gradation"]
     title: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     plugin_files: tuple[str, ...] = ()
-    label: LabelSettings = field(default_factory=LabelSettings)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    training: TrainingSettings = field(default_factory=TrainingSettings)
+    label: LabelSettings = dataclasses.field(default_factory=LabelSettings)
+    model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
+    training: TrainingSettings = dataclasses.field(default_factory=TrainingSettings)
     structure_head: StructureHeadSettings | None = None
-    executor: ExecutorSettings = field(default_factory=ExecutorSettings)
-    limits: LimitsSettings = field(default_factory=LimitsSettings)
-    cache: CacheSettings = field(default_factory=CacheSettings)
-    store: StoreSettings = field(default_factory=StoreSettings)
+    executor: ExecutorSettings = dataclasses.field(default_factory=ExecutorSettings)
+    limits: LimitsSettings = dataclasses.field(default_factory=LimitsSettings)
+    cache: CacheSettings = dataclasses.field(default_factory=CacheSettings)
+    store: StoreSettings = dataclasses.field(default_factory=StoreSettings)
     design: DesignSettings | None = None
     generate: GenerateSettings | None = None
-    card: CardSettings = field(default_factory=CardSettings)
+    card: CardSettings = dataclasses.field(default_factory=CardSettings)
+    part: PartSettings | None = None
+    field: FieldSettings | None = None
+    dns: DnsSettings | None = None
+    push_forward: PushForwardSettings | None = None
+    gradation: GradationSettings | None = None

@@ -15,7 +15,8 @@ from msvae.image_file import Image, read_npy, read_vtk
 from msvae.interfaces import Dataset, Solver
 from msvae.structure_file import read_structures
 from msvae.structures import Structures
-from msvae.study import Source, load_plugin, parse_assignment
+from msvae.study import load_plugin, parse_assignment
+from msvae.study_source import Source
 
 __all__ = ["solve_files", "structures_of_file"]
 

@@ -24,7 +24,9 @@ from pydantic import TypeAdapter, ValidationError
 from msvae import plugins
 from msvae.errors import MsvaeError, PluginError, StudyError, did_you_mean
 from msvae.interfaces import Architecture, Dataset, Plugin, Solver
+from msvae.part_settings import PushForwardSettings
 from msvae.settings import Component, Sections
+from msvae.study_source import Source
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,22 +39,13 @@ PLUGIN_TABLES: Mapping[str, type[Plugin]] = plugins.FAMILIES
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names of an unknown key
 DEFAULT_ARCHITECTURE = "convolutional"
 WITHOUT_EFFECT = ("title", "executor", "limits", "cache", "store")  # on results: a resumed run may differ in them
+NEEDED = {  # tables of a campaign
+    "compare-dns": ("part", "dns"),
+    "push-forward": ("push_forward",),
+    "gradation": ("gradation",),
+}
 Value = TypeVar("Value")
 AnyPlugin = TypeVar("AnyPlugin", bound=Plugin)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a study was read from, for messages."""
-
-    name: str
-    text: str
-
-    def at(self, path: Sequence[str | int]) -> str:
-        """Return "file line n: key" for the place where a key, or the nearest table around it, stands."""
-        key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
-        line = _line_of(self.text, [str(p) for p in path if not isinstance(p, int)])
-        return f"{self.name}{f' line {line}' if line else ''}: {key or 'the study'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,6 +259,11 @@ def _check(study: Study) -> None:
         raise StudyError(f"{study.source.at([])} has no [design], which campaign 'inverse-design' needs")
     if study.campaign == "generate":
         _check_generate(study)
+    for table in NEEDED.get(study.campaign, ()):
+        if getattr(study, table) is None:
+            raise StudyError(f"{study.source.at([])} has no [{table}], which campaign '{study.campaign}' needs")
+    if study.push_forward is not None and study.campaign == "push-forward":
+        _check_push_forward(study, study.push_forward)
     if study.solver is not None:
         declared = {q.name: q for q in study.solver.computes}
         for k, target in enumerate(study.design.targets if study.design else ()):
@@ -276,6 +274,41 @@ def _check(study: Study) -> None:
             raise StudyError(
                 f"{study.source.at(['model', 'heads'])}: searcher '{study.design.searcher}' is led by the heads, so "
                 f"model.heads has to name every targeted property; '{min(missing)}' is missing"
+            )
+
+
+def _check_push_forward(study: Study, wanted: PushForwardSettings) -> None:
+    """Raise StudyError where what is pushed forward is not computed by anything."""
+    if wanted.quantity:
+        for table in ("part", "field"):
+            if getattr(study, table) is None:
+                raise StudyError(
+                    f"{study.source.at(['push_forward', 'quantity'])}: a quantity of a part needs [{table}]; for "
+                    "a single structure give property (and component) instead"
+                )
+        assert study.part is not None
+        if wanted.quantity not in study.part.quantities:
+            raise StudyError(
+                f"{study.source.at(['push_forward', 'quantity'])}: found '{wanted.quantity}', which is not among "
+                f"part.quantities: {', '.join(study.part.quantities) or 'it is empty'}"
+            )
+        if wanted.sampler == "sobol":
+            raise StudyError(
+                f"{study.source.at(['push_forward', 'sampler'])}: a part's field has too many dimensions for a Sobol' "
+                'sequence: take "monte-carlo"'
+            )
+    else:
+        declared = {q.name: q for q in study.need_solver().computes}
+        component = Component(wanted.property, wanted.component)
+        _check_component(component, declared, study.source, ["push_forward"])
+    needed = wanted.property or (study.part.property if study.part else "")
+    for fidelity in (wanted.fidelity, *wanted.cheap):
+        head = study.structure_head
+        if fidelity == "head" and needed not in study.model.heads:
+            raise StudyError(f"{study.source.at(['model', 'heads'])}: fidelity 'head' needs a head for '{needed}'")
+        if fidelity == "structure-head" and (head is None or needed not in head.properties):
+            raise StudyError(
+                f"{study.source.at(['structure_head', 'properties'])}: fidelity 'structure-head' needs '{needed}' there"
             )
 
 
@@ -351,19 +384,3 @@ def _first_difference(a: Any, b: Any, path: str = "") -> str | None:
                 return found
         return None
     return None if a == b else f"{path} is {a!r} there and {b!r} here"
-
-
-def _line_of(text: str, path: Sequence[str]) -> int | None:
-    """Return the line (from 1) of the deepest key of a path that a TOML text writes out."""
-    table: list[str] = []
-    best: tuple[int, int] | None = None
-    for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$", line)
-        key = re.match(r"\s*([A-Za-z0-9_.\"-]+)\s*=", line)
-        if header:
-            table = [p.strip(' "') for p in header[1].split(".")]
-        here = [*table, *(p.strip('"') for p in key[1].split("."))] if key and not header else table
-        depth = len(here) if here and list(path[: len(here)]) == here else 0
-        if depth and (best is None or depth > best[0]):
-            best = (depth, number)
-    return best[1] if best else None

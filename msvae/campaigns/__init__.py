@@ -8,7 +8,15 @@ from msvae.campaigns.context import Context, Table
 
 __all__ = ["Context", "Table", "run_campaign"]
 
-MODULES = {"label": "label", "train": "train", "generate": "generate", "inverse-design": "inverse_design"}
+MODULES = {
+    "label": "label",
+    "train": "train",
+    "generate": "generate",
+    "inverse-design": "inverse_design",
+    "compare-dns": "compare_dns",
+    "push-forward": "push_forward",
+    "gradation": "gradation",
+}
 
 
 def run_campaign(context: Context) -> Table:

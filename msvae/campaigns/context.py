@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -17,6 +17,7 @@ from msvae.dispatch import executors
 from msvae.dispatch.evaluation import known
 from msvae.dispatch.known import File, known_in
 from msvae.dispatch.limits import Limits
+from msvae.dispatch.realisations import Realisations, realise
 from msvae.dispatch.scheduling import dispatch
 from msvae.dispatch.tasks import Recipe, Task, work
 from msvae.errors import Stopped, TargetError
@@ -48,6 +49,15 @@ class Table:
     def plain(self) -> dict[str, Any]:
         """Return the table as plain values."""
         return {"title": self.title, "columns": self.columns, "rows": self.rows, "notes": self.notes}
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What tasks of a stage give, and what does them: by default the solver, for structures or for decoded latents."""
+
+    quantities: tuple[Quantity, ...]
+    work: Callable[[Sequence[Task]], Evaluations] | None = None
+    with_model: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,33 +94,46 @@ class Context:
         What completes is acknowledged at once; what failed is a row like any other. Raises Stopped at a signal or after
         the wall time, and TargetError after too many failures; what was acknowledged stays.
         """
-        store = self.run.store(stage, self._quantities, self._origin)
+        if not tasks:
+            return Evaluations.of([])
+        return self._done(stage, tasks, _Job(self._quantities, with_model=with_model), title)
+
+    def realise(self, stage: str, indices: Sequence[int], job: Realisations, title: str = "") -> Evaluations:
+        """Return what quantities of interest are in samples of these numbers, as `evaluate` does for structures."""
+        settings = self.study.part
+        units = settings.units if settings is not None and job.field is not None else {}
+        quantities = tuple(Quantity(name, units.get(name, "1"), spacing_exponent=0) for name in job.quantities)
+        return self._done(stage, [Task(k) for k in indices], _Job(quantities, partial(realise, job)), title)
+
+    def _done(self, stage: str, tasks: Sequence[Task], job: _Job, title: str) -> Evaluations:
+        store = self.run.store(stage, job.quantities, self._origin)
         before = self._acknowledged(store, tasks, but=self.retry)
         have = set(before["index"].tolist())
         missing = [task for task in tasks if task.index not in have]
         if missing:
             watch = Watch(self.run.journal, stage, total=len(tasks), before=before, width=self.width)
-            writer = Writer(store, partial(self._acknowledge, watch))
+            writer = Writer(store, partial(self._acknowledge, watch, share=job.work is None))
             with self._reported(title) as report:
                 try:
-                    self._make(missing, writer, watch, report, with_model=with_model)
+                    self._make(missing, writer, watch, report, job)
                 finally:
                     writer.write()
                     watch.end()
         table = self._acknowledged(store, tasks)
         return _warn(table, stage)
 
-    def _make(self, tasks: Sequence[Task], writer: Writer, watch: Watch, report: Report, *, with_model: bool) -> None:
+    def _make(self, tasks: Sequence[Task], writer: Writer, watch: Watch, report: Report, job: _Job) -> None:
         """Have the tasks done by the workers, and write down what comes back."""
         self.limits.check()
-        recipe = self._recipe(with_model=with_model)
+        call = job.work
         twins: Mapping[int, list[int]] = {}
-        if not with_model:
-            tasks, twins = self._for_workers(tasks, recipe, writer)
-            recipe = replace(recipe, known=())  # what is known has been answered
-        for table in dispatch(
-            self.executor, partial(work, recipe), tasks, width=self.width, until=lambda: bool(self.limits.reason)
-        ):
+        if call is None:
+            recipe = self.recipe(with_model=job.with_model)
+            if not job.with_model:
+                tasks, twins = self._for_workers(tasks, recipe, writer)
+                recipe = replace(recipe, known=())  # what is known has been answered
+            call = partial(work, recipe)
+        for table in dispatch(self.executor, call, tasks, width=self.width, until=lambda: bool(self.limits.reason)):
             if table is not None:
                 writer.add(_with_twins(table, twins))
             writer.write_if_due()
@@ -141,7 +164,8 @@ class Context:
             kept &= ~np.isin(table["status"].astype(str), sorted(but))
         return table.where(kept)
 
-    def _recipe(self, *, with_model: bool) -> Recipe:
+    def recipe(self, *, with_model: bool) -> Recipe:
+        """Return where workers find study, structures, model, and what is known."""
         stores = [self.run.store(stage) for stage in self.run.stages]
         known_files = [File.now(f) for store in stores for f in store.files]
         for file in self.cache.files if self.cache else ():
@@ -182,10 +206,10 @@ class Context:
             left.sort(key=lambda task: -costs[task.index])
         return left, twins
 
-    def _acknowledge(self, watch: Watch, table: Evaluations) -> None:
+    def _acknowledge(self, watch: Watch, table: Evaluations, *, share: bool) -> None:
         """Count what has been written, share it with other runs, and show it to plugins that observe."""
         watch.count(table)
-        if self.cache is not None:
+        if self.cache is not None and share:
             self.cache.add(table)
         registry().observe(table)
 

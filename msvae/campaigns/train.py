@@ -18,7 +18,7 @@ from msvae.seeds import seed_of
 from msvae.settings import TrainingSettings
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import Blueprint, condition_values
-from msvae.vae.files import load_tensors, restore, save_model, save_tensors
+from msvae.vae.files import load_structure_head, save_model, save_structure_head
 from msvae.vae.model import VAE
 from msvae.vae.parallel import ALONE, Ranks, group
 from msvae.vae.structure_head import StructureHead, fit_structure_head
@@ -125,19 +125,18 @@ def structure_head(context: Context, structures: Structures) -> StructureHead | 
     if study.structure_head is None:
         return None
     assert study.architecture is not None
+    path = run.structure_head_file
+    if path.exists():
+        return load_structure_head(path, structures.specification, study.structure_head, study.architecture)
     known = {q.name: q for q in structures.quantities}
     quantities = tuple(known[name] for name in study.structure_head.properties)
     torch.manual_seed(seed_of(study.seed, "structure head weights"))
     head = StructureHead(structures.specification, quantities, study.structure_head, study.architecture)
-    path = run.path / "structure_head.safetensors"
-    if path.exists():
-        restore(head, load_tensors(path)[0], path)
-        return head.eval()
     train, aside = split(structures, study.training.held_back, study.seed)
     with torch_threads(study.executor.threads), stage_progress("structure head") as report:
         fit_structure_head(head, structures[train], seed=study.seed, report=report)
         head.calibrate(structures[aside])
-    save_tensors(path, head.state_dict(), {})
+    save_structure_head(head, path)
     return head
 
 

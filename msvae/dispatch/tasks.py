@@ -30,7 +30,7 @@ from msvae.study import Study
 if TYPE_CHECKING:
     from msvae.vae.model import VAE
 
-__all__ = ["Recipe", "Task", "solver_of", "work"]
+__all__ = ["Recipe", "Task", "model_of", "solved", "solver_of", "study_of", "work"]
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ def work(recipe: Recipe, tasks: Sequence[Task]) -> Evaluations:
 
 def solver_of(study: File) -> Solver:
     """Return the solver of a study's file."""
-    return _study(study).need_solver()
+    return study_of(study).need_solver()
 
 
 def _evaluated(recipe: Recipe, task: Task) -> Evaluation:
     start = time.perf_counter()
-    study = _study(recipe.study)
+    study = study_of(recipe.study)
     structures = _structure(recipe, task)
     columns: dict[str, Any] = {
         "index": task.index,
@@ -77,14 +77,14 @@ def _evaluated(recipe: Recipe, task: Task) -> Evaluation:
         "latents": task.latents,
     }
     found = known_in(recipe.known).find(structures.ids[0]) if recipe.known else None
-    outcome = _solved(recipe, structures, columns) if found is None else known(structures, found, **columns)
+    outcome = solved(recipe, structures, columns) if found is None else known(structures, found, **columns)
     packed = packed_values(structures)[0] if study.store.structures and task.latents is not None else None
     return dataclasses.replace(outcome, cost=time.perf_counter() - start, packed=packed)
 
 
-def _solved(recipe: Recipe, structures: Structures, columns: dict[str, Any]) -> Evaluation:
+def solved(recipe: Recipe, structures: Structures, columns: dict[str, Any]) -> Evaluation:
     """Return the outcome of the last attempt that the study allows for."""
-    retries = dict(_study(recipe.study).executor.retries)
+    retries = dict(study_of(recipe.study).executor.retries)
     attempt = 0
     while True:
         attempt += 1
@@ -95,7 +95,7 @@ def _solved(recipe: Recipe, structures: Structures, columns: dict[str, Any]) -> 
 
 def _attempt(recipe: Recipe, structures: Structures, columns: dict[str, Any]) -> Evaluation:
     solver, group = solver_of(recipe.study), groups.here()
-    if _study(recipe.study).executor.isolation == "process":
+    if study_of(recipe.study).executor.isolation == "process":
         return _isolated(recipe.study).evaluate(structures, **columns)
     if group is not None:
         return evaluate(solver, structures, call=lambda s: group.evaluate(recipe.study, solver, s), **columns)
@@ -106,13 +106,13 @@ def _structure(recipe: Recipe, task: Task) -> Structures:
     if task.latents is None:
         assert recipe.structures is not None
         return _structures(recipe.structures)[task.index]
-    assert recipe.model is not None
     conditions = None if task.conditions is None else np.atleast_2d(task.conditions)
-    return _model(recipe.model).decode(np.atleast_2d(task.latents), conditions)
+    return model_of(recipe).decode(np.atleast_2d(task.latents), conditions)
 
 
 @lru_cache(maxsize=2)
-def _study(file: File) -> Study:
+def study_of(file: File) -> Study:
+    """Return the study of a file, with its number of threads set in this process."""
     study = Study.load(file.path)
     limit_threads(study.executor.threads)
     return study
@@ -120,7 +120,7 @@ def _study(file: File) -> Study:
 
 @lru_cache(maxsize=2)
 def _isolated(file: File) -> IsolatedSolver:
-    study = _study(file)
+    study = study_of(file)
     files = [str((Path(file.path).parent / name).resolve()) for name in study.plugin_files]
     settings = study.executor
     return IsolatedSolver(study.need_solver(), files, timeout=settings.timeout, memory=settings.memory_limit)
@@ -129,6 +129,12 @@ def _isolated(file: File) -> IsolatedSolver:
 @lru_cache(maxsize=2)
 def _structures(file: File) -> Structures:
     return read_structures(Path(file.path))
+
+
+def model_of(recipe: Recipe) -> VAE:
+    """Return the model that decodes a recipe's latents."""
+    assert recipe.model is not None
+    return _model(recipe.model)
 
 
 @lru_cache(maxsize=2)

@@ -17,9 +17,10 @@ import numpy as np
 from scipy.sparse import linalg
 
 from msvae.errors import DataError
+from msvae.part.meshes import element_of, save_mesh
 from msvae.structures import Array
 
-__all__ = ["Elastic", "Solution", "Support", "side"]
+__all__ = ["PAIRS", "Elastic", "Solution", "Support", "Where", "side", "solved", "voigt"]
 
 PAIRS = {2: ((0, 0), (1, 1), (0, 1)), 3: ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))}
 SINGULAR = 1e-12  # of a diagonal entry: a pivot this small is none
@@ -65,31 +66,25 @@ class Elastic:
                 raise DataError(f"support '{name}' has a displacement for each of {self.mesh.dim()} axes, or None")
 
     @cached_property
-    def _basis(self) -> Any:
+    def basis(self) -> Any:
+        """Of the displacements."""
         import skfem
 
-        kind = type(self.mesh).__name__
-        elements = {"MeshTri": ("TriP1", "TriP2"), "MeshQuad": ("Quad1", "Quad2"),
-                    "MeshTet": ("TetP1", "TetP2"), "MeshHex": ("Hex1", "Hex2")}  # fmt: skip
-        pair = next((names for prefix, names in elements.items() if kind.startswith(prefix)), None)
-        if pair is None:
-            raise DataError(f"a part is made of triangles, quadrilaterals, tetrahedra or hexahedra, found {kind}")
-        element = getattr(skfem, f"Element{pair[self.quadratic]}")()
-        return skfem.Basis(self.mesh, skfem.ElementVector(element))
+        return skfem.Basis(self.mesh, skfem.ElementVector(element_of(self.mesh, quadratic=self.quadratic)))
 
     def solve(self) -> Solution:
         """Return the displacements and what follows from them; DataError if the part can move or has no stiffness."""
 
         matrix = self._matrix().tocsr()
-        displacement = np.zeros(self._basis.N)
-        held = {name: self._held(name, support) for name, support in self.supports.items()}
+        displacement = np.zeros(self.basis.N)
+        held = {name: self.held(name, support) for name, support in self.supports.items()}
         for dofs, values in held.values():
             displacement[dofs] = values
         fixed = np.unique(np.concatenate([dofs for dofs, _ in held.values()])) if held else np.zeros(0, dtype=int)
-        free = np.setdiff1d(np.arange(self._basis.N), fixed)
+        free = np.setdiff1d(np.arange(self.basis.N), fixed)
         load = -matrix[free] @ displacement
         inner = matrix[free][:, free].tocsc()
-        found = _solved(inner, load)
+        found = solved(inner, load)
         left = np.linalg.norm(inner @ found - load) / max(float(np.linalg.norm(load)), 1e-300)
         if not np.isfinite(found).all() or (load.any() and left > RESIDUAL):
             raise DataError(
@@ -98,7 +93,7 @@ class Elastic:
         displacement[free] = found
         forces = matrix @ displacement
         reactions = {
-            name: np.array([forces[self._component(dofs, a)].sum() for a in range(self.mesh.dim())])
+            name: np.array([forces[self.component(dofs, a)].sum() for a in range(self.mesh.dim())])
             for name, (dofs, _) in held.items()
         }
         return Solution(self, displacement, reactions, float(0.5 * displacement @ forces))
@@ -110,15 +105,15 @@ class Elastic:
 
         @BilinearForm  # type: ignore[untyped-decorator]
         def work(u: Any, v: Any, w: Any) -> Any:
-            strains = [_voigt(field.grad, pairs) for field in (u, v)]
+            strains = [voigt(field.grad, pairs) for field in (u, v)]
             return np.einsum("ijeq,jeq,ieq->eq", w["C"], *strains)
 
-        shape = (*constant.shape[:3], self._basis.X.shape[1])
-        return work.assemble(self._basis, C=np.broadcast_to(constant, shape))
+        shape = (*constant.shape[:3], self.basis.X.shape[1])
+        return work.assemble(self.basis, C=np.broadcast_to(constant, shape))
 
-    def _held(self, name: str, support: Support) -> tuple[Array, Array]:
+    def held(self, name: str, support: Support) -> tuple[Array, Array]:
         """Return the degrees of freedom that a support holds, and their values."""
-        nodes = np.flatnonzero(self._boundary & support.where(self._basis.doflocs))
+        nodes = np.flatnonzero(self._boundary & support.where(self.basis.doflocs))
         if not len(nodes):
             raise DataError(f"support '{name}' holds no node of the boundary: look at its position, in m")
         axes = self._axes[nodes]
@@ -129,17 +124,18 @@ class Elastic:
     @cached_property
     def _boundary(self) -> Array:
         """Whether a degree of freedom stands on the boundary."""
-        return np.isin(np.arange(self._basis.N), self._basis.get_dofs().flatten())
+        return np.isin(np.arange(self.basis.N), self.basis.get_dofs().flatten())
 
     @cached_property
     def _axes(self) -> Array:
         """The axis of every degree of freedom."""
-        axes = np.zeros(self._basis.N, dtype=int)
-        for a, indices in enumerate(self._basis.split_indices()):
+        axes = np.zeros(self.basis.N, dtype=int)
+        for a, indices in enumerate(self.basis.split_indices()):
             axes[indices] = a
         return axes
 
-    def _component(self, dofs: Array, axis: int) -> Array:
+    def component(self, dofs: Array, axis: int) -> Array:
+        """Return those of degrees of freedom that are displacements along an axis."""
         return np.asarray(dofs[self._axes[dofs] == axis])
 
 
@@ -158,9 +154,9 @@ class Solution:
     @cached_property
     def strain(self) -> Array:
         """Mean strain (e, v) of every element."""
-        basis = self.part._basis
+        basis = self.part.basis
         gradient = basis.interpolate(self.displacement).grad
-        strain = _voigt(gradient, PAIRS[self.part.mesh.dim()])
+        strain = voigt(gradient, PAIRS[self.part.mesh.dim()])
         mean: Array = (strain * basis.dx).sum(axis=-1) / basis.dx.sum(axis=-1)
         return mean.T
 
@@ -172,26 +168,21 @@ class Solution:
     @property
     def nodal(self) -> Array:
         """Displacement (n, d) of the mesh's nodes, m."""
-        return np.asarray(self.displacement[self.part._basis.nodal_dofs].T)
+        return np.asarray(self.displacement[self.part.basis.nodal_dofs].T)
 
     def save(self, path: Path) -> None:
         """Write displacement (m), strain and stress (Pa) to a file of any format that meshio writes (.vtu, .xdmf)."""
-        from skfem.io.meshio import to_meshio
-
-        data = {"strain": [self.strain], "stress": [self.stress]}
-        try:
-            to_meshio(self.part.mesh, point_data={"displacement": _three(self.nodal)}, cell_data=data).write(path)
-        except OSError as error:
-            raise DataError(f"'{path}' cannot be written: {error.strerror}") from None
+        moved = np.pad(self.nodal, ((0, 0), (0, 3 - self.nodal.shape[1])))  # viewers want three components
+        save_mesh(path, self.part.mesh, {"displacement": moved}, {"strain": self.strain, "stress": self.stress})
 
 
-def _voigt(gradient: Array, pairs: tuple[tuple[int, int], ...]) -> Array:
+def voigt(gradient: Array, pairs: tuple[tuple[int, int], ...]) -> Array:
     """Return strains (v, ...) of displacement gradients (d, d, ...)."""
     rows = [gradient[i, i] if i == j else gradient[i, j] + gradient[j, i] for i, j in pairs]
     return np.stack([np.asarray(row) for row in rows])
 
 
-def _solved(matrix: Any, load: Array) -> Array:
+def solved(matrix: Any, load: Array) -> Array:
     """Return the solution of symmetric equations (n,); NaN where they have none, as one of a part that can move."""
     nothing = np.full(len(load), np.nan)
     diagonal = matrix.diagonal()
@@ -205,8 +196,3 @@ def _solved(matrix: Any, load: Array) -> Array:
         return nothing
     pivots = np.abs(factors.U.diagonal())[factors.perm_c]
     return factors.solve(load) if (pivots > SINGULAR * diagonal).all() else nothing
-
-
-def _three(vectors: Array) -> Array:
-    """Return vectors (n, d) with three components, as viewers want them."""
-    return np.pad(vectors, ((0, 0), (0, 3 - vectors.shape[1])))

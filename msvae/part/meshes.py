@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ import numpy as np
 from msvae.errors import DataError
 from msvae.structures import Array
 
-__all__ = ["bar", "centres", "notched_beam", "plate_with_hole", "read_mesh"]
+__all__ = ["bar", "centres", "element_of", "notched_beam", "plate_with_hole", "read_mesh", "save_mesh"]
+
+ELEMENTS = {"MeshTri": ("TriP1", "TriP2"), "MeshQuad": ("Quad1", "Quad2"),
+            "MeshTet": ("TetP1", "TetP2"), "MeshHex": ("Hex1", "Hex2")}  # fmt: skip
 
 
 def bar(lengths: Sequence[float], cells: Sequence[int]) -> Any:
@@ -86,3 +89,24 @@ def read_mesh(path: Path) -> Any:
 def centres(mesh: Any) -> Array:
     """Return the centre (e, d) of every element in m."""
     return np.asarray(mesh.p[:, mesh.t].mean(axis=1).T)
+
+
+def element_of(mesh: Any, *, quadratic: bool = False) -> Any:
+    """Return the scalar Lagrange element of first or second order that fits a mesh's cells."""
+    import skfem
+
+    kind = type(mesh).__name__
+    pair = next((names for prefix, names in ELEMENTS.items() if kind.startswith(prefix)), None)
+    if pair is None:
+        raise DataError(f"a part is made of triangles, quadrilaterals, tetrahedra or hexahedra, found {kind}")
+    return getattr(skfem, f"Element{pair[quadratic]}")()
+
+
+def save_mesh(path: Path, mesh: Any, points: Mapping[str, Array], elements: Mapping[str, Array]) -> None:
+    """Write a mesh, with fields on its nodes and elements, to a file of any format that meshio writes."""
+    from skfem.io.meshio import to_meshio
+
+    try:
+        to_meshio(mesh, point_data=dict(points), cell_data={k: [v] for k, v in elements.items()}).write(path)
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be written: {error.strerror}") from None

@@ -205,7 +205,7 @@ def asked_and_found(run: Run) -> Drawing | None:
 
 def parity(run: Run) -> Drawing | None:
     """Predicted against true property of the held-back structures."""
-    if not (run.path / "structure_head.safetensors").exists():
+    if not run.structure_head_file.exists():
         return None
     from msvae.campaigns.context import Context
     from msvae.campaigns.train import structure_head

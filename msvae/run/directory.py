@@ -166,6 +166,11 @@ class Run:
         """The file with the model's weights."""
         return self.path / "model.safetensors"
 
+    @property
+    def structure_head_file(self) -> Path:
+        """The file with the structure-space head."""
+        return self.path / "structure_head.safetensors"
+
     @cached_property
     def structures(self) -> Structures:
         """The data set's structures, with the properties that came with them."""

@@ -10,17 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 from scipy import linalg
 
 from msvae.errors import DataError
-from msvae.sampling.covariance import Coregionalization, fit_covariance
+from msvae.sampling.covariance import Coregionalization, Correlation, fit_covariance
 from msvae.sampling.gaussian_field import field_at, field_on_grid
 from msvae.sampling.marginals import FlowMarginals, Marginals, NormalScores
 from msvae.seeds import seed_of
 from msvae.structures import Array, Grid
+from msvae.vae.files import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from msvae.vae.model import VAE
 
 __all__ = ["LatentField", "Observations"]
 
@@ -90,6 +96,29 @@ class LatentField:
         """Return latents (count, p, c) at points (p, d) in m; sample k is the same for any count, and on any rank."""
         points = np.asarray(points, dtype=np.float64)
         return np.stack([self._one(points, seed_of(seed, "sample", k), given) for k in range(count)])
+
+    def independent(self, points: Array, seed: int) -> Array:
+        """Return latents (p, c) at points (p, d) in m as if none had to do with another: the control of a field."""
+        root = np.linalg.cholesky(self.covariance.at_zero + 1e-12 * np.eye(self.channels))
+        scores = np.random.default_rng(seed).standard_normal((len(points), self.channels)) @ root.T
+        return self._latents(np.asarray(points, dtype=np.float64), scores)
+
+    def save(self, path: Path) -> None:
+        """Write the field to a safetensors file; flows are not written, for they are the model's."""
+        parts = {"matrices": self.covariance.matrices, "nugget": self.covariance.nugget, "trend": self.trend}
+        if isinstance(self.marginals, NormalScores):
+            parts["observed"] = self.marginals.observed
+        rho = [[list(c.lengths), c.smoothness] for c in self.covariance.correlations]
+        save_tensors(path, {k: torch.as_tensor(np.array(v)) for k, v in parts.items()}, {"correlations": rho})
+
+    @classmethod
+    def load(cls, path: Path, vae: VAE) -> LatentField:
+        """Return the field that `save` wrote for the latents of a model; RunError if the file is not one."""
+        tensors, metadata = load_tensors(path)
+        rho = tuple(Correlation(tuple(lengths), nu) for lengths, nu in metadata["correlations"])
+        covariance = Coregionalization(rho, tensors["matrices"].numpy(), tensors["nugget"].numpy())
+        known = NormalScores(tensors["observed"].numpy()) if "observed" in tensors else FlowMarginals.of(vae)
+        return cls(covariance, known, tensors["trend"].numpy())
 
     def sample_on(self, grid: Grid, count: int, seed: int) -> Array:
         """Return latents (count, *grid, c) at the centres of a grid's voxels, the first at half a spacing."""

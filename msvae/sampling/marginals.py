@@ -7,7 +7,7 @@ all of a point together, by a flow, where their joint distribution at a point is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from scipy import special
 from msvae.errors import DataError
 from msvae.structures import Array
 from msvae.vae.aggregate import Aggregate, fit_flow
+
+if TYPE_CHECKING:
+    from msvae.vae.model import VAE
 
 __all__ = ["FlowMarginals", "Marginals", "NormalScores"]
 
@@ -44,6 +47,7 @@ class NormalScores(Marginals):
         observed = np.asarray(observed, dtype=np.float64)
         if observed.ndim != 2 or len(observed) < 8 or not np.isfinite(observed).all():
             raise DataError(f"normal scores need at least 8 latents (n, c) without NaN, found {observed.shape}")
+        self.observed = observed
         n = len(observed)
         probabilities = (np.arange(n) + 0.5) / n
         self.normal = special.ndtri(probabilities)
@@ -73,8 +77,18 @@ class FlowMarginals(Marginals):
 
     def __init__(self, aggregate: Aggregate) -> None:
         if aggregate.kind != "flow" or aggregate.conditions:
-            raise DataError("only a flow without conditions maps latents to normal scores")
+            raise DataError(
+                "only a flow without conditions maps latents to normal scores, and the fitted prior is none: take "
+                'field.marginals = "normal-scores"'
+            )
         self.aggregate = aggregate
+
+    @classmethod
+    def of(cls, vae: VAE) -> FlowMarginals:
+        """Return the flow that a trained model has as its prior; DataError if it has a mixture instead."""
+        if not isinstance(vae.aggregate, Aggregate):
+            raise DataError("a field of latents needs a model whose latents are a vector, trained to the end")
+        return cls(vae.aggregate)
 
     @classmethod
     def fit(cls, observed: Array, seed: int) -> FlowMarginals:

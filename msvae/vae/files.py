@@ -20,14 +20,16 @@ from torch import Tensor
 from msvae.atomic_file import write_atomically
 from msvae.errors import RunError
 from msvae.interfaces import Architecture
-from msvae.settings import ModelSettings
+from msvae.settings import ModelSettings, StructureHeadSettings
 from msvae.structures import Quantity, Specification
-from msvae.study import Source, load_plugin
+from msvae.study import load_plugin
+from msvae.study_source import Source
 from msvae.vae.aggregate import Aggregate
 from msvae.vae.blueprint import Blueprint
 from msvae.vae.latent_flow import LatentFlow
 from msvae.vae.model import VAE
 from msvae.vae.spatial import Texture
+from msvae.vae.structure_head import StructureHead
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,7 +39,7 @@ else:
 FEW = 1 << 12  # latents, features, layers' widths that need no weights to back them
 VOXELS, VOXELS_PER_WIDTH = 1 << 24, 1 << 12  # of a structure: that need none, and for each unit of the widest layer
 
-__all__ = ["load_model", "load_tensors", "save_model", "save_tensors"]
+__all__ = ["load_model", "load_structure_head", "load_tensors", "save_model", "save_structure_head", "save_tensors"]
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -56,6 +58,25 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise RunError(
             f"'{path}' is not a file of msvae tensors ({error}): delete it, or restore it from a copy"
         ) from None
+
+
+def save_structure_head(head: StructureHead, path: Path) -> None:
+    """Write a structure-space head's weights, and the quantities that it predicts, to `path` (.safetensors)."""
+    save_tensors(path, head.state_dict(), {"quantities": [dataclasses.asdict(q) for q in head.quantities]})
+
+
+def load_structure_head(
+    path: Path, specification: Specification, settings: StructureHeadSettings, architecture: Architecture
+) -> StructureHead:
+    """Return the head that `save_structure_head` wrote for structures of this specification; RunError if it is none."""
+    tensors, metadata = load_tensors(path)
+    try:
+        quantities = TypeAdapter(tuple[Quantity, ...]).validate_python(metadata["quantities"])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise RunError(f"'{path}' is not a structure-space head ({error}): delete it, and --resume") from None
+    head = StructureHead(specification, quantities, settings, architecture)
+    restore(head, tensors, path)
+    return head.eval()
 
 
 def save_model(vae: VAE, path: Path) -> None:

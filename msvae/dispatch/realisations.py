@@ -1,0 +1,210 @@
+"""Realisations: samples of a part (or of a single structure) and what a quantity of interest is in each.
+
+What travels to a worker is a recipe of file names and the numbers of samples. A sample's latents follow from its number
+and the study's seed, so that every fidelity, on any rank, sees the same sample. A fidelity is the way in which latents
+become properties: by the head on latents, by the structure-space head on what they decode to, by the solver on a grid
+of half the resolution, or by the solver.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from msvae.dispatch import world
+from msvae.dispatch.evaluation import evaluate
+from msvae.dispatch.known import File
+from msvae.dispatch.tasks import Recipe, Task, model_of, solved, study_of
+from msvae.errors import DataError, MsvaeError, StudyError
+from msvae.evaluations import Evaluation, Evaluations
+from msvae.part.problem import Problem
+from msvae.part_settings import Fidelity
+from msvae.sampling.latent_field import LatentField
+from msvae.seeds import seed_of
+from msvae.structures import Array, Grid, Structures
+
+if TYPE_CHECKING:
+    from msvae.vae.structure_head import StructureHead
+
+__all__ = ["Realisations", "coarsened", "properties_at", "realise"]
+
+Kind = Literal["field", "uncorrelated", "homogeneous"]
+
+
+@dataclass(frozen=True)
+class Realisations:
+    """Where a worker finds what samples are made of, and what is asked of each.
+
+    recipe: study, model (and structures) of the run. head: file of the structure-space head. field: of the latents;
+    without one samples are single structures. quantities: of interest, names. batch: samples of one scrambled Sobol'
+    sequence, 1 for independent ones. kind: latents as the field has them, independent at every element, or none: the
+    mean properties of `average` samples everywhere.
+    """
+
+    recipe: Recipe
+    fidelity: Fidelity
+    quantities: tuple[str, ...]
+    head: File | None = None
+    field: File | None = None
+    batch: int = 1
+    kind: Kind = "field"
+    average: int = 64
+
+
+def realise(job: Realisations, tasks: Sequence[Task]) -> Evaluations:
+    """Return what the quantities of interest are in samples of these numbers."""
+    return Evaluations.of([_realised(job, task.index) for task in tasks])
+
+
+def _realised(job: Realisations, index: int) -> Evaluation:
+    start = time.perf_counter()
+    status, message = "done", ""
+    found: dict[str, float] = {}
+    latents = np.zeros(0)
+    try:
+        found, latents = _sample(job, index)
+        if not np.isfinite(list(found.values())).all():
+            status, message = "invalid", "a quantity of interest is not a finite number"
+    except MemoryError as error:
+        status, message = "crashed", f"it ran out of memory ({error or 'MemoryError'})"
+    except Exception as error:  # a border: a solver may raise anything, and the campaign goes on
+        status, message = "failed", str(error) if isinstance(error, MsvaeError) else f"{type(error).__name__}: {error}"
+    values = {q: np.array(found.get(q, np.nan) if status == "done" else np.nan) for q in job.quantities}
+    return Evaluation(
+        index,
+        "",
+        status,  # type: ignore[arg-type]
+        values,
+        message,
+        latents=latents,
+        cost=time.perf_counter() - start,
+        seed=seed_of(study_of(job.recipe.study).seed, "sample", index),
+        rank=world.rank(),
+    )
+
+
+def _sample(job: Realisations, index: int) -> tuple[dict[str, float], Array]:
+    """Return the quantities of interest of one sample, and the latents of a single structure."""
+    study, vae = study_of(job.recipe.study), model_of(job.recipe)
+    if job.field is None:
+        replicate, row = divmod(index, job.batch)
+        latents = vae.sample_latents(job.batch, seed_of(study.seed, "sample", replicate))[row : row + 1]
+        assert study.push_forward is not None
+        wanted = study.push_forward
+        place: tuple[Any, ...] = (0, *wanted.component)
+        value = float(properties_at(job, latents)[wanted.property][place])
+        return {job.quantities[0]: value}, latents[0]
+    problem = problem_of(job.recipe.study)
+    response = problem.respond(_part_properties(job, problem, index))
+    return dict(response.quantities), np.zeros(0)
+
+
+def _part_properties(job: Realisations, problem: Problem, index: int) -> Mapping[str, Array]:
+    """Return the properties (e, *shape) of the elements of a part in one sample."""
+    study, points = study_of(job.recipe.study), problem.centres
+    field = field_of(job)
+    seed = seed_of(study.seed, "part", index)
+    if job.kind == "field":
+        return properties_at(job, field.sample(points, 1, seed)[0])
+    if job.kind == "uncorrelated":
+        return properties_at(job, field.independent(points, seed))
+    return mean_properties(job, points)
+
+
+@lru_cache(maxsize=2)
+def _mean_of(job: Realisations) -> dict[str, Array]:
+    study = study_of(job.recipe.study)
+    points = problem_of(job.recipe.study).centres
+    rows = np.random.default_rng(seed_of(study.seed, "mean")).integers(len(points), size=job.average)
+    found = properties_at(job, field_of(job).independent(points[rows], seed_of(study.seed, "mean")))
+    return {name: array.mean(axis=0) for name, array in found.items()}
+
+
+def mean_properties(job: Realisations, points: Array) -> dict[str, Array]:
+    """Return the mean properties of uncorrelated samples (e, *shape), the same at all points (e, d)."""
+    return {name: np.broadcast_to(m, (len(points), *m.shape)) for name, m in _mean_of(job).items()}
+
+
+def properties_at(job: Realisations, latents: Array) -> dict[str, Array]:
+    """Return the properties (n, *shape) of latents (n, d) as the job's fidelity has them; DataError if one has none."""
+    vae = model_of(job.recipe)
+    if job.fidelity == "head":
+        return vae.predict(latents)
+    structures = vae.decode(latents)
+    if job.fidelity == "structure-head":
+        return _head(job, structures).predict(structures)
+    if job.fidelity == "coarse-solver":
+        solver = study_of(job.recipe.study).need_solver()
+        structures = coarsened(structures, grey="field" in solver.kinds)
+        outcomes = [evaluate(solver, structures[k], index=k) for k in range(len(structures))]
+    else:
+        outcomes = [solved(job.recipe, structures[k], {"index": k}) for k in range(len(structures))]
+    for outcome in outcomes:
+        if outcome.status != "done":
+            raise DataError(f"structure {outcome.index} of it {outcome.status}: {outcome.message}")
+    return {name: np.stack([o.properties[name] for o in outcomes]) for name in outcomes[0].properties}
+
+
+def coarsened(structures: Structures, *, grey: bool) -> Structures:
+    """Return structures on a grid of half the resolution; DataError if that has not whole voxels.
+
+    Two phases become grey values where the solver takes them (grey), else every second voxel is taken.
+    """
+    s = structures.specification
+    if any(n % 2 for n in s.grid.shape):
+        raise DataError(f"fidelity 'coarse-solver' needs even numbers of voxels, found {s.grid.shape}")
+    spacing = tuple(2 * h for h in s.grid.spacing)
+    half = tuple(n // 2 for n in s.grid.shape)
+    if grey and (s.kind == "field" or len(s.constituents) == 2):
+        values = structures.values[:, 0].astype(np.float32)
+        for axis in range(1, values.ndim):
+            values = values.reshape(*values.shape[:axis], -1, 2, *values.shape[axis + 1 :]).mean(axis=axis + 1)
+        return Structures.from_values(values, spacing, periodic=s.grid.periodic)
+    every = (slice(None), slice(None), *(slice(None, None, 2),) * len(half))
+    grid = Grid.of(half, spacing, periodic=s.grid.periodic)
+    return Structures(structures.values[every], replace(s, grid=grid))
+
+
+@lru_cache(maxsize=2)
+def problem_of(study: File) -> Problem:
+    """Return the part of a study's file."""
+    settings = study_of(study).part
+    if settings is None:
+        raise StudyError("the study has no [part]")
+    return Problem(settings, Path(study.path).parent)
+
+
+def field_of(job: Realisations) -> LatentField:
+    """Return the field of latents of a job."""
+    assert job.field is not None
+    return _field(job.field, job.recipe.model)
+
+
+@lru_cache(maxsize=2)
+def _field(file: File, model: File | None) -> LatentField:
+    from msvae.vae.files import load_model
+
+    assert model is not None
+    return LatentField.load(Path(file.path), load_model(Path(model.path)))
+
+
+def _head(job: Realisations, structures: Structures) -> StructureHead:
+    if job.head is None:
+        raise StudyError("fidelity 'structure-head' needs a [structure_head]")
+    return _loaded_head(job.head, job.recipe.study, structures.specification)
+
+
+@lru_cache(maxsize=2)
+def _loaded_head(file: File, study: File, specification: Any) -> StructureHead:
+    from msvae.vae.files import load_structure_head
+
+    known = study_of(study)
+    assert known.structure_head is not None
+    assert known.architecture is not None
+    return load_structure_head(Path(file.path), specification, known.structure_head, known.architecture)

@@ -1,0 +1,220 @@
+"""Estimators: what few values of an expensive quantity, and many of cheap ones, say of its distribution.
+
+Cheap values (of a surrogate, or of a solver on a coarser grid) are control variates whose means are estimated too
+(approximate control variates: Gorodetsky et al. 2020, J. Comput. Phys. 408, 109257). Coefficients come from other
+samples than those that they are applied to (cross-fitting), so that the mean is unbiased whatever the surrogates'
+errors are, and are shrunk, so that useless surrogates do no harm. Quantiles and tail probabilities are those of
+prediction-powered inference (Angelopoulos et al. 2023, Science 382, 669).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import special, stats
+
+from msvae.errors import DataError
+from msvae.structures import Array
+
+__all__ = ["Estimate", "Estimator"]
+
+FOLDS = 10
+GRID = 600  # values among which a quantile's interval is looked for
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with the interval that covers the true one with the asked confidence."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval's width."""
+        return (self.high - self.low) / 2
+
+
+class Estimator:
+    """Statistics of a quantity y from n values, k cheap ones of the same samples, and cheap ones of further samples.
+
+    values: (n,), at least 8. cheap: (n, k). further: for each of the k, values of independent samples; where numbers
+    differ, those of fewer samples are the first of those of more. confidence: of the intervals.
+    """
+
+    def __init__(
+        self, values: Array, cheap: Array | None = None, further: tuple[Array, ...] = (), *, confidence: float = 0.95
+    ) -> None:
+        self.y = np.asarray(values, dtype=np.float64)
+        n = len(self.y)
+        self.g = np.zeros((n, 0)) if cheap is None else np.asarray(cheap, dtype=np.float64)
+        self.further = tuple(np.asarray(f, dtype=np.float64) for f in further)
+        if n < 8 or self.g.shape != (n, len(self.further)) or any(len(f) < 2 for f in self.further):
+            raise DataError(
+                f"an estimate needs at least 8 values, cheap ones (n, k) and k arrays of further ones, found {n}, "
+                f"{self.g.shape} and {len(self.further)}"
+            )
+        if not all(np.isfinite(a).all() for a in (self.y, self.g, *self.further)):
+            raise DataError("an estimate needs numbers: leave out the samples that failed")
+        if not 0 < confidence < 1:
+            raise DataError(f"confidence is between 0 and 1, found {confidence:g}")
+        self.confidence = confidence
+
+    @cached_property
+    def mean(self) -> Estimate:
+        """The mean."""
+        return self._mean_of(self.y, self.g, self.further)
+
+    @cached_property
+    def variance(self) -> Estimate:
+        """The variance; its interval is that of a chi-squared variable."""
+        centre = self.mean.value
+        centres = [f.mean() for f in self.further]
+        found = self._mean_of(
+            (self.y - centre) ** 2,
+            (self.g - centres) ** 2 if self.further else self.g,
+            tuple((f - c) ** 2 for f, c in zip(self.further, centres, strict=True)),
+        )
+        plain = float(self.y.var(ddof=1))
+        value = found.value if found.value > 0.05 * plain else plain
+        error = found.half_width / self._t
+        if not error > 0:
+            return Estimate(value, value, value)
+        freedom = max(2 * (value / error) ** 2, 1.0)  # of the chi-squared distribution with this mean and error
+        tail = (1 - self.confidence) / 2
+        return Estimate(value, *(value * freedom / stats.chi2.ppf(p, freedom) for p in (1 - tail, tail)))
+
+    def quantile(self, probability: float) -> Estimate:
+        """Return the value that y stays below with a probability between 0 and 1."""
+        if not 0 < probability < 1:
+            raise DataError(f"a quantile's probability is between 0 and 1, found {probability:g}")
+        at = self._candidates
+        chance, error = self._distribution(at, probability)
+        middle = at[min(int((chance < probability).sum()), len(at) - 1)]
+        possible = at[np.abs(chance - probability) <= self._score * error]
+        ends = (possible[0], possible[-1]) if len(possible) else (middle, middle)
+        return Estimate(float(np.clip(middle, *ends)), float(ends[0]), float(ends[1]))
+
+    def exceedance(self, threshold: float) -> Estimate:
+        """Return the probability that y is above a threshold; its interval is Wilson's, of as many effective values."""
+        at = np.array([threshold])
+        chance = float(np.clip(self._distribution(at, 0.5)[0][0], 0.0, 1.0))
+        _, error = self._distribution(at, min(max(chance, 0.5 / len(self.y)), 1 - 0.5 / len(self.y)))
+        spread = max(chance * (1 - chance), 0.25 / len(self.y))
+        n, z = max(spread / max(float(error[0]) ** 2, 1e-300), 1.0), self._score
+        centre = (1 - chance + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(chance * (1 - chance) / n + z * z / (4 * n * n))
+        return Estimate(1 - chance, max(centre - half, 0.0), min(centre + half, 1.0))
+
+    @property
+    def reduction(self) -> float:
+        """Variance of the mean of the n values alone, over that of the estimate."""
+        plain = self.y.var(ddof=1) / len(self.y)
+        return float(plain / max((self.mean.half_width / self._t) ** 2, 1e-300))
+
+    @property
+    def _score(self) -> float:
+        return float(special.ndtri(0.5 + self.confidence / 2))
+
+    @property
+    def _t(self) -> float:
+        return float(stats.t.ppf(0.5 + self.confidence / 2, max(len(self.y) - 1, 1)))
+
+    def _folds(self) -> Iterator[tuple[Array, Array]]:
+        """Yield the rows of every fold, and those of the others."""
+        number = np.arange(len(self.y)) % min(FOLDS, len(self.y))
+        for k in range(int(number.max()) + 1):
+            yield np.flatnonzero(number == k), np.flatnonzero(number != k)
+
+    def _mean_of(self, y: Array, g: Array, further: tuple[Array, ...]) -> Estimate:
+        """Return the mean of values (n,) with control variates (n, k) of which further ones are known."""
+        n, k = g.shape
+        if k == 0:
+            return _interval(float(y.mean()), float(y.var(ddof=1)) / n, self._t)
+        means, sizes = np.array([f.mean() for f in further]), np.array([len(f) for f in further])
+        shared = 1 / np.maximum.outer(sizes, sizes)  # of two means, the samples that both have
+        rest, weights = np.empty(n), np.empty((n, k))
+        for own, others in self._folds():
+            weights[own] = _coefficients(y[others], g[others], shared * n)
+            rest[own] = y[own] - ((g[own] - means) * weights[own]).sum(axis=1)
+        alpha = weights.mean(axis=0)
+        spread = np.cov(g.T).reshape(k, k)
+        variance = float(rest.var(ddof=1)) / n + float(alpha @ (spread * shared) @ alpha)
+        return _interval(float(rest.mean()), variance, self._t)
+
+    @cached_property
+    def _candidates(self) -> Array:
+        """Increasing values among which quantiles are looked for."""
+        known = np.concatenate([self.y, self._expected[1]])
+        margin = float(np.ptp(self._expected[2])) + 1e-9 * float(np.ptp(known)) + 1e-300
+        inner = np.quantile(known, np.linspace(0, 1, GRID))
+        ends = np.linspace(0, 1, 40)[1:] * margin
+        return np.unique(np.concatenate([known.min() - ends, inner, self.y, known.max() + ends]))
+
+    @cached_property
+    def _expected(self) -> tuple[Array, Array, Array]:
+        """What surrogates expect of the n values (cross-fitted) and of further ones; what they miss (n,), sorted."""
+        k = self.g.shape[1]
+        many = min((len(f) for f in self.further), default=0)
+        further = np.stack([f[:many] for f in self.further], axis=1) if k else np.zeros((0, 0))
+        inside = np.empty(len(self.y))
+        for own, others in self._folds():
+            line = _regression(self.y[others], self.g[others])
+            inside[own] = line[0] + self.g[own] @ line[1:]
+        line = _regression(self.y, self.g)
+        return inside, line[0] + further @ line[1:], np.sort(self.y - inside)
+
+    def _distribution(self, at: Array, probability: float) -> tuple[Array, Array]:
+        """Return the distribution function at values (t,) and its standard error where it is this probability."""
+        inside, outside, missed = self._expected
+        n = len(self.y)
+        indicator = (self.y <= at[:, None]).astype(float)
+        if not len(outside):
+            return indicator.mean(axis=1), np.full(len(at), math.sqrt(probability * (1 - probability) / n))
+        own, many = (_smoothed(missed, at[:, None] - expected) for expected in (inside, outside))
+        rest = indicator - own
+        explained, whole = many.var(axis=1), probability * (1 - probability)
+        unexplained = np.maximum((many * (1 - many)).mean(axis=1), whole - explained)
+        return rest.mean(axis=1) + many.mean(axis=1), np.sqrt(unexplained / n + explained / many.shape[1])
+
+
+def _smoothed(observed: Array, at: Array) -> Array:
+    """Return the distribution function of sorted observations (n,), linear between them, and beyond for a deviation."""
+    n, reach = len(observed), max(float(observed.std()), 1e-300)
+    knots = np.concatenate([[observed[0] - reach], observed, [observed[-1] + reach]])
+    levels = np.concatenate([[0.0], (np.arange(n) + 0.5) / n, [1.0]])
+    return np.asarray(np.interp(at, knots, levels))
+
+
+def _coefficients(y: Array, g: Array, shared: Array) -> Array:
+    """Return the control variates' best weights (k,), shrunk by what chance alone would have given them.
+
+    shared: (k, k), n over the number of further samples that two of them have in common.
+    """
+    n, k = g.shape
+    centred = g - g.mean(axis=0)
+    deviation = np.where(centred.std(axis=0) > 0, centred.std(axis=0), 1.0)
+    unit = centred / deviation
+    covariance, with_y = unit.T @ unit / n, unit.T @ (y - y.mean()) / n
+    explained = covariance * (1 + shared) + 1e-9 * np.eye(k)
+    alpha = np.linalg.solve(explained, with_y)
+    total = float(y.var())
+    share = float(alpha @ with_y) / total if total > 0 else 0.0
+    chance = k / max(n - k - 2, 1) * max(1 - share, 0.0)
+    return np.asarray(alpha / deviation * max(0.0, 1 - 2 * chance / max(share, 1e-12)))
+
+
+def _regression(y: Array, g: Array) -> Array:
+    """Return intercept and slopes (1 + k,) of the least-squares line; without surrogates their mean."""
+    design = np.concatenate([np.ones((len(y), 1)), g], axis=1)
+    return np.asarray(np.linalg.lstsq(design, y, rcond=None)[0])
+
+
+def _interval(value: float, variance: float, score: float) -> Estimate:
+    half = score * math.sqrt(max(variance, 0.0))
+    return Estimate(value, value - half, value + half)
