@@ -75,6 +75,10 @@ class Dataset(Plugin):
     def example(cls, n: int, seed: int) -> Structures:
         """Return n structures of this kind, made on the spot without files."""
 
+    def image(self, seed: int) -> Structures | None:
+        """Return the image of a whole specimen, of which structures are cut, as a batch of one; None without."""
+        return None
+
     def prepare(self, root: Path) -> None:
         """Download or convert what `load` reads, below root; the only place that may do so."""
 

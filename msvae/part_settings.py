@@ -139,13 +139,14 @@ class DnsSettings(Settings):
     """[dns]: comparison of a bar with the direct numerical simulation of its microstructure.
 
     origin, shape: of the bar in the data set's image, voxels. sizes: of the cubic structures that it is cut to, voxels.
-    refine: part elements along a structure's edge.
+    refine: part elements along a structure's edge. void: the empty phase, of which free sides are made.
     """
 
     shape: tuple[Count, ...]
     origin: tuple[Annotated[int, Field(ge=0)], ...] = ()
     sizes: tuple[Count, ...] = ()
     refine: Count = 1
+    void: Annotated[int, Field(ge=0)] | None = None
 
 
 @dataclass(frozen=True)

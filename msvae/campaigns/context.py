@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from msvae.run.directory import Run
 from msvae.run.journal import Watch
 from msvae.run.store import EvaluationStore, Writer
 from msvae.seeds import seed_of
+from msvae.structure_file import read_structures
 from msvae.structures import Quantity
 from msvae.study import Study
 
@@ -58,6 +60,7 @@ class _Job:
     quantities: tuple[Quantity, ...]
     work: Callable[[Sequence[Task]], Evaluations] | None = None
     with_model: bool = False
+    structures: str = "structures.h5"
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,26 @@ class Context:
         """What runs share, if the study names a place for it."""
         return Cache(self.study, self.run.path, self._quantities) if self.study.cache.path else None
 
-    def evaluate(self, stage: str, tasks: Sequence[Task], *, with_model: bool = False, title: str = "") -> Evaluations:
+    def evaluate(
+        self,
+        stage: str,
+        tasks: Sequence[Task],
+        *,
+        with_model: bool = False,
+        title: str = "",
+        structures: str = "structures.h5",
+    ) -> Evaluations:
         """Return the evaluations of tasks: those that the stage's store has, and the others made now.
 
         What completes is acknowledged at once; what failed is a row like any other. Raises Stopped at a signal or after
         the wall time, and TargetError after too many failures; what was acknowledged stays.
+        structures: the run's file that indices refer to.
         """
         if not tasks:
             return Evaluations.of([])
-        return self._done(stage, tasks, _Job(self._quantities, with_model=with_model), title)
+        return self._done(
+            stage, tasks, _Job(self._quantities_of(structures), with_model=with_model, structures=structures), title
+        )
 
     def realise(self, stage: str, indices: Sequence[int], job: Realisations, title: str = "") -> Evaluations:
         """Return what quantities of interest are in samples of these numbers, as `evaluate` does for structures."""
@@ -128,7 +142,7 @@ class Context:
         call = job.work
         twins: Mapping[int, list[int]] = {}
         if call is None:
-            recipe = self.recipe(with_model=job.with_model)
+            recipe = self.recipe(with_model=job.with_model, structures=job.structures)
             if not job.with_model:
                 tasks, twins = self._for_workers(tasks, recipe, writer)
                 recipe = replace(recipe, known=())  # what is known has been answered
@@ -148,7 +162,12 @@ class Context:
 
     @property
     def _quantities(self) -> tuple[Quantity, ...]:
-        return self.study.need_solver().quantities(self.run.structures.specification)
+        return self._quantities_of(self.run.structures_file.name)
+
+    def _quantities_of(self, file: str) -> tuple[Quantity, ...]:
+        own = file == self.run.structures_file.name
+        structures = self.run.structures if own else read_structures(self.run.path / file)
+        return self.study.need_solver().quantities(structures.specification)
 
     @cached_property
     def _origin(self) -> dict[str, str]:
@@ -164,7 +183,7 @@ class Context:
             kept &= ~np.isin(table["status"].astype(str), sorted(but))
         return table.where(kept)
 
-    def recipe(self, *, with_model: bool) -> Recipe:
+    def recipe(self, *, with_model: bool, structures: str = "structures.h5") -> Recipe:
         """Return where workers find study, structures, model, and what is known."""
         stores = [self.run.store(stage) for stage in self.run.stages]
         known_files = [File.now(f) for store in stores for f in store.files]
@@ -173,7 +192,7 @@ class Context:
                 known_files.append(File.now(file))
         return Recipe(
             File.now(self.run.frozen_study),
-            File.now(self.run.structures_file),
+            File.now(self.run.path / structures),
             File.now(self.run.model_file) if with_model else None,
             tuple(known_files),
         )
@@ -185,7 +204,8 @@ class Context:
 
         Structures that were solved before are answered at once.
         """
-        structures, solved = self.run.structures, known_in(recipe.known)
+        assert recipe.structures is not None
+        structures, solved = read_structures(Path(recipe.structures.path)), known_in(recipe.known)
         first: dict[str, int] = {}
         twins: dict[int, list[int]] = {}
         answered, left = [], []

@@ -35,6 +35,13 @@ class Response:
     local: Array
     solution: Solution | ConductiveSolution | list[Step]
 
+    def axial(self, axis: int) -> Array:
+        """Return the normal stress (e,) along an axis in Pa, or the size of the heat flux along it in W/m^2."""
+        if isinstance(self.solution, ConductiveSolution):
+            return np.abs(self.solution.flux[:, axis])
+        stress = self.solution[-1].stress if isinstance(self.solution, list) else self.solution.stress
+        return np.asarray(stress[:, axis])
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:

@@ -90,15 +90,16 @@ class Estimator:
         return Estimate(value, *(value * freedom / stats.chi2.ppf(p, freedom) for p in (1 - tail, tail)))
 
     def quantile(self, probability: float) -> Estimate:
-        """Return the value that y stays below with a probability between 0 and 1."""
+        """Return the value that y stays below with a probability; infinite ends of its interval: too few values."""
         if not 0 < probability < 1:
             raise DataError(f"a quantile's probability is between 0 and 1, found {probability:g}")
         at = self._candidates
         chance, error = self._distribution(at, probability)
         middle = at[min(int((chance < probability).sum()), len(at) - 1)]
         possible = at[np.abs(chance - probability) <= self._score * error]
-        ends = (possible[0], possible[-1]) if len(possible) else (middle, middle)
-        return Estimate(float(np.clip(middle, *ends)), float(ends[0]), float(ends[1]))
+        low, high = (float(possible[0]), float(possible[-1])) if len(possible) else (float(middle), float(middle))
+        value = min(max(float(middle), low), high)
+        return Estimate(value, -math.inf if low == at[0] else low, math.inf if high == at[-1] else high)
 
     def exceedance(self, threshold: float) -> Estimate:
         """Return the probability that y is above a threshold; its interval is Wilson's, of as many effective values."""

@@ -70,11 +70,14 @@ class LatentField:
         latents: Array,
         *,
         trend: Literal["constant", "linear"] = "constant",
-        marginals: Literal["normal-score", "flow"] = "normal-score",
+        marginals: Literal["normal-score", "flow"] | Marginals = "normal-score",
         smoothness: Sequence[float] = (0.5, 1.5),
         seed: int = 0,
     ) -> LatentField:
-        """Return the field that latents (n, c), encoded from SVEs at points (n, d) in m, are a sample of."""
+        """Return the field that latents (n, c), encoded from SVEs at points (n, d) in m, are a sample of.
+
+        marginals: of what the trend leaves over, to be fitted, or known ones with the latents' mean.
+        """
         points, latents = np.asarray(points, dtype=np.float64), np.asarray(latents, dtype=np.float64)
         if len(points) != len(latents) or points.ndim != 2 or latents.ndim != 2:
             raise DataError(
@@ -82,8 +85,11 @@ class LatentField:
             )
         basis = _basis(points, 1 + points.shape[1] if trend == "linear" else 1)
         coefficients = np.linalg.lstsq(basis, latents, rcond=None)[0]
+        if isinstance(marginals, Marginals):
+            coefficients[0] -= latents.mean(axis=0) - (basis[:, 1:] @ coefficients[1:]).mean(axis=0)  # it has the mean
         rest = latents - basis @ coefficients
         fitted: Marginals = FlowMarginals.fit(rest, seed) if marginals == "flow" else NormalScores(rest)
+        fitted = marginals if isinstance(marginals, Marginals) else fitted
         covariance = fit_covariance(points, fitted.scores(rest), smoothness=smoothness)
         return cls(covariance.standardised(whitened=fitted.whitened), fitted, coefficients)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,7 @@ class Simulated(Dataset):
     volume_fraction: range of the fraction of phase 1, drawn uniformly for each structure.
     length: range, in m, of the correlation length, sphere radius or grain size; "spinodal" has its own.
     anisotropy: range of the ratio of the length along a random axis to that along the others, drawn log-uniformly.
+    image_shape: voxels of one large image, from whose random places structures are cut then; they are not periodic.
     """
 
     name = "simulated"
@@ -32,6 +33,7 @@ class Simulated(Dataset):
     volume_fraction: tuple[float, float] = (0.3, 0.7)
     length: tuple[float, float] = (6e-6, 6e-6)
     anisotropy: tuple[float, float] = (1.0, 1.0)
+    image_shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -45,13 +47,34 @@ class Simulated(Dataset):
             low, high = getattr(self, key)
             if not 0 < low <= high:
                 raise ValueError(f"{key} is a range of positive numbers, found [{low:g}, {high:g}]")
+        image = self.image_shape or self.shape
+        if len(image) != len(self.shape) or any(a < b for a, b in zip(image, self.shape, strict=True)):
+            raise ValueError(f"image_shape is at least {list(self.shape)} voxels, found {list(self.image_shape)}")
         if not self.spacing > 0:
             raise ValueError(f"spacing is a positive length in m, found {self.spacing:g}")
 
     def load(self, seed: int) -> Structures:
+        image = self.image(seed)
+        if image is not None:
+            return self._cut(image, np.random.default_rng([seed, 1]))
         children = np.random.SeedSequence(seed).spawn(self.count)
         labels = np.stack([self._one(np.random.default_rng(child)) for child in children])
         return Structures.from_labels(labels, self.spacing, phases=2)
+
+    def image(self, seed: int) -> Structures | None:
+        if not self.image_shape:
+            return None
+        labels = replace(self, shape=self.image_shape, image_shape=())._one(np.random.default_rng(seed))
+        return Structures.from_labels(labels[None], self.spacing, phases=2, periodic=False)
+
+    def _cut(self, image: Structures, rng: np.random.Generator) -> Structures:
+        """Return structures from random places of an image."""
+        corners = np.stack(
+            [rng.integers(0, a - b + 1, self.count) for a, b in zip(self.image_shape, self.shape, strict=True)], 1
+        )
+        labels = image.values[0, 0]
+        pieces = [labels[tuple(slice(c, c + n) for c, n in zip(corner, self.shape, strict=True))] for corner in corners]
+        return Structures.from_labels(np.stack(pieces), self.spacing, phases=2, periodic=False)
 
     @classmethod
     def example(cls, n: int, seed: int) -> Structures:

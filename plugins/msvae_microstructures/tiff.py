@@ -31,6 +31,7 @@ class Tiff(Dataset):
         With neither, grey values are kept, integers scaled to 0 to 1.
     patch: size of the pieces that images are cut to, in voxels; by default the whole image.
     overlap: fraction of a patch that its neighbour shares.
+    region: of the images that structures are cut from, [first, end) along each axis, voxels; by default all.
     spacing: of the voxels in m; by default from the file's tags.
     periodic: whether a patch continues on its other side.
     """
@@ -44,6 +45,7 @@ class Tiff(Dataset):
     labels: tuple[int, ...] = ()
     patch: tuple[int, ...] = ()
     overlap: float = 0.0
+    region: tuple[tuple[int, int], ...] = ()
     spacing: float | None = None
     periodic: bool = False
 
@@ -52,6 +54,8 @@ class Tiff(Dataset):
             raise ValueError(f"dimensions_of is 2 or 3, found {self.dimensions_of}")
         if self.patch and (len(self.patch) != self.dimensions_of or min(self.patch) < 1):
             raise ValueError(f"patch has {self.dimensions_of} positive numbers of voxels, found {list(self.patch)}")
+        if self.region and (len(self.region) != self.dimensions_of or min(a for a, _ in self.region) < 0):
+            raise ValueError(f"region has {self.dimensions_of} pairs [first, end) of voxels, found {list(self.region)}")
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap is a fraction from 0 to below 1, found {self.overlap:g}")
         if self.threshold is not None and self.labels:
@@ -62,7 +66,7 @@ class Tiff(Dataset):
     def load(self, seed: int) -> Structures:
         files = _files(self.path)
         spacing = self.spacing or _spacing(files[0])
-        images = list(self._images(files))
+        images = [self._region(image) for image in self._images(files)]
         if not self.patch and len({image.shape for image in images}) > 1:
             raise DataError(
                 f"dataset.path: the images of '{self.path}' have different sizes "
@@ -77,6 +81,10 @@ class Tiff(Dataset):
         batch = self._structures(values, spacing)
         groups = np.unique([group for _, group in pieces], return_inverse=True)[1]
         return Structures(batch.values, batch.specification, groups=groups)
+
+    def image(self, seed: int) -> Structures | None:
+        files = _files(self.path)
+        return self._structures(next(self._images(files))[None], self.spacing or _spacing(files[0]))
 
     @classmethod
     def example(cls, n: int, seed: int) -> Structures:
@@ -99,6 +107,14 @@ class Tiff(Dataset):
             yield np.concatenate(stacks)
         else:
             yield from stacks
+
+    def _region(self, image: Array) -> Array:
+        """Return the part of an image that structures are cut from."""
+        if not self.region:
+            return image
+        if any(not a < b <= n for (a, b), n in zip(self.region, image.shape, strict=True)):
+            raise DataError(f"dataset.region: {self.region} is not [first, end) inside an image of {image.shape}")
+        return image[tuple(slice(a, b) for a, b in self.region)]
 
     def _patches(self, image: Array) -> Iterator[tuple[tuple[int, ...], Array]]:
         size = self.patch or image.shape

@@ -1,0 +1,83 @@
+"""The field of latents over a part: fitted to the part's own image, or of given lengths; made once and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from msvae.campaigns.context import Context
+from msvae.errors import StudyError
+from msvae.sampling.covariance import Coregionalization, Correlation
+from msvae.sampling.latent_field import LatentField
+from msvae.sampling.marginals import FlowMarginals, Marginals, NormalScores
+from msvae.seeds import seed_of
+from msvae.structures import Array, Grid, Structures
+from msvae.vae.model import VAE
+
+__all__ = ["cut", "image_of", "latent_field"]
+
+FILE = "latent_field.safetensors"
+
+
+def latent_field(context: Context, vae: VAE) -> Path:
+    """Return the file with the run's field of latents, fitting it if need be."""
+    path = context.run.path / FILE
+    if not path.exists():
+        settings = context.study.field
+        assert settings is not None
+        field = _given(context, vae) if settings.lengths else _fitted(context, vae)
+        field.save(path)
+    return path
+
+
+def image_of(context: Context) -> Structures:
+    """Return the image (a batch of one) that the data set's structures are of; StudyError if it has none."""
+    image = context.study.need_dataset().image(seed_of(context.study.seed, "dataset"))
+    if image is None:
+        raise StudyError(
+            f"{context.study.source.at(['dataset'])}: it has no image of a whole part to cut structures from (for "
+            "'simulated' set dataset.image_shape); or give field.lengths"
+        )
+    return image
+
+
+def cut(image: Structures, size: tuple[int, ...], region: tuple[tuple[int, int], ...] = ()) -> tuple[Structures, Array]:
+    """Return the structures of a size that a region of an image holds side by side, and their centres (n, d) in m."""
+    whole = image.specification.grid
+    region = region or tuple((0, n) for n in whole.shape)
+    if len(region) != whole.dimensions or any(not a < b <= n for (a, b), n in zip(region, whole.shape, strict=True)):
+        raise StudyError(f"field.region: found {region}, expected [first, end) inside {whole.shape} for every axis")
+    counts = [(b - a) // s for (a, b), s in zip(region, size, strict=True)]
+    if min(counts) < 1:
+        raise StudyError(f"field.region: {region} holds no structure of {size} voxels: make it larger")
+    corners = np.stack(np.meshgrid(*(np.arange(n) for n in counts), indexing="ij"), axis=-1).reshape(-1, len(size))
+    first = corners * size + [a for a, _ in region]
+    pieces = [image.values[0][(slice(None), *(slice(c, c + s) for c, s in zip(f, size, strict=True)))] for f in first]
+    grid = Grid.of(size, whole.spacing, periodic=False)
+    batch = Structures(np.stack(pieces), type(image.specification)(**{**vars(image.specification), "grid": grid}))
+    return batch, np.asarray((first + np.array(size) / 2) * whole.spacing)
+
+
+def _fitted(context: Context, vae: VAE) -> LatentField:
+    settings = context.study.field
+    assert settings is not None
+    grid = vae.blueprint.specification.grid
+    pieces, centres = cut(image_of(context), grid.shape, settings.region)
+    structures = Structures(pieces.values, vae.blueprint.specification)
+    latents = vae.encode(structures)
+    if settings.marginals == "flow":
+        return LatentField.fit(centres, latents, trend=settings.trend, marginals=FlowMarginals.of(vae))
+    return LatentField.fit(centres, latents, trend=settings.trend)
+
+
+def _given(context: Context, vae: VAE) -> LatentField:
+    """Return a field of given lengths, whose latents are distributed as those of the data set are."""
+    settings = context.study.field
+    assert settings is not None
+    latents = vae.encode(context.run.structures)
+    marginals: Marginals = FlowMarginals.of(vae) if settings.marginals == "flow" else NormalScores(latents)
+    scores = marginals.scores(latents)
+    matrix = np.eye(vae.latents) if marginals.whitened else np.corrcoef(scores.T).reshape(vae.latents, vae.latents)
+    covariance = Coregionalization.of(Correlation(settings.lengths, settings.smoothness), matrix)
+    return LatentField(covariance, marginals, np.zeros((1, vae.latents)))

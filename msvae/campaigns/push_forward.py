@@ -1,0 +1,253 @@
+"""Push-forward: what microstructural uncertainty does to a quantity of interest of a part, or of a single structure.
+
+Few samples of the fidelity that counts, and many of cheap ones that are allotted by what a pilot shows of their costs
+and correlations, give mean, variance, quantiles and the chance of failure, each with a confidence interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy import stats
+
+from msvae.campaigns.context import Context, Table
+from msvae.campaigns.part_field import latent_field
+from msvae.campaigns.train import structure_head, trained, training_structures
+from msvae.dispatch.known import File
+from msvae.dispatch.realisations import Realisations
+from msvae.errors import TargetError
+from msvae.part_settings import Fidelity, PushForwardSettings
+from msvae.sampling.allocation import allocate
+from msvae.sampling.estimators import Estimate, Estimator
+from msvae.structures import Array
+
+__all__ = ["run"]
+
+FURTHER = 10**8  # number of the first sample of which only cheap values are computed
+FILE = "push_forward.json"
+
+
+@dataclass(eq=False)
+class Samples:
+    """What has been computed so far of the samples of a job, by fidelity."""
+
+    context: Context
+    job: Realisations
+    failed: int = 0
+    costs: dict[str, float] = field(default_factory=dict)
+
+    def values(self, stage: str, indices: Sequence[int], job: Realisations) -> Array:
+        """Return a quantity of interest (n,) of samples of these numbers; NaN where it failed."""
+        table = self.context.realise(stage, indices, job, title=stage).latest()
+        asked = table.where(np.isin(table["index"], indices))
+        self.failed += int((~asked.done).sum())
+        self.costs[job.fidelity] = float(np.median(asked["cost"]))
+        return asked.properties[job.quantities[0]]
+
+    def of(self, fidelity: Fidelity, indices: Sequence[int]) -> Array:
+        """Return the values of one fidelity."""
+        return self.values(f"samples-{fidelity}", indices, replace(self.job, fidelity=fidelity))
+
+
+def run(context: Context) -> Table:
+    """Return the table of the quantity's statistics, with their intervals, and of its controls."""
+    wanted = context.study.push_forward
+    assert wanted is not None
+    samples = Samples(context, _job(context, wanted))
+    if wanted.sampler == "sobol":
+        rows, notes, found = _sobol(samples, wanted)
+    else:
+        rows, notes, found = _multifidelity(samples, wanted)
+    if wanted.quantity and wanted.control:
+        rows += _controls(samples, wanted, found)
+    if samples.failed:
+        notes.append(f"{samples.failed} samples failed and were left out")
+    context.run.write_json(FILE, {"quantity": _name(context), "unit": _unit(context), **found})
+    title = f"{_name(context)} ({_unit(context)})"
+    low, high = (f"{100 * p:g} %" for p in ((1 - wanted.confidence) / 2, (1 + wanted.confidence) / 2))
+    return Table(f"Push-forward: {title}", ("", "value", low, high, "samples"), tuple(rows), tuple(notes))
+
+
+def _job(context: Context, wanted: PushForwardSettings) -> Realisations:
+    structures = training_structures(context)
+    vae = trained(context, structures)
+    head = structure_head(context, structures)
+    place = latent_field(context, vae) if wanted.quantity else None
+    return Realisations(
+        replace(context.recipe(with_model=True), known=()),
+        wanted.fidelity,
+        (wanted.quantity or wanted.property,),
+        File.now(context.run.structure_head_file) if head is not None else None,
+        File.now(place) if place is not None else None,
+        batch=_batch(wanted) if wanted.sampler == "sobol" else 1,
+    )
+
+
+def _multifidelity(
+    samples: Samples, wanted: PushForwardSettings
+) -> tuple[list[tuple[str, ...]], list[str], dict[str, object]]:
+    """Return rows, notes, and plain values of the estimate from all fidelities together."""
+    fidelities = (wanted.fidelity, *wanted.cheap)
+    pilot = range(wanted.pilot)
+    table = np.stack([samples.of(f, pilot) for f in fidelities], axis=1)
+    known = table[np.isfinite(table).all(axis=1)]
+    if len(known) < 8:
+        raise TargetError(
+            f"only {len(known)} of the {wanted.pilot} samples of the pilot have a result of every fidelity, 8 are "
+            f"needed: see why in '{samples.context.run.path / 'log.jsonl'}'"
+        )
+    numbers = _numbers(samples, wanted, known)
+    estimator = _estimator(samples, wanted, numbers)
+    while wanted.half_width is not None and numbers[0] < wanted.budget:
+        asked = wanted.half_width * abs(estimator.mean.value)
+        if estimator.mean.half_width <= asked:
+            break
+        grown = min(4.0, 1.1 * (estimator.mean.half_width / asked) ** 2)
+        numbers = np.where(numbers > 0, np.minimum(np.ceil(numbers * grown), wanted.most), 0).astype(int)
+        numbers[0] = min(max(int(numbers[0]), 1), wanted.budget)
+        estimator = _estimator(samples, wanted, numbers)
+    rows = _rows(estimator, wanted)
+    found = {
+        "values": estimator.y.tolist(),
+        "cheap": {f: estimator.further[k].tolist() for k, f in enumerate(_used(wanted, numbers))},
+        "estimates": _plain(rows),
+        "costs": samples.costs,
+    }
+    return rows, _notes(estimator, samples, wanted, numbers), found
+
+
+def _numbers(samples: Samples, wanted: PushForwardSettings, known: Array) -> Array:
+    """Return how many samples (1 + k,) each fidelity is to have."""
+    costs = np.array([samples.costs[f] for f in (wanted.fidelity, *wanted.cheap)])
+    budget = wanted.budget * costs[0] if wanted.half_width is None else wanted.pilot * costs.sum()
+    numbers = allocate(np.cov(known.T).reshape(len(costs), -1), costs, float(budget), least=wanted.pilot)
+    numbers[0] = min(numbers[0], wanted.budget)
+    numbers[1:] = np.where(numbers[1:] > 0, np.clip(numbers[1:], wanted.pilot, wanted.most), 0)
+    return numbers
+
+
+def _used(wanted: PushForwardSettings, numbers: Array) -> list[Fidelity]:
+    return [f for f, n in zip(wanted.cheap, numbers[1:], strict=True) if n > 0]
+
+
+def _estimator(samples: Samples, wanted: PushForwardSettings, numbers: Array) -> Estimator:
+    """Return the estimator of so many samples (1 + k,), after computing those that are missing."""
+    used, shared = _used(wanted, numbers), range(int(numbers[0]))
+    table = np.stack([samples.of(f, shared) for f in (wanted.fidelity, *used)], axis=1)
+    table = table[np.isfinite(table).all(axis=1)]
+    further = []
+    for fidelity, count in zip(used, numbers[numbers > 0][1:], strict=True):
+        values = samples.of(fidelity, range(FURTHER, FURTHER + int(count)))
+        further.append(values[np.isfinite(values)])
+    return Estimator(table[:, 0], table[:, 1:], tuple(further), confidence=wanted.confidence)
+
+
+def _rows(estimator: Estimator, wanted: PushForwardSettings) -> list[tuple[str, ...]]:
+    n = str(len(estimator.y))
+    rows = [_row("mean", estimator.mean, n), _row("variance", estimator.variance, n)]
+    rows += [_row(f"{100 * p:g} % quantile", estimator.quantile(p), n) for p in wanted.probabilities]
+    if wanted.threshold is not None:
+        rows.append(_row(f"chance of more than {wanted.threshold:g}", estimator.exceedance(wanted.threshold), n))
+    return rows
+
+
+def _plain(rows: Sequence[tuple[str, ...]]) -> dict[str, list[float | None]]:
+    """Return value, low and high by name; None for what is not bounded."""
+    return {row[0]: [float(v) if math.isfinite(float(v)) else None for v in row[1:4]] for row in rows}
+
+
+def _row(name: str, estimate: Estimate, samples: str) -> tuple[str, ...]:
+    return (name, f"{estimate.value:.6g}", f"{estimate.low:.6g}", f"{estimate.high:.6g}", samples)
+
+
+def _notes(estimator: Estimator, samples: Samples, wanted: PushForwardSettings, numbers: Array) -> list[str]:
+    """Return in words what the fidelities cost and gave, and how the variance splits."""
+    used = _used(wanted, numbers)
+    notes = [f"{len(estimator.y)} samples by {wanted.fidelity}"
+             + "".join(f", {len(f)} by {name}" for name, f in zip(used, estimator.further, strict=True))]  # fmt: skip
+    if not used:
+        if wanted.cheap:
+            notes.append("no cheap fidelity was worth its cost")
+        return notes
+    notes.append(
+        f"variance of the mean {estimator.reduction:.3g} times below that of the samples by {wanted.fidelity} alone"
+    )
+    total = estimator.variance.value
+    for k, name in enumerate(used):
+        g = estimator.g[:, k]
+        error = estimator.y - g
+        notes.append(
+            f"{name}: correlation {np.corrcoef(estimator.y, g)[0, 1]:.4f}, cost {samples.costs[name]:.3g} s of "
+            f"{samples.costs[wanted.fidelity]:.3g} s; by itself it is off by {error.mean():.3g} in the mean, and its "
+            f"error's variance is {100 * error.var() / total:.3g} % of the microstructure's"
+        )
+    return notes
+
+
+def _batch(wanted: PushForwardSettings) -> int:
+    """Return the samples of one scrambled Sobol' sequence: a power of two."""
+    return 1 << max(wanted.budget // wanted.replicates, 1).bit_length() - 1
+
+
+def _sobol(samples: Samples, wanted: PushForwardSettings) -> tuple[list[tuple[str, ...]], list[str], dict[str, object]]:
+    """Return rows, notes and plain values from independent scramblings, whose scatter is the error."""
+    batch = _batch(wanted)
+    values = samples.of(wanted.fidelity, range(batch * wanted.replicates)).reshape(wanted.replicates, batch)
+    t = float(stats.t.ppf(0.5 + wanted.confidence / 2, wanted.replicates - 1))
+
+    def estimate(each: Array) -> Estimate:
+        half = t * float(each.std(ddof=1)) / math.sqrt(len(each))
+        return Estimate(float(each.mean()), float(each.mean()) - half, float(each.mean()) + half)
+
+    n = str(values.size)
+    rows = [_row("mean", estimate(np.nanmean(values, axis=1)), n)]
+    if batch > 1:
+        rows.append(_row("variance", estimate(np.nanvar(values, axis=1, ddof=1)), n))
+        rows += [_row(f"{100 * p:g} % quantile", estimate(np.nanquantile(values, p, axis=1)), n)
+                 for p in wanted.probabilities]  # fmt: skip
+        if wanted.threshold is not None:
+            rows.append(_row(f"chance of more than {wanted.threshold:g}",
+                             estimate(np.nanmean(values > wanted.threshold, axis=1)), n))  # fmt: skip
+    plain = float(np.nanvar(values, ddof=1)) / values.size
+    own = float(np.nanmean(values, axis=1).var(ddof=1)) / wanted.replicates
+    notes = [
+        f"{wanted.replicates} scramblings of {batch} points: variance of the mean {plain / max(own, 1e-300):.3g} "
+        "times below that of independent samples"
+    ]
+    finite = values[np.isfinite(values)]
+    return rows, notes, {"values": finite.tolist(), "cheap": {}, "costs": samples.costs,
+                         "estimates": _plain(rows)}  # fmt: skip
+
+
+def _controls(samples: Samples, wanted: PushForwardSettings, found: dict[str, object]) -> list[tuple[str, ...]]:
+    """Return the rows of the controls: latents without correlation, and the same mean properties everywhere."""
+    job = replace(samples.job, fidelity=wanted.fidelity)
+    loose = samples.values("control-uncorrelated", range(wanted.control), replace(job, kind="uncorrelated"))
+    loose = loose[np.isfinite(loose)]
+    rows = []
+    if len(loose) >= 8:
+        estimator = Estimator(loose, confidence=wanted.confidence)
+        rows += [(f"uncorrelated latents: {row[0]}", *row[1:]) for row in _rows(estimator, wanted)[:2]]
+    even = samples.values("control-homogeneous", range(1), replace(job, kind="homogeneous"))
+    rows.append(("homogeneous mean properties", f"{float(even[0]):.6g}", "", "", "1"))
+    found["controls"] = {"uncorrelated": loose.tolist(), "homogeneous": float(even[0])}
+    return rows
+
+
+def _name(context: Context) -> str:
+    wanted = context.study.push_forward
+    assert wanted is not None
+    return wanted.quantity or wanted.property + (f"{list(wanted.component)}" if wanted.component else "")
+
+
+def _unit(context: Context) -> str:
+    wanted, part = context.study.push_forward, context.study.part
+    assert wanted is not None
+    if wanted.quantity:
+        assert part is not None
+        return part.units[wanted.quantity]
+    units: Mapping[str, str] = {q.name: q.unit for q in context.study.need_solver().computes}
+    return units[wanted.property]
