@@ -200,6 +200,7 @@ class GradationSettings(Settings):
     target: a formula of the position x, y, z from 0 to 1 along the part ("0.1 + 0.2 * x").
     shape: of the part, voxels. overlap: of neighbouring windows.
     fluctuation: share of the latents' fluctuation that is kept. smoothness, typicality: weights of the penalties.
+    through: what descent goes: the head, or (linear properties of two phases) decoder and solver.
     steps: of gradient descent. corrections: sweeps in which the solver's error is taken off the target.
     """
 
@@ -214,8 +215,9 @@ class GradationSettings(Settings):
     fluctuation: Annotated[float, Field(ge=0, le=1)] = 1.0
     smoothness: Annotated[float, Field(ge=0)] = 0.1
     typicality: Annotated[float, Field(ge=0)] = 1.0
-    steps: Count = 200
-    corrections: Annotated[int, Field(ge=0)] = 2
+    through: Literal["head", "solver"] = "head"
+    steps: Count = 60
+    corrections: Annotated[int, Field(ge=0)] = 4
 
     def __post_init__(self) -> None:
         if self.goal == "profile" and not self.target:

@@ -13,7 +13,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = ["Embedding", "KarhunenLoeve", "field_at", "field_on_grid"]
 
 LARGEST = 2**26  # points of an embedding
 NEGATIVE = 1e-3  # share of clipped energy, and so error of a covariance, below which an embedding is not enlarged
+FEW = 2000  # points whose correlation matrix is factorised
 RESOLUTION = 8  # cells of the background grid in a correlation length
 
 
@@ -100,16 +101,28 @@ def field_on_grid(covariance: Coregionalization, grid: Grid, seed: int) -> Array
 
 
 def field_at(covariance: Coregionalization, points: Array, seed: int) -> Array:
-    """Return one field (c, p) of a covariance at points (p, d) in m."""
+    """Return one field (c, p) of a covariance at points (p, d) in m; of few points by the factors of its matrix."""
     points = np.asarray(points, dtype=np.float64)
     if points.ndim != 2 or not len(points) or not np.isfinite(points).all():
         raise DataError(f"a field needs points of the shape (p, d) without NaN, found {points.shape}")
     units = []
     for k, rho in enumerate(covariance.correlations):
+        if len(points) <= FEW:
+            white = np.random.default_rng(seed_of(seed, "correlation", k)).standard_normal
+            units.append(_factor(rho, points.tobytes(), points.shape[1]) @ white((len(points), covariance.channels)))
+            continue
         background = _Background.around(points, rho)
         units.append(background.weights @ _unit(background.embedding, covariance.channels, seed, k).reshape(
             covariance.channels, -1).T)  # fmt: skip
     return _mixed(covariance, [u.T for u in units], seed)
+
+
+@lru_cache(maxsize=4)
+def _factor(correlation: Correlation, places: bytes, axes: int) -> Array:
+    """Return the lower factor (p, p) of the correlations of points that are given as the bytes of (p, axes) floats."""
+    points = np.frombuffer(places).reshape(-1, axes)
+    matrix = correlation(points[:, None] - points[None])
+    return np.asarray(linalg.cholesky(matrix + 1e-10 * np.eye(len(points)), lower=True))
 
 
 def _unit(embedding: Embedding, channels: int, seed: int, k: int) -> Array:

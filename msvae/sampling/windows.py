@@ -25,6 +25,7 @@ __all__ = ["Windows"]
 
 AT_ONCE = 16  # windows that are decoded together
 LEVELLINGS = 4
+SWEEPS = 10
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,22 @@ class Windows:
             else:
                 values = vae.likelihood.mode(vae.likelihood(torch.as_tensor(blended)[None])).numpy()
         return Structures(values, self._filled)
+
+    def cut(self, part: Structures) -> Structures:
+        """Return what stands in every window (w) of a part; beyond its border it is continued by its mirror image."""
+        values = np.pad(part.values[0], ((0, 0), *((n, n) for n in self.size)), mode="symmetric")
+        places = [tuple(slice(c + n, c + 2 * n) for c, n in zip(k, self.size, strict=True)) for k in self.corners]
+        return Structures(np.stack([values[(slice(None), *place)] for place in places]), self.specification)
+
+    def settled(self, vae: VAE, part: Structures, sweeps: int = SWEEPS) -> Structures:
+        """Return a part whose windows agree with their neighbours: each is encoded and decoded again, sweep by sweep.
+
+        Blended windows that know nothing of each other leave a pattern of their own grid; each sweep takes the blend
+        nearer to what all its windows can decode to.
+        """
+        for _ in range(sweeps):
+            part = self.fill(vae, vae.encode(self.cut(part)))
+        return part
 
     def _decoded(self, vae: VAE, latents: Array, conditions: Array | None, fractions: list[float]) -> Iterator[Array]:
         """Yield the decoder's output for every window, and take note of the fraction that it expects."""

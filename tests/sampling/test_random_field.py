@@ -177,13 +177,17 @@ def test_few_modes_carry_most_of_a_smooth_field() -> None:
 
 def test_what_cannot_be_is_said_in_a_sentence() -> None:
     rho = Correlation((1.0, 1.0))
+    far = 1e5 * np.random.default_rng(0).random((3000, 2))
     cases: list[tuple[Callable[[], object], str]] = [
         (lambda: Correlation((1.0,), 0.7), "smoothness is one of"),
         (lambda: Correlation((0.0, 1.0)), "lengths are positive"),
         (lambda: Coregionalization.of(rho, np.array([[1.0, 2.0], [2.0, 1.0]])), "positive semi-definite"),
         (lambda: Embedding(rho, (4, 4, 4), (1.0,) * 3), "3 axes needs as many correlation lengths"),
         (lambda: field_at(Coregionalization.of(rho, np.eye(1)), np.array([[0.0, np.nan]]), 0), "without NaN"),
-        (lambda: field_at(Coregionalization.of(rho, np.eye(1)), 1e5 * np.eye(2), 0), "take a coarser grid"),
+        (
+            lambda: field_at(Coregionalization.of(rho, np.eye(1)), far, 0),
+            "take a coarser grid",
+        ),
         (lambda: fit_covariance(np.zeros((3, 2)), np.zeros((3, 1))), "at least 8 observations"),
         (lambda: NormalScores(np.zeros((3, 1))), "at least 8 latents"),
         (lambda: Observations(np.zeros((2, 2)), np.zeros((1, 1))), "one latent vector"),
