@@ -143,8 +143,9 @@ class Grading:
             self.context.run.save_structures(pieces, file)
         tasks = [Task(k) for k in range(len(pieces))]
         table = self.context.evaluate(f"windows-{stage}", tasks, structures=file, title=stage).latest()
-        values = table.properties[self.settings.property][(slice(None), *self.settings.component)]
-        found[self.inner] = values
+        found[self.inner] = component_values(
+            table.properties, Component(self.settings.property, self.settings.component)
+        )
         return found
 
     def inside(self, part: Structures) -> Structures:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from msvae.metrics.prediction import determination, most_varying
+from msvae.report.drawing import Drawing, axes_of, picture
+from msvae.report.part_figures import dns, gradation, push_forward
 from msvae.run.directory import Run
 from msvae.structure_file import read_structures
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values, condition_values
 
-__all__ = ["FIGURES", "Drawing"]
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure with its file name and its caption."""
-
-    name: str
-    caption: str
-    figure: Figure
+__all__ = ["FIGURES"]
 
 
 def training_curves(run: Run) -> Drawing | None:
@@ -34,7 +26,7 @@ def training_curves(run: Run) -> Drawing | None:
         return None
     names = [name for name in history[0] if not name.startswith("held back ")]
     figure = Figure(figsize=(3.2 * len(names), 2.8))
-    for axis, name in zip(_axes(figure, 1, len(names)), names, strict=True):
+    for axis, name in zip(axes_of(figure, 1, len(names)), names, strict=True):
         for prefix, label in (("", "training"), ("held back ", "held back")):
             axis.plot([row[prefix + name] for row in history], label=label)
         axis.set(xlabel="epoch", ylabel="nats per structure", title=name)
@@ -56,9 +48,9 @@ def reconstructions(run: Run) -> Drawing | None:
     conditions = condition_values(structures, settings) if settings.conditions else None
     again = run.model.decode(run.model.encode(structures), conditions)
     figure = Figure(figsize=(1.2 * len(structures), 2.6))
-    for k, axis in enumerate(_axes(figure, 2, len(structures))):
+    for k, axis in enumerate(axes_of(figure, 2, len(structures))):
         batch = structures if k < len(structures) else again
-        _picture(axis, batch, k % len(structures))
+        picture(axis, batch, k % len(structures))
         if k % len(structures) == 0:
             axis.set_ylabel("structure" if k == 0 else "decoded")
     return Drawing(
@@ -93,7 +85,7 @@ def properties(run: Run) -> Drawing | None:
         return None
     table = run.store("label").load()
     figure = Figure(figsize=(3.4 * len(table.properties), 2.6))
-    for axis, (name, array) in zip(_axes(figure, 1, len(table.properties)), table.properties.items(), strict=True):
+    for axis, (name, array) in zip(axes_of(figure, 1, len(table.properties)), table.properties.items(), strict=True):
         leading = array.reshape(len(array), -1)[:, 0]
         axis.hist(leading[np.isfinite(leading)], bins=30)
         index = "[" + ", ".join("0" * (array.ndim - 1)) + "]" if array.ndim > 1 else ""
@@ -107,7 +99,7 @@ def target_and_found(run: Run) -> Drawing | None:
     if not searches or design is None:
         return None
     figure = Figure(figsize=(9.2, 3.6))
-    left, right = _axes(figure, 1, 2)
+    left, right = axes_of(figure, 1, 2)
     first, second = design.targets[0], design.targets[min(1, len(design.targets) - 1)]
     for name, marker in (("label", "."), ("search-0", "o")):
         table = run.store(name).load()
@@ -156,7 +148,7 @@ def best_design(run: Run) -> Drawing | None:
     values = structures.values[0, 0]
     figure = Figure(figsize=(4.2, 4.0))
     if structures.specification.grid.dimensions != 3:
-        _picture(figure.subplots(), structures, 0)
+        picture(figure.subplots(), structures, 0)
         return Drawing("best_design", "The best design.", figure)
     axis: Any = figure.add_subplot(projection="3d")
     phase = 0 if structures.fractions[0, 0] < 0.5 else 1
@@ -175,9 +167,9 @@ def generated(run: Run) -> Drawing | None:
     asked = structures.properties["asked_0"]
     values = np.unique(asked)
     figure = Figure(figsize=(6.4, 0.8 * len(values) + 0.4))
-    for k, axis in enumerate(_axes(figure, len(values), 8)):
+    for k, axis in enumerate(axes_of(figure, len(values), 8)):
         row = np.flatnonzero(asked == values[k // 8])
-        _picture(axis, structures, int(row[k % 8 % len(row)]))
+        picture(axis, structures, int(row[k % 8 % len(row)]))
         if k % 8 == 0:
             axis.set_ylabel(f"{values[k // 8]:g}", rotation=0, ha="right", va="center")
     return Drawing("generated", f"Generated structures; at the left the asked {run.study.model.conditions[0]}.", figure)
@@ -242,27 +234,10 @@ FIGURES: tuple[Callable[[Run], Drawing | None], ...] = (
     best_design,
     generated,
     asked_and_found,
+    dns,
+    push_forward,
+    gradation,
 )
-
-
-def _axes(figure: Figure, rows: int, columns: int) -> list[Any]:
-    return list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
-
-
-def _picture(axis: Any, structures: Structures, k: int) -> None:
-    """Draw an image, or the middle slice of a volume, or the numbers of a composition as bars."""
-    values = structures.values[k, 0]
-    axis.set(xticks=[], yticks=[])
-    axis.grid(visible=False)
-    if values.ndim < 2:
-        axis.bar(
-            structures.specification.constituents,
-            np.atleast_1d(structures.values[k].ravel())[: len(structures.specification.constituents)],
-        )
-        return
-    values = values[values.shape[0] // 2] if values.ndim == 3 else values
-    top = len(structures.specification.constituents) - 1 if structures.specification.is_discrete else None
-    axis.imshow(values, cmap="cividis", vmin=0 if top else None, vmax=top, interpolation="nearest")
 
 
 def _held_back(run: Run) -> Structures:

@@ -15,7 +15,8 @@ import matplotlib as mpl
 
 from msvae.atomic_file import write_atomically
 from msvae.evaluations import Evaluations
-from msvae.report.figures import FIGURES, Drawing
+from msvae.report.drawing import Drawing
+from msvae.report.figures import FIGURES
 from msvae.run.directory import Run
 
 __all__ = ["write_report"]

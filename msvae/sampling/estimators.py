@@ -23,7 +23,7 @@ from msvae.structures import Array
 __all__ = ["Estimate", "Estimator"]
 
 FOLDS = 10
-GRID = 600  # values among which a quantile's interval is looked for
+GRID = 300  # values among which a quantile's interval is looked for
 
 
 @dataclass(frozen=True)

@@ -113,8 +113,13 @@ def position_formula(text: str, positions: Array) -> Array:
             raise ValueError(f"'{text}' has '{what}', expected a formula of {', '.join(sorted(names))}")
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and not isinstance(node.right, ast.Constant):
             raise ValueError(f"'{text}' has a power whose exponent is no number")
-    with np.errstate(all="ignore"):
-        found = eval(compile(tree, "formula", "eval"), {"__builtins__": {}}, names)
+        if isinstance(node, ast.Constant):
+            node.value = float(node.value)  # type: ignore[arg-type]
+    try:
+        with np.errstate(all="ignore"):  # the tree's nodes were checked
+            found = eval(compile(tree, "formula", "eval"), {"__builtins__": {}}, names)
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise ValueError(f"'{text}' is not a formula that has a value: {error}") from None
     values = np.broadcast_to(np.asarray(found, dtype=np.float64), (len(positions),)).copy()
     if not np.isfinite(values).all():
         raise ValueError(f"'{text}' is not a finite number everywhere on the part")

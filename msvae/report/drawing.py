@@ -1,0 +1,43 @@
+"""What every figure is made with: the drawing itself, its axes, and the picture of a structure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from msvae.structures import Structures
+
+__all__ = ["Drawing", "axes_of", "picture"]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its file name and its caption."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+def axes_of(figure: Figure, rows: int, columns: int) -> list[Any]:
+    """Return the axes of a figure, row by row."""
+    return list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+
+
+def picture(axis: Any, structures: Structures, k: int) -> None:
+    """Draw an image, or the middle slice of a volume, or the numbers of a composition as bars."""
+    values = structures.values[k, 0]
+    axis.set(xticks=[], yticks=[])
+    axis.grid(visible=False)
+    if values.ndim < 2:
+        axis.bar(
+            structures.specification.constituents,
+            np.atleast_1d(structures.values[k].ravel())[: len(structures.specification.constituents)],
+        )
+        return
+    values = values[values.shape[0] // 2] if values.ndim == 3 else values
+    top = len(structures.specification.constituents) - 1 if structures.specification.is_discrete else None
+    axis.imshow(values, cmap="cividis", vmin=0 if top else None, vmax=top, interpolation="nearest")

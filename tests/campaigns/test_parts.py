@@ -1,0 +1,224 @@
+"""Campaigns about parts on small studies: comparison with DNS, push-forward, gradation; resumed, and on ranks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from msvae import Run, Structures, StudyError, load_solver, read_structures
+from msvae.campaigns import Table
+from msvae.campaigns.compare_dns import surrounded
+from msvae.campaigns.launch import launch
+from msvae.part_settings import PartSettings
+from msvae.report.page import write_report
+from msvae.sampling.grading import position_formula
+
+pytest.importorskip("skfem")
+IMAGE = "dataset.image_shape=[64, 64]"
+PARTS = """
+[structure_head]
+properties = ["conductivity"]
+epochs = 3
+[field]
+[part]
+lengths = [32e-6, 16e-6]
+cells = [4, 2]
+physics = "conduction"
+quantities = ["conductance", "flux-concentration"]
+[dns]
+shape = [32, 16]
+sizes = [4, 8]
+[push_forward]
+quantity = "conductance"
+fidelity = "structure-head"
+cheap = ["head"]
+pilot = 10
+budget = 16
+most = 60
+control = 8
+[gradation]
+shape = [24, 16]
+target = "0.4 + 0.2 * x"
+steps = 5
+corrections = 1
+"""
+STAGES = {
+    "compare-dns": ["label", "dns", "structures-4", "structures-8", "decoded-8"],
+    "push-forward": ["label", "samples-structure-head", "samples-head", "control-uncorrelated", "control-homogeneous"],
+    "gradation": ["label"],
+}
+
+
+def cells(table: Table) -> list[tuple[str, ...]]:
+    """Return a table's rows without the last column, which may be a time."""
+    return [row[:-1] for row in table.rows]
+
+
+@pytest.mark.parametrize("campaign", list(STAGES))
+def test_a_part_is_made_reported_and_not_made_again(
+    study_file: Callable[..., Path], tmp_path: Path, campaign: str
+) -> None:
+    study = study_file(campaign, PARTS)
+    first = launch(study, tmp_path / "run", overrides=[IMAGE])
+    run = Run.open(tmp_path / "run")
+    assert first is not None
+    assert set(STAGES[campaign]) <= set(run.stages)
+    count = len(run.evaluations)
+    again = launch(study, tmp_path / "run", overrides=[IMAGE], resume=True)
+    assert again is not None
+    assert cells(again) == cells(first)
+    assert len(Run.open(tmp_path / "run").evaluations) == count
+    page = write_report(tmp_path / "run").read_text()
+    assert {"compare-dns": "dns", "push-forward": "push_forward", "gradation": "gradation"}[campaign] + ".png" in {
+        p.name for p in (tmp_path / "run" / "figures").iterdir()
+    }
+    assert first.title in page
+
+
+def values(run: Run, stage: str) -> dict[str, Any]:
+    """Return what a stage has, in the order of its index."""
+    table = run.store(stage).load().latest()
+    return {"index": table["index"], **table.properties}
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("campaign", list(STAGES))
+def test_one_two_and_four_ranks_give_the_same_part(
+    study_file: Callable[..., Path], tmp_path: Path, mpiexec: Callable[..., Any], campaign: str
+) -> None:
+    study = study_file(campaign, PARTS.replace('cheap = ["head"]', "cheap = []"))  # costs decide on cheap samples
+    launch(study, tmp_path / "serial", overrides=[IMAGE])
+    serial = Run.open(tmp_path / "serial")
+    for n in (2, 4):
+        found = mpiexec(n, "-m", "msvae", "run", str(study), "--output", f"run{n}", "--set", IMAGE)
+        assert found.returncode == 0, found.stderr
+        run = Run.open(tmp_path / f"run{n}")
+        assert run.stages == serial.stages
+        for stage in serial.stages:
+            for name, column in values(serial, stage).items():
+                np.testing.assert_array_equal(values(run, stage)[name], column)
+        if campaign == "gradation":
+            parts = [read_structures(tmp_path / name / "part.h5").values for name in ("serial", f"run{n}")]
+            np.testing.assert_array_equal(*parts)
+
+
+@pytest.mark.parametrize("campaign", list(STAGES))
+def test_a_killed_campaign_goes_on_to_the_same_end(
+    study_file: Callable[..., Path], tmp_path: Path, campaign: str
+) -> None:
+    study = study_file(campaign, PARTS.replace('cheap = ["head"]', "cheap = []"))
+    whole = launch(study, tmp_path / "whole", overrides=[IMAGE])
+    command = [sys.executable, "-m", "msvae", "run", str(study), "--output", str(tmp_path / "killed"), "--set", IMAGE]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    last = (
+        tmp_path / "killed" / ("model.safetensors" if campaign == "gradation" else f"evaluations/{STAGES[campaign][1]}")
+    )
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    resumed = launch(study, tmp_path / "killed", overrides=[IMAGE], resume=True)
+    assert whole is not None
+    assert resumed is not None
+    assert cells(whole) == cells(resumed)
+
+
+def test_a_laminate_bar_is_the_same_to_its_voxels_and_to_its_structures() -> None:
+    """Layers across the load: springs in series, exact for both; and what surrounds the bar leaves it alone."""
+    labels = np.zeros((1, 16, 8), dtype=int)
+    labels[:, 4:8] = labels[:, 12:] = 1
+    bar = Structures.from_labels(labels, 1e-6, phases=2, periodic=False)
+    part = PartSettings(lengths=(1.6e-5, 8e-6), cells=(4, 2), physics="conduction")
+    cell, inside, share = surrounded(bar, part, None)
+    assert cell.specification.grid.shape == (32, 16)
+    np.testing.assert_array_equal(cell.values[0, 0][inside], bar.values[0, 0])
+    solver = load_solver("conductivity", phases=[{"conductivity": 1.0}, {"conductivity": 4.0}])
+    assert solver.evaluate(cell)["conductivity"][0, 0, 0] / share == pytest.approx(2 / (1 + 1 / 4), rel=1e-4)
+    free = PartSettings(lengths=(1.6e-5, 8e-6), cells=(4, 2), physics="elasticity")
+    cell, inside, share = surrounded(bar, free, 1)
+    assert cell.specification.grid.shape == (32, 12)
+    assert share == pytest.approx(8 / 12)
+    with pytest.raises(StudyError, match=r"dns\.void"):
+        surrounded(bar, free, None)
+
+
+def test_a_solid_bar_with_free_sides_is_pulled_in_plane_stress_of_its_sides() -> None:
+    bar = Structures.from_labels(np.zeros((1, 8, 8, 8), dtype=int), 1e-6, phases=2, periodic=False)
+    part = PartSettings(lengths=(8e-6,) * 3, cells=(2, 2, 2), physics="elasticity")
+    cell, _, share = surrounded(bar, part, 1)
+    solver = load_solver(
+        "elasticity", phases=[{"youngs_modulus": 7e10, "poissons_ratio": 0.3}, {"youngs_modulus": 0.0}]
+    )
+    assert solver.evaluate(cell)["stiffness"][0, 0, 0] / share == pytest.approx(7e10, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("push_forward.quantity='speed'", "not among part.quantities"),
+        ("push_forward.sampler='sobol'", "leave out cheap"),
+        ("push_forward.cheap=['head', 'head']", "differ from each other"),
+        ("model.heads=[]", "fidelity 'head' needs a head"),
+        ("push_forward.pilot=50", "more than the budget"),
+        ("field.region=[[0, 4], [0, 4]]", "holds no structure"),
+    ],
+)
+def test_mistakes_about_parts_are_one_sentence(
+    study_file: Callable[..., Path], tmp_path: Path, override: str, says: str
+) -> None:
+    with pytest.raises(StudyError, match=says):
+        launch(study_file("push-forward", PARTS), tmp_path / "run", overrides=[IMAGE, override])
+
+
+def test_a_data_set_without_an_image_needs_lengths(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    study = study_file("push-forward", PARTS)
+    with pytest.raises(StudyError, match=r"or give field\.lengths"):
+        launch(study, tmp_path / "one")
+    table = launch(study, tmp_path / "two", overrides=["field.lengths=[1e-5, 1e-5]", "push_forward.control=0"])
+    assert table is not None
+    assert table.rows[0][0] == "mean"
+
+
+def test_a_single_structure_is_pushed_forward_by_sobol_points(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    extra = "[push_forward]\nproperty = 'conductivity'\ncomponent = [0, 0]\nsampler = 'sobol'\npilot = 8\nbudget = 64\n"
+    table = launch(study_file("push-forward", extra), tmp_path / "run")
+    assert table is not None
+    assert table.rows[0][4] == "64"
+    assert "8 scramblings of 8 points" in table.notes[0]
+
+
+def test_sampling_stops_at_the_asked_interval(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    extra = "[push_forward]\nproperty = 'conductivity'\npilot = 8\nbudget = 400\nhalf_width = 0.1\ncomponent = [0, 0]\n"
+    table = launch(study_file("push-forward", extra), tmp_path / "run")
+    assert table is not None
+    mean, low, high, samples = (float(v) for v in table.rows[0][1:])
+    assert (high - low) / 2 <= 0.1 * mean
+    assert 8 < samples < 400
+
+
+FORMULAS = [
+    "__import__('os')",
+    "x.real",
+    "x ** (9 ** 99)",
+    "(lambda: 1)()",
+    "1 / (x - x)",
+    "w",
+    "'a'",
+    "x +",
+    "9 ** 9999",
+]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_formulas_are_of_the_position_and_nothing_else(text: str) -> None:
+    with pytest.raises(ValueError, match=r"formula|power|finite"):
+        position_formula(text, np.linspace(0, 1, 3)[:, None])
