@@ -48,6 +48,8 @@ bench: setup .venv-muspectre/bin/python
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/training.py </dev/null
 	$(THREADS) $(BIN)/mpiexec -n 3 $(BIN)/python -m mpi4py benchmarks/dispatch.py </dev/null
 	$(THREADS) $(BIN)/python benchmarks/random_fields.py </dev/null
+	$(THREADS) $(BIN)/python benchmarks/push_forward.py </dev/null
+	$(THREADS) $(BIN)/python benchmarks/inverse_design.py </dev/null
 
 # muSpectre's wheel replaces muGrid's extension module, so it lives apart
 .venv-muspectre/bin/python:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -23,6 +24,7 @@ __all__ = [
     "Condition",
     "DesignSettings",
     "ExecutorSettings",
+    "FractionRange",
     "GenerateSettings",
     "LabelSettings",
     "LimitsSettings",
@@ -72,19 +74,57 @@ class Condition(Component):
 class Target(Settings):
     """A number of a property that a design has to reach.
 
-    tolerance: largest accepted distance, relative to the value.
+    value: that is aimed at; or low and high, or one of them: the range that will do.
+    tolerance: largest accepted distance, relative to the value or the end of the range.
     """
 
     property: str
-    value: Finite
+    value: Finite | None = None
+    low: Finite | None = None
+    high: Finite | None = None
     component: tuple[Annotated[int, Field(ge=0)], ...] = ()
     unit: str | None = None
     tolerance: Positive = 0.02
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.low is None and self.high is None):
+            raise ValueError("a target is a value, or a range with low, high or both")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(f"low is below high, found {self.low:g} and {self.high:g}")
 
     @builtins.property
     def of(self) -> Component:
         """The number that is aimed at."""
         return Component(self.property, self.component, self.unit)
+
+    @builtins.property
+    def ends(self) -> tuple[float, float]:
+        """The least and the largest number that will do."""
+        if self.value is not None:
+            return self.value, self.value
+        return -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
+
+    @builtins.property
+    def scale(self) -> float:
+        """What a tolerance is relative to."""
+        sizes = [abs(end) for end in self.ends if math.isfinite(end) and end]
+        return min(sizes, default=1.0)
+
+    @builtins.property
+    def text(self) -> str:
+        """The target in a table."""
+        if self.value is not None:
+            return f"{self.value:.5g}"
+        return " to ".join("" if math.isinf(end) else f"{end:.5g}" for end in self.ends).strip()
+
+
+@dataclass(frozen=True)
+class FractionRange(Settings):
+    """A constraint on a design: the fraction of a phase, which its decode has exactly. phase: its number, from 0."""
+
+    phase: Annotated[int, Field(ge=0)]
+    low: Annotated[float, Field(ge=0, le=1)] = 0.0
+    high: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
 @dataclass(frozen=True)
@@ -259,7 +299,11 @@ class DesignSettings(Settings):
     targets: what the design has to reach, all at once.
     budget: largest number of solver calls of one search. batch: designs asked for at once.
     retrain_every: rounds between two trainings of the head on what the solver found.
-    searcher: "gaussian-process" (scikit-optimize) or "random" (samples of the prior).
+    searcher: "composite" (a Gaussian process for every targeted number, candidates from the prior and around the best),
+        "gaussian-process" (scikit-optimize) or "random" (samples of the prior).
+    fractions: ranges of phase fractions that a design has to keep to.
+    guards: only designs count that the data set's own structures do not make unlikely.
+    refine: solve the best design again with twice the voxels along every axis.
     repeats: searches with different seeds.
     control_budget: solver calls of the random control of each repeat; 0 for none.
     """
@@ -268,7 +312,10 @@ class DesignSettings(Settings):
     budget: Count = 60
     batch: Count = 4
     retrain_every: Count = 2
-    searcher: Literal["gaussian-process", "random"] = "gaussian-process"
+    searcher: Literal["composite", "gaussian-process", "random"] = "composite"
+    fractions: tuple[FractionRange, ...] = ()
+    guards: bool = True
+    refine: bool = False
     repeats: Count = 1
     control_budget: Annotated[int, Field(ge=0)] = 0
 

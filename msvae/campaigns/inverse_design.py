@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from msvae.campaigns.train import trained, training_structures
 from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
 from msvae.evaluations import Evaluations
-from msvae.progress import Report, stage_progress
-from msvae.sampling.search import GaussianProcessSearch, RandomSearch, Searcher
+from msvae.progress import stage_progress
+from msvae.sampling.composite import CompositeSearch, Known
+from msvae.sampling.guards import Bounds, Guards
+from msvae.sampling.search import GaussianProcessSearch, RandomSearch, Searcher, descents
 from msvae.seeds import seed_of
 from msvae.settings import DesignSettings, Target
 from msvae.structures import Array, Structures
@@ -44,6 +47,10 @@ class Search:
     @property
     def best(self) -> int:
         """Row of the nearest verified design; TargetError if the solver verified none."""
+        if self.table.done.any() and not np.isfinite(self.distances).any():
+            raise TargetError(
+                f"none of the {len(self.table)} designs of '{self.stage}' passes the guards: see searches.json"
+            )
         if not np.isfinite(self.distances).any():
             raise TargetError(f"all {len(self.table)} evaluations of '{self.stage}' failed; the first: "
                               f"{self.table['message'][0]}")  # fmt: skip
@@ -55,6 +62,59 @@ class Search:
         return nearest(self.distances)
 
 
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """What decides which evaluated designs count: guards, bounds, constraints; and the solver's own word."""
+
+    vae: VAE
+    design: DesignSettings
+    guards: Guards | None
+    bounds: Bounds
+
+    @classmethod
+    def of(cls, context: Context, vae: VAE, structures: Structures) -> Judge:
+        """Return the judge of a study, for designs of a model that was trained on these structures."""
+        design = context.study.design
+        assert design is not None
+        guarded = design.guards and not vae.sites and not vae.blueprint.settings.conditions
+        guards = Guards.of(vae, structures) if guarded else None
+        return cls(vae, design, guards, _bounds(context, structures) if design.guards else Bounds({}))
+
+    def allowed(self, latents: Array, structures: Structures) -> Array:
+        """Return which (n,) designs may be asked for: what they decode to meets the constraints and the guards."""
+        good = np.ones(len(latents), dtype=bool)
+        for limit in self.design.fractions:
+            fraction = structures.fractions[:, limit.phase]
+            good &= (fraction >= limit.low) & (fraction <= limit.high)
+        return good if self.guards is None else good & self.guards.accept(latents, structures)
+
+    def log(self, table: Evaluations) -> dict[str, list[float]]:
+        """Return what every guard says of evaluated designs, by how much its limit is exceeded."""
+        structures = self.vae.decode(table.latents)
+        found = {} if self.guards is None else self.guards.judge(table.latents, structures)
+        return {k: v.tolist() for k, v in {**found, "bounds": self.bounds.excess(structures, table.properties)}.items()}
+
+    def distances(self, table: Evaluations) -> Array:
+        """Return the distances (n,) of designs from the targets; NaN for those that do not count."""
+        found = distance_from(self.design.targets, table.properties)
+        structures = self.vae.decode(table.latents)
+        counts = self.allowed(table.latents, structures) & (self.bounds.excess(structures, table.properties) == 0)
+        return np.where(counts, found, np.nan)
+
+
+def _bounds(context: Context, structures: Structures) -> Bounds:
+    """Return the bounds that the solver's answers for the pure phases set; none for other kinds than phases."""
+    specification = structures.specification
+    if specification.kind != "phases":
+        return Bounds({})
+    count, grid = len(specification.constituents), specification.grid
+    pure = np.broadcast_to(np.arange(count).reshape(-1, *(1,) * grid.dimensions), (count, *(2,) * grid.dimensions))
+    batch = Structures.from_labels(pure, grid.spacing, phases=specification.constituents)
+    context.run.save_structures(batch, "phases.h5")
+    table = context.evaluate("phases", [Task(k) for k in range(count)], structures="phases.h5").latest()
+    return Bounds.of(table.properties)
+
+
 def run(context: Context) -> Table:
     """Return the table of target, best training structure, best designs, and solver calls."""
     design = context.study.design
@@ -62,11 +122,13 @@ def run(context: Context) -> Table:
     structures = training_structures(context)
     _check_targets(structures, design)
     vae = trained(context, structures)
-    searches = [_search(context, structures, vae, repeat=k) for k in range(design.repeats)]
-    controls = [_control(context, repeat=k) for k in range(design.repeats)] if design.control_budget else []
+    judge = Judge.of(context, vae, structures)
+    searches = [_search(context, structures, judge, repeat=k) for k in range(design.repeats)]
+    controls = [_control(context, judge, repeat=k) for k in range(design.repeats)] if design.control_budget else []
     best = min(searches, key=lambda s: s.nearest)
-    _save(context, vae, searches, controls, best)
-    return _summary(structures, design, searches, controls)
+    _save(context, judge, searches, controls)
+    table = _summary(structures, design, searches, controls)
+    return replace(table, notes=(*table.notes, *_refined(context, vae, best))) if design.refine else table
 
 
 def nearest(distances: Array) -> float:
@@ -79,8 +141,13 @@ def distance_from(targets: tuple[Target, ...], properties: Mapping[str, Any]) ->
 
     A design meets the target where this is at most 1; NaN where a property is unknown.
     """
-    parts = [np.abs(component_values(properties, t.of) - t.value) / (t.tolerance * _size(t)) for t in targets]
-    return np.asarray(np.max(parts, axis=0))
+    return np.asarray(np.max([_misses(t, component_values(properties, t.of)) for t in targets], axis=0))
+
+
+def _misses(target: Target, values: Array) -> Array:
+    """Return how far (n,) values are from a target, in tolerances."""
+    low, high = target.ends
+    return np.asarray(np.maximum(np.maximum(low - values, values - high), 0.0) / (target.tolerance * target.scale))
 
 
 def _torch_distance(targets: tuple[Target, ...], properties: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -88,14 +155,11 @@ def _torch_distance(targets: tuple[Target, ...], properties: dict[str, torch.Ten
 
     def part(target: Target) -> torch.Tensor:
         index: tuple[Any, ...] = (slice(None), *target.component)
-        return (properties[target.property][index] - target.value) / (target.tolerance * _size(target))
+        values, (low, high) = properties[target.property][index], target.ends
+        return torch.maximum(low - values, values - high).clamp_min(0) / (target.tolerance * target.scale)
 
     parts = [part(t) for t in targets]
-    return torch.stack(parts).square().mean(dim=0).sqrt()
-
-
-def _size(target: Target) -> float:
-    return abs(target.value) or 1.0
+    return (torch.stack(parts).square().mean(dim=0) + 1e-12).sqrt()
 
 
 def _check_targets(structures: Structures, design: DesignSettings) -> None:
@@ -103,61 +167,66 @@ def _check_targets(structures: Structures, design: DesignSettings) -> None:
         component_values(structures.properties, target.of)
 
 
-def _search(context: Context, structures: Structures, vae: VAE, *, repeat: int) -> Search:
+def _search(context: Context, structures: Structures, judge: Judge, *, repeat: int) -> Search:
     """Run one search of the study's searcher, or read it from the store as far as it was made."""
-    design = context.study.design
-    assert design is not None
+    design = judge.design
     stage, seed = f"search-{repeat}", seed_of(context.study.seed, "search", repeat)
     if design.searcher == "random":
-        return _loop(context, RandomSearch(vae, seed), stage, design.budget, learner=None)
-    learner = Learner.of(copy.deepcopy(vae), structures, seed=seed)
-    known = distance_from(design.targets, learner.properties)
-    searcher = GaussianProcessSearch(
-        learner.vae, lambda p: _torch_distance(design.targets, p), encoded=learner.latents, known=known, seed=seed
-    )
+        return _loop(context, RandomSearch(judge.vae, seed), stage, judge, learner=None)
+    learner = Learner.of(copy.deepcopy(judge.vae), structures, seed=seed)
     with torch_threads(context.study.executor.threads):
-        return _loop(context, searcher, stage, design.budget, learner=learner)
+        searcher = _searcher(design, learner, judge, seed)
+        return _loop(context, searcher, stage, judge, learner=learner)
 
 
-def _control(context: Context, *, repeat: int) -> Search:
+def _searcher(design: DesignSettings, learner: Learner, judge: Judge, seed: int) -> Searcher:
+    """Return the study's searcher, which starts from what is known of the data set."""
+    smooth = partial(_torch_distance, design.targets)
+    if design.searcher == "composite":
+        return CompositeSearch(
+            learner.vae,
+            [t.of for t in design.targets],
+            partial(distance_from, design.targets),
+            seed=seed,
+            known=Known(learner.latents, learner.structures, learner.properties),
+            expected=learner.vae.predict,
+            more=partial(descents, learner.vae, smooth, learner.latents, seed),
+            allowed=judge.allowed,
+        )
+    known = distance_from(design.targets, learner.properties)
+    return GaussianProcessSearch(learner.vae, smooth, encoded=learner.latents, known=known, seed=seed)
+
+
+def _control(context: Context, judge: Judge, *, repeat: int) -> Search:
     """Run the random control of a repeat."""
-    design = context.study.design
-    assert design is not None
     searcher = RandomSearch(context.run.model, seed_of(context.study.seed, "control", repeat))
-    return _loop(context, searcher, f"control-{repeat}", design.control_budget, learner=None)
+    return _loop(context, searcher, f"control-{repeat}", judge, learner=None)
 
 
-def _loop(context: Context, searcher: Searcher, stage: str, budget: int, *, learner: Learner | None) -> Search:
+def _loop(context: Context, searcher: Searcher, stage: str, judge: Judge, *, learner: Learner | None) -> Search:
     """Ask, evaluate, tell, until the target is met or the budget spent."""
-    design = context.study.design
-    assert design is not None
+    design = judge.design
+    budget = design.control_budget if stage.startswith("control") else design.budget
+    found: list[Array] = []
     tables: list[Evaluations] = []
     calls, rounds = 0, 0
     with stage_progress(stage) as report:
-        while calls < budget and not _met(tables, design):
+        while calls < budget and not any((d <= 1).any() for d in found):
             context.limits.check()
             latents = searcher.ask(min(design.batch, budget - calls))
             tasks = [Task(calls + k, z) for k, z in enumerate(latents)]
             table = context.evaluate(stage, tasks, with_model=True)
             tables.append(table)
+            found.append(judge.distances(table))
             calls, rounds = calls + len(tasks), rounds + 1
             searcher.tell(table.latents, distance_from(design.targets, table.properties), table.properties)
             if learner is not None and rounds % design.retrain_every == 0:
                 learner.retrain(tables)
-            _report(report, tables, design, calls, budget)
+            report(calls, budget, f"nearest design at {min(map(nearest, found)):.2f} tolerances")
     whole = context.run.store(stage).load()
-    distances = distance_from(design.targets, whole.properties)
+    distances = judge.distances(whole)
     met = np.flatnonzero(distances <= 1)
     return Search(stage, whole, distances, int(met[0]) + 1 if len(met) else None)
-
-
-def _met(tables: list[Evaluations], design: DesignSettings) -> bool:
-    return any((distance_from(design.targets, t.properties) <= 1).any() for t in tables)
-
-
-def _report(report: Report, tables: list[Evaluations], design: DesignSettings, calls: int, budget: int) -> None:
-    best = min(nearest(distance_from(design.targets, t.properties)) for t in tables)
-    report(calls, budget, f"nearest design at {best:.2f} tolerances")
 
 
 @dataclass(eq=False)
@@ -165,6 +234,7 @@ class Learner:
     """The head of one search, and what it learns from: encoded structures and verified designs."""
 
     vae: VAE
+    structures: Structures
     latents: Array
     properties: dict[str, Array]
     seed: int
@@ -177,7 +247,7 @@ class Learner:
             [np.isfinite(structures.properties[n]).reshape(len(structures), -1).all(axis=1) for n in names], axis=0
         )
         chosen = structures[np.flatnonzero(known)]
-        return cls(vae, vae.encode(chosen), {n: np.array(chosen.properties[n]) for n in names}, seed)
+        return cls(vae, chosen, vae.encode(chosen), {n: np.array(chosen.properties[n]) for n in names}, seed)
 
     def retrain(self, tables: list[Evaluations]) -> None:
         """Fit the heads to the structures and to the designs, which count more: they are where the search is."""
@@ -191,19 +261,24 @@ class Learner:
         refit_heads(self.vae, latents, properties, seed=self.seed, weights=weights)
 
 
-def _save(context: Context, vae: VAE, searches: list[Search], controls: list[Search], best: Search) -> None:
-    """Write the best design and the course of every search into the run."""
-    row = best.best
-    solver = context.study.need_solver()
-    structure = vae.decode(best.table.latents[row : row + 1])
-    quantities = solver.quantities(structure.specification)
-    properties = {q.name: best.table.properties[q.name][row : row + 1] for q in quantities}
-    context.run.save_structures(structure.with_properties(properties, quantities), "best_design.h5")
+def _save(context: Context, judge: Judge, searches: list[Search], controls: list[Search]) -> None:
+    """Write the course of every search, with what the guards say, and the best design into the run."""
     course = [
-        {"stage": s.stage, "calls": s.calls, "distances": [None if np.isnan(d) else float(d) for d in s.distances]}
+        {
+            "stage": s.stage,
+            "calls": s.calls,
+            "distances": [None if np.isnan(d) else float(d) for d in s.distances],
+            "guards": judge.log(s.table),
+        }
         for s in [*searches, *controls]
     ]
     context.run.write_json("searches.json", course)
+    best = min(searches, key=lambda s: s.nearest)
+    row = best.best
+    structure = judge.vae.decode(best.table.latents[row : row + 1])
+    quantities = context.study.need_solver().quantities(structure.specification)
+    properties = {q.name: best.table.properties[q.name][row : row + 1] for q in quantities}
+    context.run.save_structures(structure.with_properties(properties, quantities), "best_design.h5")
 
 
 def _summary(structures: Structures, design: DesignSettings, searches: list[Search], controls: list[Search]) -> Table:
@@ -214,7 +289,7 @@ def _summary(structures: Structures, design: DesignSettings, searches: list[Sear
     tolerances = "within " + "/".join(f"{100 * t.tolerance:g} %" for t in design.targets)
     blank = ("",) * len(design.targets)
     rows = [
-        ("target", *(f"{t.value:.5g}" for t in design.targets), tolerances, ""),
+        ("target", *(t.text for t in design.targets), tolerances, ""),
         ("best training structure", *_found(design, structures.properties, known_best), ""),
         ("best designed structure", *_found(design, best.table.properties, best.best), _calls(best, design.budget)),
         (f"search, median of {len(searches)}", *blank, "", _median(searches, design.budget)),
@@ -223,6 +298,27 @@ def _summary(structures: Structures, design: DesignSettings, searches: list[Sear
         title = f"random samples of the prior, median of {len(controls)}"
         rows.append((title, *blank, "", _median(controls, design.control_budget)))
     return Table("Inverse design", columns, tuple(rows), (_verdict(best.nearest),))
+
+
+def _refined(context: Context, vae: VAE, best: Search) -> tuple[str, ...]:
+    """Return in words what the best design has with twice the voxels along every axis."""
+    design, row = context.study.design, best.best
+    assert design is not None
+    structure = vae.decode(best.table.latents[row : row + 1])
+    values, grid = structure.values, structure.specification.grid
+    for axis in range(grid.dimensions):
+        values = np.repeat(values, 2, axis=axis + 2)
+    finer = replace(grid, shape=values.shape[2:], spacing=tuple(h / 2 for h in grid.spacing))
+    context.run.save_structures(Structures(values, replace(structure.specification, grid=finer)), "refined.h5")
+    table = context.evaluate("refined", [Task(0)], structures="refined.h5")
+    if not table.done.all():
+        return (f"with twice the voxels the solver has no answer: {table['message'][0]}",)
+    pairs = [(float(component_values(p, t.of)[k]), t) for p, k in ((best.table.properties, row), (table.properties, 0))
+             for t in design.targets]  # fmt: skip
+    half = len(design.targets)
+    changes = [f"{t.of} {100 * (after / before - 1):+.2g} %" for (before, t), (after, _) in
+               zip(pairs[:half], pairs[half:], strict=True)]  # fmt: skip
+    return (f"with twice the voxels along every axis: {', '.join(changes)}",)
 
 
 def _verdict(distance: float) -> str:
@@ -235,7 +331,7 @@ def _verdict(distance: float) -> str:
 def _found(design: DesignSettings, properties: Mapping[str, Array], row: int) -> tuple[str, ...]:
     """Return the targeted numbers of one structure, and the largest error among them."""
     values = [float(component_values(properties, t.of)[row]) for t in design.targets]
-    error = max(abs(v - t.value) / _size(t) for v, t in zip(values, design.targets, strict=True))
+    error = max(float(_misses(t, np.array(v))) * t.tolerance for v, t in zip(values, design.targets, strict=True))
     return (*(f"{v:.5g}" for v in values), f"{100 * error:.2f} %")
 
 

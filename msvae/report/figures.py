@@ -112,7 +112,8 @@ def target_and_found(run: Run) -> Drawing | None:
                 zorder=2 if name == "label" else 3,
                 label="training structures" if name == "label" else "designs of the first search",
             )
-    left.plot(first.value, second.value, "k+", markersize=14, markeredgewidth=2, label="target", zorder=4)
+    if first.value is not None and second.value is not None:
+        left.plot(first.value, second.value, "k+", markersize=14, markeredgewidth=2, label="target", zorder=4)
     units = run.store("search-0").load().units
     left.set(xlabel=f"{first.of} ({units[first.property]})", ylabel=f"{second.of} ({units[second.property]})")
     left.legend(loc="best", fontsize=7)

@@ -16,7 +16,7 @@ from msvae.seeds import seed_of
 from msvae.structures import Array
 from msvae.vae.model import VAE
 
-__all__ = ["GaussianProcessSearch", "RandomSearch", "Searcher", "descend"]
+__all__ = ["GaussianProcessSearch", "RandomSearch", "Searcher", "descend", "descents"]
 
 Distance = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 REMEMBERED = 60  # encoded structures that the Gaussian process starts from
@@ -163,3 +163,13 @@ def descend(
         loss.backward()
         optimiser.step()
     return latents.detach().numpy().astype(np.float64)
+
+
+def descents(vae: VAE, distance: Distance, encoded: Array, seed: int, n: int) -> Array:
+    """Return n latents (n, d): descents through the heads from near encoded structures, those that come nearest."""
+    rng = np.random.default_rng(seed_of(seed, "descents", n))
+    starts = encoded[rng.integers(len(encoded), size=2 * n)]
+    found = descend(vae, distance, starts + 0.1 * rng.standard_normal(starts.shape), anchor=encoded)
+    with torch.no_grad():
+        predicted = distance(head_means(vae, torch.as_tensor(found, dtype=torch.float32))).numpy()
+    return found[np.argsort(predicted)[:n]]

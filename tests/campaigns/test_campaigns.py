@@ -102,7 +102,7 @@ def msvae_solvers():
 """
 
 
-@pytest.mark.parametrize(("calls", "ends"), [(26, "not met"), (24, "all 8 evaluations of 'search-0' failed")])
+@pytest.mark.parametrize(("calls", "ends"), [(28, "not met"), (26, "all 8 evaluations of 'search-0' failed")])
 def test_a_search_outlives_failures_and_says_when_nothing_was_verified(
     study_file: Callable[..., Path], tmp_path: Path, calls: int, ends: str
 ) -> None:

@@ -22,7 +22,7 @@ def test_a_run_is_reproduced_and_a_changed_one_is_not(study_file: Callable[..., 
     table = reproduce(tmp_path / "run", tmp_path / "again")
     assert table is not None
     assert {row[2] for row in table.rows} == {"identical"}
-    assert {row[0] for row in table.rows} == {"label", "search-0", "control-0", ""}
+    assert {row[0] for row in table.rows} == {"label", "phases", "search-0", "control-0", ""}
     with pytest.raises(RunError, match="is the run itself"):
         reproduce(tmp_path / "run", tmp_path / "run")
     store = Run.open(tmp_path / "run").store("label")

@@ -1,0 +1,288 @@
+"""Composite search: a Gaussian process for every targeted number, the objective composed afterwards.
+
+The models see where a structure lies among descriptors of its own decode, not the latents alone (Moss et al. 2025,
+arXiv:2507.03910, on keeping the generator's space and the model's apart), as residuals of what a head expects if there
+is one. The acquisition is the expected improvement of the composed distance over samples of the models (Astudillo and
+Frazier 2019, ICML, on composite functions). Candidates stay where the decoder has been trained: samples of the fitted
+prior, moves from the best designs that leave the prior invariant, and what a caller brings, as descents through a head.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from msvae.errors import TargetError
+from msvae.metrics.descriptors import feature_vectors
+from msvae.seeds import seed_of
+from msvae.settings import Component
+from msvae.structures import Array, Structures
+from msvae.vae.blueprint import component_values
+from msvae.vae.model import VAE
+
+__all__ = ["CompositeSearch", "Coordinates", "Known"]
+
+FIRST = 16  # latents that are drawn before anything is modelled
+POOL, MOVES, LEADERS = 600, 240, 6  # candidates from the prior, around the best designs, and how many of these
+STEPS = (0.05, 0.1, 0.2, 0.35, 0.6)  # of a move, against the spread of the prior
+DRAWS = 64  # of the models, for the expected improvement
+VOTERS = 7  # designs that say whether another one will fail
+MOST = 300  # points that a model is fitted to
+LATENTS = 0.3  # weight of the latents beside the descriptors, in the models' coordinates
+AXES = 10  # principal axes of the descriptors
+
+Distance = Callable[[Mapping[str, Array]], Array]
+Candidates = Callable[[int], Array]
+Expected = Callable[[Array], Mapping[str, Array]]
+Allowed = Callable[[Array, Structures], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known before the search: latents (n, d), their structures, and properties (n, *shape)."""
+
+    latents: Array
+    structures: Structures
+    properties: Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """Leading principal components of structures' descriptors, and of their latents, with unit variance over a pool."""
+
+    centre: Array
+    axes: Array
+    middle: Array
+    width: Array
+
+    @classmethod
+    def of(cls, features: Array, latents: Array) -> Coordinates:
+        """Return the coordinates that fit the features (n, m) and latents (n, d) of a pool."""
+        centre = features.mean(axis=0)
+        _, sizes, axes = np.linalg.svd(features - centre, full_matrices=False)
+        kept = min(AXES, int((sizes > 1e-8 * max(float(sizes[0]), 1e-300)).sum()))
+        scaled = axes[:kept].T / np.maximum(sizes[:kept], 1e-300) * np.sqrt(len(features))
+        return cls(centre, scaled, latents.mean(axis=0), latents.std(axis=0) + 1e-9)
+
+    def __call__(self, features: Array, latents: Array) -> Array:
+        """Return coordinates (n, k): those of the descriptors, and the latents, which count less."""
+        share = 0.3
+        return np.concatenate(
+            [(features - self.centre) @ self.axes, share * (latents - self.middle) / self.width], axis=1
+        )
+
+
+class CompositeSearch:
+    """See the module. A searcher: ask for latents, tell what became of them; its state is what it was told."""
+
+    def __init__(
+        self,
+        vae: VAE,
+        targets: Sequence[Component],
+        distance: Distance,
+        *,
+        seed: int,
+        known: Known | None = None,
+        expected: Expected | None = None,
+        more: Candidates | None = None,
+        allowed: Allowed | None = None,
+    ) -> None:
+        """targets: the numbers that are modelled. distance: of properties, in which other numbers may be anything.
+
+        expected: the properties of latents by a head. more: further candidates, how many are wanted given. allowed:
+        which (n,) of latents and what they decode to may be asked for.
+        """
+        self.vae, self.targets, self.distance, self.seed = vae, tuple(targets), distance, seed
+        self.expected, self.more, self.allowed, self.asked = expected, more, allowed, 0
+        drawn = vae.sample_latents(POOL, seed_of(seed, "pool"))
+        features, good = self._looked_at(drawn)
+        if good.sum() < FIRST:
+            raise TargetError(
+                f"only {good.sum()} of {POOL} samples of the model pass the guards and constraints of [design]: loosen "
+                "the constraints, or train the model on structures that meet them"
+            )
+        self.pool, self.pool_features = drawn[good], features[good]
+        self.coordinates = Coordinates.of(self.pool_features, self.pool)
+        self.spread = self.pool.std(axis=0)
+        self.latents, self.values = np.zeros((0, vae.latents)), np.zeros((0, len(self.targets)))
+        self.features = np.zeros((0, self.pool_features.shape[1]))
+        self.distances, self.found = np.zeros(0), np.zeros(0, dtype=bool)
+        self.pending = np.zeros((0, vae.latents))
+        if known is not None:
+            self._learn(known.latents, feature_vectors(known.structures), known.properties, found=False)
+
+    def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
+        """Learn what became of latents (n, d): properties (n, *shape), NaN where the solver failed."""
+        gone = {z.tobytes() for z in np.asarray(latents, dtype=np.float64)}
+        self.pending = self.pending[[z.tobytes() not in gone for z in self.pending]]
+        self._learn(latents, self._features(latents), properties, found=True)
+
+    def ask(self, n: int) -> Array:
+        """Return n latents (n, d) to evaluate next; those that were asked for and not told of yet are accounted for."""
+        self.asked += 1
+        rng = np.random.default_rng(seed_of(self.seed, "ask", self.asked))
+        known = np.asarray(np.isfinite(self.values).all(axis=1))
+        if known.sum() < FIRST:
+            start = int(self.found.sum()) + len(self.pending)
+            chosen = self.pool[np.arange(start, start + n) % len(self.pool)]
+        else:
+            chosen = self._improving(n, known, rng)
+        self.pending = np.concatenate([self.pending, chosen])
+        return chosen
+
+    def _learn(self, latents: Array, features: Array, properties: Mapping[str, Array], *, found: bool) -> None:
+        values = np.stack([component_values(properties, t) for t in self.targets], axis=1)
+        self.latents = np.concatenate([self.latents, latents])
+        self.features = np.concatenate([self.features, features])
+        self.values = np.concatenate([self.values, values])
+        self.distances = np.concatenate([self.distances, self.distance(properties)])
+        self.found = np.concatenate([self.found, np.full(len(latents), found)])
+
+    def _features(self, latents: Array) -> Array:
+        return feature_vectors(self.vae.decode(latents))
+
+    def _looked_at(self, latents: Array) -> tuple[Array, Array]:
+        """Return the features (n, m) of what latents decode to, and which of them may be asked for."""
+        structures = self.vae.decode(latents)
+        good = np.ones(len(latents), dtype=bool) if self.allowed is None else self.allowed(latents, structures)
+        return feature_vectors(structures), good
+
+    def _improving(self, n: int, known: Array, rng: np.random.Generator) -> Array:
+        """Return the candidates of the largest expected improvement, one after the other."""
+        candidates, features = self._candidates(known, rng)
+        rows = self._rows(known)
+        models = _Models.fit(self._at(self.latents[rows], self.features[rows]), self._rest(rows), rng)
+        where = self._at(candidates, features)
+        if len(self.pending):  # what is on its way is taken to be what is expected of it
+            models = models.believing(self._at(self.pending, self._features(self.pending)))
+        best, offsets, works = float(np.nanmin(self.distances)), self._offsets(candidates), self._works(where)
+        chosen: list[int] = []
+        for _ in range(n):
+            drawn = models.draw(where, rng)  # (draws, candidates, targets)
+            flat = (drawn + offsets).reshape(-1, len(self.targets))
+            distances = self.distance(self._properties(flat)).reshape(drawn.shape[:2])
+            gain = np.maximum(best - distances, 0).mean(axis=0)
+            gain = works * gain if gain.max() > 0 else works / (1 + distances.mean(axis=0))
+            gain[chosen] = -np.inf
+            chosen.append(int(gain.argmax()))
+            if len(chosen) < n:
+                models = models.believing(where[chosen[-1:]])
+        return candidates[chosen]
+
+    def _works(self, where: Array) -> Array:
+        """Return the chance (m,) that the solver has an answer, from the nearest designs that it was asked for."""
+        failed = ~np.isfinite(self.values).all(axis=1) & self.found
+        asked = self.found
+        if not failed.any():
+            return np.ones(len(where))
+        points = self._at(self.latents[asked], self.features[asked])
+        k = min(VOTERS, len(points))
+        distance, rows = cKDTree(points).query(where, k=k)
+        weight = 1 / (distance.reshape(-1, k) + 1e-9)
+        good = (~failed[asked])[rows.reshape(-1, k)]
+        return np.asarray((weight * good).sum(axis=1) / weight.sum(axis=1)) ** 2
+
+    def _rows(self, known: Array) -> Array:
+        """Return the rows that models are fitted to: the designs, and of the rest those nearest the target."""
+        rows = np.flatnonzero(known)
+        order = np.lexsort((self.distances[rows], ~self.found[rows]))
+        return rows[order][:MOST]
+
+    def _candidates(self, known: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Return latents (m, d) and their features: of the prior, around the best designs, and the caller's."""
+        rows = np.flatnonzero(known)
+        leaders = self.latents[rows[np.argsort(self.distances[rows])[:LEADERS]]]
+        start = leaders[rng.integers(len(leaders), size=MOVES)]
+        step = rng.choice(STEPS, size=(MOVES, 1))
+        fresh = self.pool[rng.integers(len(self.pool), size=MOVES)]
+        centre = self.coordinates.middle
+        crossed = centre + np.sqrt(1 - step**2) * (start - centre) + step * (fresh - centre)
+        own = [crossed] if self.more is None else [crossed, self.more(MOVES // 4)]
+        moved = np.concatenate(own)
+        features, good = self._looked_at(moved)
+        return np.concatenate([self.pool, moved[good]]), np.concatenate([self.pool_features, features[good]])
+
+    def _at(self, latents: Array, features: Array) -> Array:
+        return self.coordinates(features, latents)
+
+    def _offsets(self, latents: Array) -> Array:
+        """Return what a head expects of the targets (n, targets); zero without one."""
+        if self.expected is None:
+            return np.zeros((len(latents), len(self.targets)))
+        properties = self.expected(latents)
+        return np.stack([component_values(properties, t) for t in self.targets], axis=1)
+
+    def _rest(self, rows: Array) -> Array:
+        return np.asarray(self.values[rows] - self._offsets(self.latents[rows]))
+
+    def _properties(self, values: Array) -> dict[str, Array]:
+        """Return values (..., targets) as properties of which only the targeted numbers are known."""
+        found: dict[str, Array] = {}
+        for k, target in enumerate(self.targets):
+            sizes = [1 + max(t.component[a] for t in self.targets if t.property == target.property)
+                     for a in range(len(target.component))]  # fmt: skip
+            array = found.setdefault(target.property, np.full((*values.shape[:-1], *sizes), np.nan))
+            place: tuple[Any, ...] = (..., *target.component)
+            array[place] = values[..., k]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Models:
+    """Gaussian processes of several numbers with their own kernels. points: (n, k). values: (n, targets), scaled."""
+
+    kernels: tuple[Any, ...]
+    points: Array
+    values: Array
+    centre: Array
+    width: Array
+
+    @classmethod
+    def fit(cls, points: Array, values: Array, rng: np.random.Generator) -> _Models:
+        """Return models whose kernels have the largest likelihood."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+        centre, width = values.mean(axis=0), values.std(axis=0) + 1e-12
+        kernels = []
+        for column in ((values - centre) / width).T:
+            length = np.full(points.shape[1], np.sqrt(points.shape[1]))
+            kernel = ConstantKernel(1.0, (1e-2, 1e3)) * Matern(length, (0.3, 300.0), nu=2.5) + WhiteKernel(
+                1e-3, (1e-6, 1)
+            )
+            model = GaussianProcessRegressor(kernel, random_state=int(rng.integers(2**31)))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: an axis without effect
+                kernels.append(model.fit(points, column).kernel_)
+        return cls(tuple(kernels), points, (values - centre) / width, centre, width)
+
+    def believing(self, points: Array) -> _Models:
+        """Return models to which points (m, k) are known with the values that they expect there."""
+        means = np.stack([self._moments(k, points)[0] for k in range(len(self.kernels))], axis=1)
+        return _Models(self.kernels, np.concatenate([self.points, points]), np.concatenate([self.values, means]),
+                       self.centre, self.width)  # fmt: skip
+
+    def draw(self, points: Array, rng: np.random.Generator) -> Array:
+        """Return samples (draws, m, targets) of each point by itself."""
+        normal = rng.standard_normal((DRAWS, 1, len(self.kernels)))
+        moments = [self._moments(k, points) for k in range(len(self.kernels))]
+        mean, deviation = (np.stack([m[i] for m in moments], axis=1) for i in (0, 1))
+        return np.asarray(self.centre + self.width * (mean + deviation * normal))
+
+    def _moments(self, k: int, points: Array) -> tuple[Array, Array]:
+        from scipy.linalg import cho_solve, cholesky
+
+        kernel = self.kernels[k]
+        inner = kernel(self.points) + 1e-8 * np.eye(len(self.points))
+        factor = cholesky(inner, lower=True)
+        across = kernel.k1(points, self.points)
+        solved = cho_solve((factor, True), across.T)
+        mean = across @ cho_solve((factor, True), self.values[:, k])
+        variance = kernel.k1.diag(points) - np.einsum("mn,nm->m", across, solved)
+        return mean, np.sqrt(np.maximum(variance, 1e-12))
