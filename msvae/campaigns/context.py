@@ -61,6 +61,7 @@ class _Job:
     work: Callable[[Sequence[Task]], Evaluations] | None = None
     with_model: bool = False
     structures: str = "structures.h5"
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,13 @@ class Context:
         with_model: bool = False,
         title: str = "",
         structures: str = "structures.h5",
+        quiet: bool = False,
     ) -> Evaluations:
         """Return the evaluations of tasks: those that the stage's store has, and the others made now.
 
         What completes is acknowledged at once; what failed is a row like any other. Raises Stopped at a signal or after
         the wall time, and TargetError after too many failures; what was acknowledged stays.
-        structures: the run's file that indices refer to.
+        structures: the run's file that indices refer to. quiet: failures are to be expected.
         """
         if not tasks:
             return Evaluations.of([])
@@ -134,7 +136,7 @@ class Context:
                     writer.write()
                     watch.end()
         table = self._acknowledged(store, tasks)
-        return _warn(table, stage)
+        return table if job.quiet else _warn(table, stage)
 
     def _make(self, tasks: Sequence[Task], writer: Writer, watch: Watch, report: Report, job: _Job) -> None:
         """Have the tasks done by the workers, and write down what comes back."""

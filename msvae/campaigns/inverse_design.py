@@ -111,7 +111,7 @@ def _bounds(context: Context, structures: Structures) -> Bounds:
     pure = np.broadcast_to(np.arange(count).reshape(-1, *(1,) * grid.dimensions), (count, *(2,) * grid.dimensions))
     batch = Structures.from_labels(pure, grid.spacing, phases=specification.constituents)
     context.run.save_structures(batch, "phases.h5")
-    table = context.evaluate("phases", [Task(k) for k in range(count)], structures="phases.h5").latest()
+    table = context.evaluate("phases", [Task(k) for k in range(count)], structures="phases.h5", quiet=True).latest()
     return Bounds.of(table.properties)
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from msvae.errors import TargetError
 from msvae.metrics.descriptors import feature_vectors
@@ -31,7 +30,7 @@ FIRST = 16  # latents that are drawn before anything is modelled
 POOL, MOVES, LEADERS = 600, 240, 6  # candidates from the prior, around the best designs, and how many of these
 STEPS = (0.05, 0.1, 0.2, 0.35, 0.6)  # of a move, against the spread of the prior
 DRAWS = 64  # of the models, for the expected improvement
-VOTERS = 7  # designs that say whether another one will fail
+TREES, RELIABLE = 200, 0.8  # that say whether a design will fail; of the best chance, below which none is asked for
 MOST = 300  # points that a model is fitted to
 LATENTS = 0.3  # weight of the latents beside the descriptors, in the models' coordinates
 AXES = 10  # principal axes of the descriptors
@@ -175,17 +174,18 @@ class CompositeSearch:
         return candidates[chosen]
 
     def _works(self, where: Array) -> Array:
-        """Return the chance (m,) that the solver has an answer, from the nearest designs that it was asked for."""
+        """Return the chance (m,) that the solver has an answer, as past designs show; 0 where it is too low."""
+        from sklearn.ensemble import ExtraTreesClassifier
+
         failed = ~np.isfinite(self.values).all(axis=1) & self.found
         asked = self.found
         if not failed.any():
             return np.ones(len(where))
         points = self._at(self.latents[asked], self.features[asked])
-        k = min(VOTERS, len(points))
-        distance, rows = cKDTree(points).query(where, k=k)
-        weight = 1 / (distance.reshape(-1, k) + 1e-9)
-        good = (~failed[asked])[rows.reshape(-1, k)]
-        return np.asarray((weight * good).sum(axis=1) / weight.sum(axis=1)) ** 2
+        forest = ExtraTreesClassifier(TREES, min_samples_leaf=2, random_state=seed_of(self.seed, "works") % 2**31)
+        chance = forest.fit(points, ~failed[asked]).predict_proba(where)
+        works = chance[:, -1] if len(forest.classes_) == 2 else np.full(len(where), 0.5)
+        return np.where(works < RELIABLE * works.max(), 0.0, works)
 
     def _rows(self, known: Array) -> Array:
         """Return the rows that models are fitted to: the designs, and of the rest those nearest the target."""
