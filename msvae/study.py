@@ -266,9 +266,10 @@ def _check(study: Study) -> None:
         _check_push_forward(study, study.push_forward)
     if study.solver is not None:
         declared = {q.name: q for q in study.solver.computes}
-        for k, target in enumerate(study.design.targets if study.design else ()):
-            _check_component(target.of, declared, study.source, ["design", "targets", k])
-    if study.design is not None and study.design.searcher != "random":
+        for k, component in enumerate(study.design.numbers if study.design else ()):
+            kind = "targets" if study.design and study.design.targets else "objectives"
+            _check_component(component, declared, study.source, ["design", kind, k])
+    if study.design is not None and study.design.searcher != "random" and study.design.targets:
         missing = {t.property for t in study.design.targets} - set(study.model.heads)
         if missing:
             raise StudyError(

@@ -73,7 +73,7 @@ FAULTS = [
     ('name = "elastic"', 'name = "elasticity"', ["line 9", "did you mean 'elasticity'", "conductivity"]),
     ('unit = "GPa"', 'unit = "Pa"', ["design.targets[0].unit", "'GPa'", "'Pa'", "not converted"]),
     ('property = "stifness"', 'property = "stiffness"', ["design.targets[0]", "did you mean 'stiffness'"]),
-    ("targets = []", GOOD.splitlines()[-1], ["design.targets", "at least 1"]),
+    ("targets = []", GOOD.splitlines()[-1], ["design", "two objectives"]),
     ('campaign = "design"', 'campaign = "inverse-design"', ["line 1", "campaign", "inverse-design"]),
     ("[dataset", "[dataset]", ["not TOML", "line 4"]),
     ("when = 2020-01-01", "seed = 4", ["unknown key"]),

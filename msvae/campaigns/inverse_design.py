@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from msvae.campaigns import pareto
 from msvae.campaigns.context import Context, Table, torch_threads
+from msvae.campaigns.judge import Judge, distance_from, misses
 from msvae.campaigns.train import trained, training_structures
 from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
 from msvae.evaluations import Evaluations
 from msvae.progress import stage_progress
 from msvae.sampling.composite import CompositeSearch, Known
-from msvae.sampling.guards import Bounds, Guards
 from msvae.sampling.search import GaussianProcessSearch, RandomSearch, Searcher, descents
 from msvae.seeds import seed_of
 from msvae.settings import DesignSettings, Target
@@ -62,59 +63,6 @@ class Search:
         return nearest(self.distances)
 
 
-@dataclass(frozen=True, eq=False)
-class Judge:
-    """What decides which evaluated designs count: guards, bounds, constraints; and the solver's own word."""
-
-    vae: VAE
-    design: DesignSettings
-    guards: Guards | None
-    bounds: Bounds
-
-    @classmethod
-    def of(cls, context: Context, vae: VAE, structures: Structures) -> Judge:
-        """Return the judge of a study, for designs of a model that was trained on these structures."""
-        design = context.study.design
-        assert design is not None
-        guarded = design.guards and not vae.sites and not vae.blueprint.settings.conditions
-        guards = Guards.of(vae, structures) if guarded else None
-        return cls(vae, design, guards, _bounds(context, structures) if design.guards else Bounds({}))
-
-    def allowed(self, latents: Array, structures: Structures) -> Array:
-        """Return which (n,) designs may be asked for: what they decode to meets the constraints and the guards."""
-        good = np.ones(len(latents), dtype=bool)
-        for limit in self.design.fractions:
-            fraction = structures.fractions[:, limit.phase]
-            good &= (fraction >= limit.low) & (fraction <= limit.high)
-        return good if self.guards is None else good & self.guards.accept(latents, structures)
-
-    def log(self, table: Evaluations) -> dict[str, list[float]]:
-        """Return what every guard says of evaluated designs, by how much its limit is exceeded."""
-        structures = self.vae.decode(table.latents)
-        found = {} if self.guards is None else self.guards.judge(table.latents, structures)
-        return {k: v.tolist() for k, v in {**found, "bounds": self.bounds.excess(structures, table.properties)}.items()}
-
-    def distances(self, table: Evaluations) -> Array:
-        """Return the distances (n,) of designs from the targets; NaN for those that do not count."""
-        found = distance_from(self.design.targets, table.properties)
-        structures = self.vae.decode(table.latents)
-        counts = self.allowed(table.latents, structures) & (self.bounds.excess(structures, table.properties) == 0)
-        return np.where(counts, found, np.nan)
-
-
-def _bounds(context: Context, structures: Structures) -> Bounds:
-    """Return the bounds that the solver's answers for the pure phases set; none for other kinds than phases."""
-    specification = structures.specification
-    if specification.kind != "phases":
-        return Bounds({})
-    count, grid = len(specification.constituents), specification.grid
-    pure = np.broadcast_to(np.arange(count).reshape(-1, *(1,) * grid.dimensions), (count, *(2,) * grid.dimensions))
-    batch = Structures.from_labels(pure, grid.spacing, phases=specification.constituents)
-    context.run.save_structures(batch, "phases.h5")
-    table = context.evaluate("phases", [Task(k) for k in range(count)], structures="phases.h5", quiet=True).latest()
-    return Bounds.of(table.properties)
-
-
 def run(context: Context) -> Table:
     """Return the table of target, best training structure, best designs, and solver calls."""
     design = context.study.design
@@ -123,6 +71,8 @@ def run(context: Context) -> Table:
     _check_targets(structures, design)
     vae = trained(context, structures)
     judge = Judge.of(context, vae, structures)
+    if design.objectives:
+        return pareto.run(context, structures, judge)
     searches = [_search(context, structures, judge, repeat=k) for k in range(design.repeats)]
     controls = [_control(context, judge, repeat=k) for k in range(design.repeats)] if design.control_budget else []
     best = min(searches, key=lambda s: s.nearest)
@@ -134,20 +84,6 @@ def run(context: Context) -> Table:
 def nearest(distances: Array) -> float:
     """Return the smallest of distances that may be unknown (NaN): infinity if all are."""
     return float(np.min(np.where(np.isnan(distances), np.inf, distances), initial=np.inf))
-
-
-def distance_from(targets: tuple[Target, ...], properties: Mapping[str, Any]) -> Array:
-    """Return the largest distance (n,) of properties from their targets, in units of each one's tolerance.
-
-    A design meets the target where this is at most 1; NaN where a property is unknown.
-    """
-    return np.asarray(np.max([_misses(t, component_values(properties, t.of)) for t in targets], axis=0))
-
-
-def _misses(target: Target, values: Array) -> Array:
-    """Return how far (n,) values are from a target, in tolerances."""
-    low, high = target.ends
-    return np.asarray(np.maximum(np.maximum(low - values, values - high), 0.0) / (target.tolerance * target.scale))
 
 
 def _torch_distance(targets: tuple[Target, ...], properties: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -163,8 +99,8 @@ def _torch_distance(targets: tuple[Target, ...], properties: dict[str, torch.Ten
 
 
 def _check_targets(structures: Structures, design: DesignSettings) -> None:
-    for target in design.targets:
-        component_values(structures.properties, target.of)
+    for component in design.numbers:
+        component_values(structures.properties, component)
 
 
 def _search(context: Context, structures: Structures, judge: Judge, *, repeat: int) -> Search:
@@ -331,7 +267,7 @@ def _verdict(distance: float) -> str:
 def _found(design: DesignSettings, properties: Mapping[str, Array], row: int) -> tuple[str, ...]:
     """Return the targeted numbers of one structure, and the largest error among them."""
     values = [float(component_values(properties, t.of)[row]) for t in design.targets]
-    error = max(float(_misses(t, np.array(v))) * t.tolerance for v, t in zip(values, design.targets, strict=True))
+    error = max(float(misses(t, np.array(v))) * t.tolerance for v, t in zip(values, design.targets, strict=True))
     return (*(f"{v:.5g}" for v in values), f"{100 * error:.2f} %")
 
 

@@ -44,7 +44,7 @@ def training_structures(context: Context) -> Structures:
     if context.study.structure_head is not None:
         wanted |= set(context.study.structure_head.properties)
     if context.study.design is not None:
-        wanted |= {target.property for target in context.study.design.targets}
+        wanted |= {component.property for component in context.study.design.numbers}
     structures = the_structures(context)
     if structures.damaged:
         index, why = next(iter(structures.damaged.items()))

@@ -126,6 +126,24 @@ def target_and_found(run: Run) -> Drawing | None:
     )
 
 
+def pareto_front(run: Run) -> Drawing | None:
+    """Data set and designs in the plane of two objectives, with the front."""
+    found = run.read_json("pareto.json")
+    if not found:
+        return None
+    figure = Figure(figsize=(4.8, 3.8))
+    axis = figure.subplots()
+    for name, marker in (("data set", "."), ("search", "o")):
+        values = np.array(found["sets"][name])
+        axis.scatter(values[:, 0], values[:, 1], s=8 if name == "data set" else 20, marker=marker, label=name)
+    axis.plot(*np.array(found["sets"]["search"])[found["front"]].T, "k-", lw=1, label="front")
+    axis.set(xlabel=found["names"][0], ylabel=found["names"][1])
+    axis.legend()
+    return Drawing(
+        "pareto_front", "Solver-computed properties of the data set and of the designs, and the front.", figure
+    )
+
+
 def _courses(axis: Any, searches: list[dict[str, Any]]) -> None:
     for search in searches:
         control = search["stage"].startswith("control")
@@ -232,6 +250,7 @@ FIGURES: tuple[Callable[[Run], Drawing | None], ...] = (
     latent_map,
     parity,
     target_and_found,
+    pareto_front,
     best_design,
     generated,
     asked_and_found,
@@ -252,7 +271,7 @@ def _headline_property(run: Run) -> tuple[str, Array, Structures] | None:
     """Return label, values and structures for colouring: the first target, condition or head that is known."""
     study, structures = run.study, run.labelled
     known = {q.name: q for q in structures.quantities}
-    chosen = [*(t.of for t in study.design.targets if study.design)] if study.design else list(study.model.conditions)
+    chosen = [*study.design.numbers] if study.design else list(study.model.conditions)
     for component in chosen:
         if component.property in known:
             values = component_values(structures.properties, component)

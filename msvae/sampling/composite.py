@@ -121,6 +121,11 @@ class CompositeSearch:
         self.pending = self.pending[[z.tobytes() not in gone for z in self.pending]]
         self._learn(latents, self._features(latents), properties, found=True)
 
+    def aim(self, distance: Distance) -> None:
+        """Take another distance from now on."""
+        self.distance = distance
+        self.distances = distance(self._properties(self.values))
+
     def ask(self, n: int) -> Array:
         """Return n latents (n, d) to evaluate next; those that were asked for and not told of yet are accounted for."""
         self.asked += 1

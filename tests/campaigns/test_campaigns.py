@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msvae import MsvaeError, Run, Study
+from msvae import MsvaeError, Run, Study, read_structures
 from msvae.campaigns import inverse_design
 from msvae.campaigns.launch import launch
 from msvae.report.page import write_report
@@ -120,6 +120,45 @@ def test_a_search_outlives_failures_and_says_when_nothing_was_verified(
     else:
         with pytest.raises(MsvaeError, match=ends):
             launch(study, tmp_path / "run", overrides=overrides)
+
+
+def test_a_front_of_two_objectives_is_verified_and_dominates_more_than_random_samples(
+    study_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    objectives = "[{property='conductivity', component=[0, 0], goal='maximum'}, " \
+                 "{property='conductivity', component=[1, 1], goal='minimum'}]"  # fmt: skip
+    overrides = ["design.targets=[]", f"design.objectives={objectives}", "design.budget=32", "design.control_budget=32",
+                 "dataset.count=60", "training.epochs=10"]  # fmt: skip
+    table = launch(study_file("inverse-design"), tmp_path / "run", overrides=overrides)
+    assert table is not None
+    run = Run.open(tmp_path / "run")
+    found = run.read_json("pareto.json")
+    assert found["areas"]["search"] > found["areas"]["random samples of the prior"]
+    values = run.store("search-0").load().properties["conductivity"]
+    shown = np.array([[float(cell) for cell in row[1:]] for row in table.rows])
+    np.testing.assert_allclose(shown, values[found["front"]][:, [0, 1], [0, 1]], rtol=1e-4)
+    assert (np.diff(shown[:, 0]) <= 0).all()
+    assert (np.diff(shown[:, 1]) <= 0).all()
+    write_report(tmp_path / "run")
+    assert (tmp_path / "run" / "figures" / "pareto_front.png").exists()
+    count = len(run.evaluations)
+    launch(tmp_path / "study.toml", tmp_path / "run", overrides=overrides, resume=True)
+    assert len(Run.open(tmp_path / "run").evaluations) == count
+
+
+def test_a_range_and_a_phase_fraction_are_kept_to(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    overrides = ["design.targets=[{property='conductivity', component=[0, 0], low=3.0, high=4.0}]", "design.budget=24",
+                 "design.fractions=[{phase=1, high=0.55}]", "design.refine=true", "dataset.count=60",
+                 "training.epochs=10"]  # fmt: skip
+    table = launch(study_file("inverse-design"), tmp_path / "run", overrides=overrides)
+    assert table is not None
+    design = read_structures(tmp_path / "run" / "best_design.h5")
+    assert design.fractions[0, 1] <= 0.55
+    assert 2.99 <= design.properties["conductivity"][0, 0, 0] <= 4.01
+    assert table.rows[0][1] == "3 to 4"
+    assert any("twice the voxels" in note for note in table.notes)
+    assert set(Run.open(tmp_path / "run").read_json("searches.json")[0]["guards"]) == {
+        "typicality", "re-encoding", "novelty", "bounds"}  # fmt: skip
 
 
 def test_a_target_out_of_reach_is_reported_as_not_met(study_file: Callable[..., Path], tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""The judge of designs: how far they are from the targets, and whether they count at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from msvae.campaigns.context import Context
+from msvae.dispatch.tasks import Task
+from msvae.evaluations import Evaluations
+from msvae.sampling.guards import Bounds, Guards
+from msvae.settings import DesignSettings, Target
+from msvae.structures import Array, Structures
+from msvae.vae.blueprint import component_values
+from msvae.vae.model import VAE
+
+__all__ = ["Judge", "distance_from", "misses"]
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """What decides which evaluated designs count: guards, bounds, constraints; and the solver's own word."""
+
+    vae: VAE
+    design: DesignSettings
+    guards: Guards | None
+    bounds: Bounds
+
+    @classmethod
+    def of(cls, context: Context, vae: VAE, structures: Structures) -> Judge:
+        """Return the judge of a study, for designs of a model that was trained on these structures."""
+        design = context.study.design
+        assert design is not None
+        guarded = design.guards and not vae.sites and not vae.blueprint.settings.conditions
+        guards = Guards.of(vae, structures) if guarded else None
+        return cls(vae, design, guards, _bounds(context, structures) if design.guards else Bounds({}))
+
+    def allowed(self, latents: Array, structures: Structures) -> Array:
+        """Return which (n,) designs may be asked for: what they decode to meets the constraints and the guards."""
+        good = np.ones(len(latents), dtype=bool)
+        for limit in self.design.fractions:
+            fraction = structures.fractions[:, limit.phase]
+            good &= (fraction >= limit.low) & (fraction <= limit.high)
+        return good if self.guards is None else good & self.guards.accept(latents, structures)
+
+    def log(self, table: Evaluations) -> dict[str, list[float]]:
+        """Return what every guard says of evaluated designs, by how much its limit is exceeded."""
+        structures = self.vae.decode(table.latents)
+        found = {} if self.guards is None else self.guards.judge(table.latents, structures)
+        return {k: v.tolist() for k, v in {**found, "bounds": self.bounds.excess(structures, table.properties)}.items()}
+
+    def counts(self, table: Evaluations) -> Array:
+        """Return which (n,) evaluated designs count: allowed, and inside of the bounds."""
+        structures = self.vae.decode(table.latents)
+        inside = self.bounds.excess(structures, table.properties) == 0
+        return np.asarray(self.allowed(table.latents, structures) & inside)
+
+    def distances(self, table: Evaluations) -> Array:
+        """Return the distances (n,) of designs from the targets; NaN for those that do not count."""
+        return np.where(self.counts(table), distance_from(self.design.targets, table.properties), np.nan)
+
+
+def _bounds(context: Context, structures: Structures) -> Bounds:
+    """Return the bounds that the solver's answers for the pure phases set; none for other kinds than phases."""
+    specification = structures.specification
+    if specification.kind != "phases":
+        return Bounds({})
+    count, grid = len(specification.constituents), specification.grid
+    pure = np.broadcast_to(np.arange(count).reshape(-1, *(1,) * grid.dimensions), (count, *(2,) * grid.dimensions))
+    batch = Structures.from_labels(pure, grid.spacing, phases=specification.constituents)
+    context.run.save_structures(batch, "phases.h5")
+    table = context.evaluate("phases", [Task(k) for k in range(count)], structures="phases.h5", quiet=True).latest()
+    return Bounds.of(table.properties)
+
+
+def distance_from(targets: tuple[Target, ...], properties: Mapping[str, Any]) -> Array:
+    """Return the largest distance (n,) of properties from their targets, in units of each one's tolerance.
+
+    A design meets the target where this is at most 1; NaN where a property is unknown.
+    """
+    return np.asarray(np.max([misses(t, component_values(properties, t.of)) for t in targets], axis=0))
+
+
+def misses(target: Target, values: Array) -> Array:
+    """Return how far (n,) values are from a target, in tolerances."""
+    low, high = target.ends
+    return np.asarray(np.maximum(np.maximum(low - values, values - high), 0.0) / (target.tolerance * target.scale))

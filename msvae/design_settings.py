@@ -1,0 +1,146 @@
+"""The table of a study about inverse design: targets, objectives and constraints, and the search for them."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from msvae.interfaces import Settings
+
+__all__ = ["Component", "DesignSettings", "FractionRange", "Objective", "Target"]
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class Component(Settings):
+    """One number of a property.
+
+    property: its name. component: its indices, from 0; none for a scalar.
+    unit: compared with the property's unit, never converted.
+    """
+
+    property: str
+    component: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    unit: str | None = None
+
+    def __str__(self) -> str:
+        return self.property + (f"[{', '.join(map(str, self.component))}]" if self.component else "")
+
+
+@dataclass(frozen=True)
+class Target(Settings):
+    """A number of a property that a design has to reach.
+
+    value: that is aimed at; or low and high, or one of them: the range that will do.
+    tolerance: largest accepted distance, relative to the value or the end of the range.
+    """
+
+    property: str
+    value: Finite | None = None
+    low: Finite | None = None
+    high: Finite | None = None
+    component: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    unit: str | None = None
+    tolerance: Positive = 0.02
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.low is None and self.high is None):
+            raise ValueError("a target is a value, or a range with low, high or both")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(f"low is below high, found {self.low:g} and {self.high:g}")
+
+    @builtins.property
+    def of(self) -> Component:
+        """The number that is aimed at."""
+        return Component(self.property, self.component, self.unit)
+
+    @builtins.property
+    def ends(self) -> tuple[float, float]:
+        """The least and the largest number that will do."""
+        if self.value is not None:
+            return self.value, self.value
+        return -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
+
+    @builtins.property
+    def scale(self) -> float:
+        """What a tolerance is relative to."""
+        sizes = [abs(end) for end in self.ends if math.isfinite(end) and end]
+        return min(sizes, default=1.0)
+
+    @builtins.property
+    def text(self) -> str:
+        """The target in a table."""
+        if self.value is not None:
+            return f"{self.value:.5g}"
+        return " to ".join("" if math.isinf(end) else f"{end:.5g}" for end in self.ends).strip()
+
+
+@dataclass(frozen=True)
+class Objective(Settings):
+    """A number of a property that is to be as large, or as small, as possible. goal: "maximum" or "minimum"."""
+
+    property: str
+    goal: Literal["maximum", "minimum"]
+    component: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    unit: str | None = None
+
+    @builtins.property
+    def of(self) -> Component:
+        """The number that is meant."""
+        return Component(self.property, self.component, self.unit)
+
+
+@dataclass(frozen=True)
+class FractionRange(Settings):
+    """A constraint on a design: the fraction of a phase, which its decode has exactly. phase: its number, from 0."""
+
+    phase: Annotated[int, Field(ge=0)]
+    low: Annotated[float, Field(ge=0, le=1)] = 0.0
+    high: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+@dataclass(frozen=True)
+class DesignSettings(Settings):
+    """[design]: active-learning inverse design.
+
+    targets: what the design has to reach, all at once. objectives: instead, two numbers whose Pareto front is sought.
+    budget: largest number of solver calls of one search. batch: designs asked for at once.
+    retrain_every: rounds between two trainings of the head on what the solver found.
+    searcher: "composite" (a Gaussian process for every targeted number, candidates from the prior and around the best),
+        "gaussian-process" (scikit-optimize) or "random" (samples of the prior).
+    fractions: ranges of phase fractions that a design has to keep to.
+    guards: only designs count that the data set's own structures do not make unlikely.
+    refine: solve the best design again with twice the voxels along every axis.
+    repeats: searches with different seeds.
+    control_budget: solver calls of the random control of each repeat; 0 for none.
+    """
+
+    targets: tuple[Target, ...] = ()
+    objectives: tuple[Objective, ...] = ()
+    budget: Count = 60
+    batch: Count = 4
+    retrain_every: Count = 2
+    searcher: Literal["composite", "gaussian-process", "random"] = "composite"
+    fractions: tuple[FractionRange, ...] = ()
+    guards: bool = True
+    refine: bool = False
+    repeats: Count = 1
+    control_budget: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if bool(self.targets) == bool(self.objectives) or len(self.objectives) not in (0, 2):
+            raise ValueError("a design has targets, or two objectives")
+        if self.objectives and self.searcher != "composite":
+            raise ValueError(f"objectives are for the composite searcher, found '{self.searcher}'")
+
+    @builtins.property
+    def numbers(self) -> tuple[Component, ...]:
+        """The numbers of properties that a design is about."""
+        return (*(t.of for t in self.targets), *(o.of for o in self.objectives))

@@ -1,0 +1,33 @@
+"""Pareto fronts of two losses: what no other point beats in both, and the area that a front dominates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from msvae.structures import Array
+
+__all__ = ["front", "hypervolume"]
+
+
+def front(losses: Array) -> Array:
+    """Return the rows of losses (n, 2) that no other row beats in both, by their first loss; rows with NaN never.
+
+    >>> front(np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5], [0.6, 0.6]])).tolist()
+    [0, 2, 1]
+    """
+    known = np.flatnonzero(np.isfinite(losses).all(axis=1))
+    order = known[np.lexsort((losses[known, 1], losses[known, 0]))]
+    least = np.minimum.accumulate(np.concatenate([[np.inf], losses[order, 1]]))[:-1]
+    return np.asarray(order[losses[order, 1] < least], dtype=int)
+
+
+def hypervolume(losses: Array, reference: Array) -> float:
+    """Return the area between losses (n, 2) and a reference point (2,) that is worse in both.
+
+    >>> hypervolume(np.array([[0.0, 0.5], [0.5, 0.0]]), np.array([1.0, 1.0]))
+    0.75
+    """
+    inside = losses[(losses < reference).all(axis=1)]
+    chosen = inside[front(inside)]
+    widths = np.diff(np.append(chosen[:, 0], reference[0]))
+    return float(widths @ (reference[1] - chosen[:, 1]))
