@@ -24,7 +24,7 @@ import numpy as np
 import tomli_w
 
 from msvae.atomic_file import write_atomically
-from msvae.errors import RunError
+from msvae.errors import RunError, StudyError
 from msvae.evaluations import Evaluations, joined
 from msvae.run.journal import Journal
 from msvae.run.provenance import provenance
@@ -121,11 +121,13 @@ class Run:
             for source in run._plugin_sources():
                 (directory / "plugins").mkdir(exist_ok=True)
                 shutil.copy(source, directory / "plugins" / source.name)
+            for source in run._meshes():
+                shutil.copy(source, directory / source.name)
         except OSError as error:
             raise RunError(f"'{directory}' cannot be made: {error.strerror}; give another --output") from None
         files = [f"plugins/{Path(f).name}" for f in study.plugin_files]
         run.write_json("provenance.json", provenance(study))
-        frozen = study.tables | ({"plugin_files": files} if files else {})
+        frozen = _with_file_names(study).tables | ({"plugin_files": files} if files else {})
         write_atomically(directory / "study.toml", tomli_w.dumps(frozen).encode())
         return run
 
@@ -150,6 +152,16 @@ class Run:
     def _plugin_sources(self) -> list[Path]:
         base = Path(self.study.source.name).parent
         return [(base / f).resolve() for f in self.study.plugin_files]
+
+    def _meshes(self) -> list[Path]:
+        """Return the files with the part's mesh, which the run keeps a copy of."""
+        part = self.study.part
+        if part is None or part.file is None:
+            return []
+        source = (Path(self.study.source.name).parent / part.file).resolve()
+        if not source.is_file():
+            raise StudyError(f"{self.study.source.at(['part', 'file'])}: '{source}' does not exist")
+        return [source]
 
     @property
     def frozen_study(self) -> Path:
@@ -263,5 +275,8 @@ def plugin_files_of(study: Path) -> list[str]:
 
 
 def _with_file_names(study: Study) -> Study:
-    """Return a study whose plugin files are named without folders, as a run keeps them."""
-    return dataclasses.replace(study, plugin_files=tuple(Path(f).name for f in study.plugin_files))
+    """Return a study whose plugin files and mesh are named without folders, as a run keeps them."""
+    part = study.part
+    if part is not None and part.file is not None:
+        part = dataclasses.replace(part, file=Path(part.file).name)
+    return dataclasses.replace(study, plugin_files=tuple(Path(f).name for f in study.plugin_files), part=part)

@@ -196,6 +196,24 @@ def test_a_single_structure_is_pushed_forward_by_sobol_points(study_file: Callab
     assert "8 scramblings of 8 points" in table.notes[0]
 
 
+def test_a_mesh_of_a_file_goes_with_the_run(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    meshio = pytest.importorskip("meshio")
+    points = np.array([[x, y] for x in (0.0, 1.6e-5, 3.2e-5) for y in (0.0, 1.6e-5)])
+    cells = np.array([[0, 2, 3], [0, 3, 1], [2, 4, 5], [2, 5, 3]])
+    (tmp_path / "meshes").mkdir()
+    meshio.write(tmp_path / "meshes" / "part.xdmf", meshio.Mesh(points, [("triangle", cells)]), data_format="XML")
+    bar = "lengths = [32e-6, 16e-6]\ncells = [4, 2]\n"
+    study = study_file("push-forward", PARTS.replace(bar, 'shape = "file"\nfile = "meshes/part.xdmf"\n'))
+    table = launch(study, tmp_path / "run", overrides=[IMAGE])
+    assert table is not None
+    assert (tmp_path / "run" / "part.xdmf").exists()
+    assert 1 * 0.5 < float(table.rows[0][1]) < 10 * 0.5  # W/m/K over a width that is half the length
+    assert launch(study, tmp_path / "run", overrides=[IMAGE], resume=True) is not None
+    (tmp_path / "meshes" / "part.xdmf").unlink()
+    with pytest.raises(StudyError, match=r"part\.file.*does not exist"):
+        launch(study, tmp_path / "other", overrides=[IMAGE])
+
+
 def test_sampling_stops_at_the_asked_interval(study_file: Callable[..., Path], tmp_path: Path) -> None:
     extra = "[push_forward]\nproperty = 'conductivity'\npilot = 8\nbudget = 400\nhalf_width = 0.1\ncomponent = [0, 0]\n"
     table = launch(study_file("push-forward", extra), tmp_path / "run")
