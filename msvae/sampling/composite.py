@@ -31,6 +31,7 @@ POOL, MOVES, LEADERS = 600, 240, 6  # candidates from the prior, around the best
 STEPS = (0.05, 0.1, 0.2, 0.35, 0.6)  # of a move, against the spread of the prior
 DRAWS = 64  # of the models, for the expected improvement
 TREES, RELIABLE = 200, 0.8  # that say whether a design will fail; of the best chance, below which none is asked for
+WIDE = 30  # largest over least value of a number that is modelled by its logarithm
 MOST = 300  # points that a model is fitted to
 LATENTS = 0.3  # weight of the latents beside the descriptors, in the models' coordinates
 AXES = 10  # principal axes of the descriptors
@@ -165,10 +166,11 @@ class CompositeSearch:
         if len(self.pending):  # what is on its way is taken to be what is expected of it
             models = models.believing(self._at(self.pending, self._features(self.pending)))
         best, offsets, works = float(np.nanmin(self.distances)), self._offsets(candidates), self._works(where)
-        chosen: list[int] = []
+        wide, chosen = self._wide, list[int]()
         for _ in range(n):
             drawn = models.draw(where, rng)  # (draws, candidates, targets)
             flat = (drawn + offsets).reshape(-1, len(self.targets))
+            flat = np.where(wide, np.exp(np.where(wide, flat, 0.0)), flat)
             distances = self.distance(self._properties(flat)).reshape(drawn.shape[:2])
             gain = np.maximum(best - distances, 0).mean(axis=0)
             gain = works * gain if gain.max() > 0 else works / (1 + distances.mean(axis=0))
@@ -220,10 +222,22 @@ class CompositeSearch:
         if self.expected is None:
             return np.zeros((len(latents), len(self.targets)))
         properties = self.expected(latents)
-        return np.stack([component_values(properties, t) for t in self.targets], axis=1)
+        return self._scaled(np.stack([component_values(properties, t) for t in self.targets], axis=1))
 
     def _rest(self, rows: Array) -> Array:
-        return np.asarray(self.values[rows] - self._offsets(self.latents[rows]))
+        return np.asarray(self._scaled(self.values[rows]) - self._offsets(self.latents[rows]))
+
+    @property
+    def _wide(self) -> Array:
+        """Which targets (targets,) are modelled by their logarithm: positive numbers that span orders of magnitude."""
+        known = self.values[np.isfinite(self.values).all(axis=1)]
+        least = known.min(axis=0)
+        return np.asarray((least > 0) & (known.max(axis=0) > WIDE * np.maximum(least, 1e-300)))
+
+    def _scaled(self, values: Array) -> Array:
+        """Return values (n, targets) as they are modelled; what is not positive is taken for the least known number."""
+        least = np.where(self.values > 0, self.values, np.inf).min(axis=0, initial=np.inf)
+        return np.where(self._wide, np.log(np.maximum(values, np.where(self._wide, least, 1.0))), values)
 
     def _properties(self, values: Array) -> dict[str, Array]:
         """Return values (..., targets) as properties of which only the targeted numbers are known."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msvae import Run, Structures, StudyError, load_solver, read_structures
+from msvae import Run, Structures, Study, StudyError, load_solver, read_structures
 from msvae.campaigns import Table
 from msvae.campaigns.compare_dns import surrounded
 from msvae.campaigns.launch import launch
@@ -240,3 +240,10 @@ FORMULAS = [
 def test_formulas_are_of_the_position_and_nothing_else(text: str) -> None:
     with pytest.raises(ValueError, match=r"formula|power|finite"):
         position_formula(text, np.linspace(0, 1, 3)[:, None])
+
+
+def test_the_examples_about_parts_can_change_their_campaign() -> None:
+    folder = Path(__file__).parents[2] / "examples"
+    assert Study.load(folder / "berea-part" / "study.toml", ["campaign='push-forward'"]).push_forward is not None
+    overrides = ["gradation.goal='compliance'", "gradation.fraction=0.3"]
+    assert Study.load(folder / "graded-beam" / "study.toml", overrides).gradation is not None
