@@ -110,15 +110,18 @@ class Context:
         """
         if not tasks:
             return Evaluations.of([])
-        return self._done(
-            stage, tasks, _Job(self._quantities_of(structures), with_model=with_model, structures=structures), title
-        )
+        quantities = self._quantities_of(structures)
+        job = _Job(quantities, with_model=with_model, structures=structures, quiet=quiet)
+        return self._done(stage, tasks, job, title)
 
     def realise(self, stage: str, indices: Sequence[int], job: Realisations, title: str = "") -> Evaluations:
         """Return what quantities of interest are in samples of these numbers, as `evaluate` does for structures."""
         settings = self.study.part
         units = settings.units if settings is not None and job.field is not None else {}
-        quantities = tuple(Quantity(name, units.get(name, "1"), spacing_exponent=0) for name in job.quantities)
+        quantities = tuple(
+            Quantity(named, units.get(name, "1"), spacing_exponent=0)
+            for named, name in zip(job.names, job.quantities, strict=True)
+        )
         return self._done(stage, [Task(k) for k in indices], _Job(quantities, partial(realise, job)), title)
 
     def _done(self, stage: str, tasks: Sequence[Task], job: _Job, title: str) -> Evaluations:

@@ -45,7 +45,7 @@ class Samples:
         asked = table.where(np.isin(table["index"], indices))
         self.failed += int((~asked.done).sum())
         self.costs[job.fidelity] = float(np.median(asked["cost"]))
-        return asked.properties[job.quantities[0]]
+        return asked.properties[job.names[0]]
 
     def of(self, fidelity: Fidelity, indices: Sequence[int]) -> Array:
         """Return the values of one fidelity."""

@@ -56,6 +56,11 @@ class Realisations:
     kind: Kind = "field"
     average: int = 64
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the quantities are called in tables, where properties of structures may have the same names."""
+        return tuple(f"{'part' if self.field else 'structure'}: {name}" for name in self.quantities)
+
 
 def realise(job: Realisations, tasks: Sequence[Task]) -> Evaluations:
     """Return what the quantities of interest are in samples of these numbers."""
@@ -75,7 +80,10 @@ def _realised(job: Realisations, index: int) -> Evaluation:
         status, message = "crashed", f"it ran out of memory ({error or 'MemoryError'})"
     except Exception as error:  # a border: a solver may raise anything, and the campaign goes on
         status, message = "failed", str(error) if isinstance(error, MsvaeError) else f"{type(error).__name__}: {error}"
-    values = {q: np.array(found.get(q, np.nan) if status == "done" else np.nan) for q in job.quantities}
+    values = {
+        named: np.array(found.get(q, np.nan) if status == "done" else np.nan)
+        for named, q in zip(job.names, job.quantities, strict=True)
+    }
     return Evaluation(
         index,
         "",

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from scipy import linalg
 
-from msvae.errors import DataError
+from msvae.errors import DataError, RunError
 from msvae.sampling.covariance import Coregionalization, Correlation, fit_covariance
 from msvae.sampling.gaussian_field import field_at, field_on_grid
 from msvae.sampling.marginals import FlowMarginals, Marginals, NormalScores
@@ -88,8 +88,11 @@ class LatentField:
         if isinstance(marginals, Marginals):
             coefficients[0] -= latents.mean(axis=0) - (basis[:, 1:] @ coefficients[1:]).mean(axis=0)  # it has the mean
         rest = latents - basis @ coefficients
-        fitted: Marginals = FlowMarginals.fit(rest, seed) if marginals == "flow" else NormalScores(rest)
-        fitted = marginals if isinstance(marginals, Marginals) else fitted
+        fitted: Marginals
+        if isinstance(marginals, Marginals):
+            fitted = marginals
+        else:
+            fitted = FlowMarginals.fit(rest, seed) if marginals == "flow" else NormalScores(rest)
         covariance = fit_covariance(points, fitted.scores(rest), smoothness=smoothness)
         return cls(covariance.standardised(whitened=fitted.whitened), fitted, coefficients)
 
@@ -121,10 +124,14 @@ class LatentField:
     def load(cls, path: Path, vae: VAE) -> LatentField:
         """Return the field that `save` wrote for the latents of a model; RunError if the file is not one."""
         tensors, metadata = load_tensors(path)
-        rho = tuple(Correlation(tuple(lengths), nu) for lengths, nu in metadata["correlations"])
-        covariance = Coregionalization(rho, tensors["matrices"].numpy(), tensors["nugget"].numpy())
-        known = NormalScores(tensors["observed"].numpy()) if "observed" in tensors else FlowMarginals.of(vae)
-        return cls(covariance, known, tensors["trend"].numpy())
+        try:
+            rho = tuple(Correlation(tuple(lengths), nu) for lengths, nu in metadata["correlations"])
+            matrices, nugget, trend = (tensors[name].double().numpy() for name in ("matrices", "nugget", "trend"))
+            observed = tensors["observed"].double().numpy() if "observed" in tensors else None
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"'{path}' is not a field of latents ({error}): delete it, and --resume") from None
+        known = FlowMarginals.of(vae) if observed is None else NormalScores(observed)
+        return cls(Coregionalization(rho, matrices, nugget), known, trend)
 
     def sample_on(self, grid: Grid, count: int, seed: int) -> Array:
         """Return latents (count, *grid, c) at the centres of a grid's voxels, the first at half a spacing."""

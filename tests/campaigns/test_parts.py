@@ -194,6 +194,9 @@ def test_a_single_structure_is_pushed_forward_by_sobol_points(study_file: Callab
     assert table is not None
     assert table.rows[0][4] == "64"
     assert "8 scramblings of 8 points" in table.notes[0]
+    found = Run.open(tmp_path / "run").evaluations.properties  # a sample's number is not the tensor of the same name
+    assert found["conductivity"].shape[1:] == (2, 2)
+    assert np.isfinite(found["structure: conductivity"]).sum() == 64
 
 
 def test_a_mesh_of_a_file_goes_with_the_run(study_file: Callable[..., Path], tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tifffile
 
-from msvae import Grid
+from msvae import Grid, Run, Structures
+from msvae.campaigns.launch import launch
+from msvae.campaigns.part_field import cut
 from msvae.sampling.latent_field import LatentField
 
 SIZE, SPACING = 25, 50e-6  # voxels along an SVE's edge, and that edge in m
@@ -54,3 +57,46 @@ def test_the_scatter_of_blocks_is_that_of_the_sandstone_and_that_of_uncorrelated
     assert 0.8 < found / real < 1.25
     shuffled = [np.random.default_rng(k).permutation(part.ravel()).reshape(part.shape) for k, part in enumerate(parts)]
     assert np.mean([blocks(part).std(ddof=1) for part in shuffled]) / real < 0.8
+
+
+@pytest.mark.slow
+def test_decoded_parts_scatter_as_the_sandstone_does(data: Path, tmp_path: Path) -> None:
+    """The same with a VAE: its latents are the field, and what they decode to has the porosities."""
+    tiff = data / "berea" / "berea.tif"
+    study = f"""
+campaign = "train"
+[dataset]
+name = "tiff"
+path = "{tiff}"
+dimensions_of = 3
+labels = [255, 0]
+patch = [25, 25, 25]
+region = [[0, 128], [0, 400], [0, 400]]
+spacing = 2e-6
+[model]
+latents = 24
+[training]
+epochs = 30
+precision = "bfloat16"
+"""
+    (tmp_path / "study.toml").write_text(study)
+    launch(tmp_path / "study.toml", tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    vae, loaded = run.model, run.study.need_dataset()
+    image = loaded.image(0)
+    assert image is not None
+    pieces, centres = cut(image, (SIZE,) * 3, ((0, 128), (0, 400), (0, 400)))
+    latents = vae.encode(Structures(pieces.values, vae.blueprint.specification))
+    field = LatentField.fit(centres, latents)
+    grid = Grid.of((8, 16, 16), SIZE * 2e-6, periodic=False)
+    sampled = field.sample_on(grid, 3, seed=0)
+    parts = [vae.decode(z.reshape(-1, vae.latents)).fractions[:, 1].reshape(grid.shape) for z in sampled]
+    found = [np.mean([autocorrelation(part, lag) for part in parts]) for lag in (1, 2)]
+    real = blocks(porosities(image.labels[0, 144:] == 1)).std(ddof=1)
+    scatter = np.mean([blocks(part).std(ddof=1) for part in parts]) / real
+    loose = [np.random.default_rng(k).permutation(part.ravel()).reshape(part.shape) for k, part in enumerate(parts)]
+    control = np.mean([blocks(part).std(ddof=1) for part in loose]) / real
+    assert abs(found[0] - 0.18) < 0.05, (found, scatter, control)
+    assert found[1] < 0.08, (found, scatter, control)
+    assert 0.8 < scatter < 1.25, (found, scatter, control)
+    assert control < scatter, (found, scatter, control)

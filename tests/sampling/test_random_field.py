@@ -13,10 +13,12 @@ import pytest
 from scipy import stats
 
 from msvae import DataError, Grid
+from msvae.errors import RunError
 from msvae.sampling.covariance import Coregionalization, Correlation, fit_covariance
 from msvae.sampling.gaussian_field import Embedding, KarhunenLoeve, field_at, field_on_grid
 from msvae.sampling.latent_field import LatentField, Observations
 from msvae.sampling.marginals import FlowMarginals, NormalScores
+from msvae.vae.files import save_tensors
 
 SAMPLES = 200
 LONG = Correlation((8.0, 4.0), 1.5)
@@ -203,3 +205,17 @@ def test_what_cannot_be_is_said_in_a_sentence() -> None:
     with pytest.raises(DataError, match="the same point"):
         field.sample(points, 1, seed=0, given=twice)
     assert isinstance(FlowMarginals.fit(latents, 0), FlowMarginals)
+
+
+def test_a_field_is_saved_and_loaded_and_what_is_none_is_refused(tmp_path: Path) -> None:
+    points, latents = skewed(16, 2)
+    field = LatentField.fit(points, latents)
+    field.save(tmp_path / "field.safetensors")
+    again = LatentField.load(tmp_path / "field.safetensors", None)  # type: ignore[arg-type]  # its marginals need no model
+    np.testing.assert_array_equal(again.sample(points, 1, 3), field.sample(points, 1, 3))
+    loose = field.independent(np.repeat(points, 8, axis=0), 1)
+    assert abs(np.corrcoef(loose[:-1, 0], loose[1:, 0])[0, 1]) < 0.1
+    np.testing.assert_allclose(loose.std(axis=0), latents.std(axis=0), rtol=0.1)
+    save_tensors(tmp_path / "other.safetensors", {}, {})
+    with pytest.raises(RunError, match="not a field of latents"):
+        LatentField.load(tmp_path / "other.safetensors", None)  # type: ignore[arg-type]
