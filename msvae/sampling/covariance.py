@@ -10,11 +10,11 @@ observations. Wackernagel, Multivariate Geostatistics (2003), chapter 26; fitted
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, spatial
+from scipy import linalg, optimize, spatial
 
 from msvae.errors import DataError
 from msvae.structures import Array
@@ -22,6 +22,8 @@ from msvae.structures import Array
 __all__ = ["SMOOTHNESS", "Coregionalization", "Correlation", "empirical_covariances", "fit_covariance"]
 
 SMOOTHNESS = (0.5, 1.5, 2.5, math.inf)
+LEADING = 3  # combinations of channels that lengths are fitted to
+SHORTEST = 0.3  # of the shortest lag along an axis: no length is below
 PAIRS = 4_000_000  # pairs of observations that are looked at
 
 
@@ -172,24 +174,50 @@ def fit_covariance(
 
 def _fitted(nu: float, lags: Array, covariances: Array, counts: Array, zero: Array, nugget: bool
 ) -> tuple[float, Coregionalization]:  # fmt: skip
-    """Return the misfit and the covariance of one smoothness."""
-    extent = np.abs(lags).max(axis=0)
-    weights = np.sqrt(counts / counts.sum())[:, None, None]
+    """Return the misfit and the covariance of one smoothness.
 
-    def model(logarithms: Array) -> Coregionalization:
-        rho = Correlation(tuple(np.exp(logarithms).tolist()), nu)
+    Lengths are fitted in the combinations of channels that correlate most with their neighbours, for many channels
+    that do not would drown them: first one for all axes, then one for each, none below what the lags can show.
+    """
+    extent = np.abs(lags).max(axis=0)
+    least = SHORTEST * np.array([x[x > 0].min(initial=np.inf) for x in np.abs(lags).T])
+    least = np.where(np.isfinite(least), least, 1.0)
+    weights = np.sqrt(counts / counts.sum())[:, None, None]
+    leading = _leading(lags, covariances, counts, zero)
+
+    def model(logarithms: Array, whole: Array, found: Array) -> Coregionalization:
+        lengths = np.maximum(np.broadcast_to(np.exp(logarithms), extent.shape), least)
+        rho = Correlation(tuple(lengths.tolist()), nu)
         r = rho(lags)
-        slope = np.einsum("b,bij->ij", r * counts, covariances) / (counts * r * r).sum()
-        matrix = _part_of(zero, slope) if nugget else zero
-        return Coregionalization((rho,), matrix[None], _part_of(zero, zero - matrix))
+        slope = np.einsum("b,bij->ij", r * counts, found) / max(float((counts * r * r).sum()), 1e-300)
+        matrix = _part_of(whole, slope) if nugget else whole
+        return Coregionalization((rho,), matrix[None], _part_of(whole, whole - matrix))
+
+    few = np.einsum("ik,bij,jl->bkl", leading, covariances, leading)
+    at_zero = leading.T @ zero @ leading
 
     def misfit(logarithms: Array) -> float:
-        return float(np.square(weights * (model(logarithms)(lags) - covariances)).sum())
+        return float(np.square(weights * (model(logarithms, at_zero, few)(lags) - few)).sum())
 
-    starts = (np.log(np.where(extent > 0, extent, 1.0) * f) for f in (0.05, 0.15, 0.4))
-    results = [optimize.minimize(misfit, start, method="Nelder-Mead", options={"maxiter": 400}) for start in starts]
-    best = min(results, key=lambda r: r.fun)
-    return float(best.fun), model(best.x)
+    starts = [np.log([float(extent.max()) * f]) for f in (0.03, 0.1, 0.3)]
+    even = min((_least(misfit, start) for start in starts), key=lambda r: float(r.fun))
+    best = _least(misfit, np.broadcast_to(even.x, extent.shape).copy())
+    chosen = model(best.x, zero, covariances)
+    return float(np.square(weights * (chosen(lags) - covariances)).sum()), chosen
+
+
+def _least(misfit: Callable[[Array], float], start: Array) -> optimize.OptimizeResult:
+    return optimize.minimize(misfit, start, method="Nelder-Mead", options={"maxiter": 400})
+
+
+def _leading(lags: Array, covariances: Array, counts: Array, zero: Array) -> Array:
+    """Return combinations (c, k) of channels, of unit variance, whose nearest neighbours correlate most."""
+    size = np.linalg.norm(lags, axis=1)
+    near = size <= 1.5 * size[size > 0].min()
+    beside = np.einsum("b,bij->ij", counts[near], covariances[near]) / counts[near].sum()
+    inner = zero + 1e-9 * np.trace(zero) * np.eye(len(zero))
+    _, vectors = linalg.eigh((beside + beside.T) / 2, inner)
+    return np.asarray(vectors[:, ::-1][:, :LEADING])
 
 
 def _part_of(whole: Array, matrix: Array) -> Array:
