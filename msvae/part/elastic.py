@@ -20,7 +20,7 @@ from msvae.errors import DataError
 from msvae.part.meshes import element_of, save_mesh
 from msvae.structures import Array
 
-__all__ = ["PAIRS", "Elastic", "Solution", "Support", "Where", "side", "solved", "voigt"]
+__all__ = ["PAIRS", "Elastic", "Solution", "Support", "Where", "on_plane", "side", "solved", "voigt"]
 
 PAIRS = {2: ((0, 0), (1, 1), (0, 1)), 3: ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))}
 SINGULAR = 1e-12  # of a diagonal entry: a pivot this small is none
@@ -41,7 +41,12 @@ class Support:
 
 def side(axis: int, at: float) -> Where:
     """Return the nodes whose coordinate along an axis is this one, m."""
-    return lambda x: np.isclose(x[axis], at, atol=1e-9 * max(1.0, float(np.ptp(x[axis]))))
+    return lambda x: on_plane(x[axis], at)
+
+
+def on_plane(x: Array, at: float) -> Array:
+    """Return which coordinates (n,) are this one, to a billionth of their extent."""
+    return np.asarray(np.abs(x - at) <= 1e-9 * max(float(np.ptp(x)), 1e-300))
 
 
 @dataclass(frozen=True, eq=False)

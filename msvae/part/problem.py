@@ -13,7 +13,7 @@ import numpy as np
 from msvae.errors import DataError
 from msvae.part import meshes
 from msvae.part.conduction import Conductive, ConductiveSolution, HeldTemperature
-from msvae.part.elastic import Elastic, Solution, Support, side
+from msvae.part.elastic import Elastic, Solution, Support, on_plane, side
 from msvae.part.plastic import Hardening, Plastic, Step
 from msvae.part_settings import PartSettings
 from msvae.structures import Array
@@ -53,6 +53,14 @@ class Problem:
     @cached_property
     def mesh(self) -> Any:
         """The mesh (of scikit-fem)."""
+        mesh = self._made()
+        if self.settings.axis >= mesh.dim():
+            raise DataError(
+                f"part.axis: found {self.settings.axis}, a part in {mesh.dim()}D has axes up to {mesh.dim() - 1}"
+            )
+        return mesh
+
+    def _made(self) -> Any:
         s = self.settings
         if s.shape == "file":
             assert s.file is not None
@@ -109,17 +117,9 @@ class Problem:
         """
         points, d = self.mesh.p, self.mesh.dim()
         others = [a for a in range(d) if a != self.settings.axis]
-        face = np.isclose(points[self.settings.axis], self.ends[0])
-        corner = np.array([points[a].min() for a in range(d)])
-        corner[self.settings.axis] = self.ends[0]
-        tie = others.index(axis)
-        if d == 3 and tie == 1:  # the one node at the corner
-            rows = face & np.isclose(points[others[0]], points[others[0]][face].min())
-            rows &= np.isclose(points[others[1]], points[others[1]][rows].min())
-        elif d == 3:  # the line along the second axis, where the first is least
-            rows = face & np.isclose(points[others[0]], points[others[0]][face].min())
-        else:
-            rows = face & np.isclose(points[axis], points[axis][face].min())
+        rows = on_plane(points[self.settings.axis], self.ends[0])
+        for other in others if others.index(axis) == 1 else others[:1]:
+            rows &= points[other] <= points[other][rows].min() + 1e-9 * np.ptp(points[other])
         chosen = points[:, rows]
         return lambda x: (np.abs(x[:, :, None] - chosen[:, None]).max(axis=0) < 1e-9 * np.ptp(points)).any(axis=1)
 
@@ -187,7 +187,7 @@ class Problem:
     def _area(self) -> float:
         """Area of the face that is moved, m^2 (in 2D: its length, m)."""
         facets = self.mesh.facets
-        moved = np.isclose(self.mesh.p[self.settings.axis][facets], self.ends[1]).all(axis=0)
+        moved = on_plane(self.mesh.p[self.settings.axis], self.ends[1])[facets].all(axis=0)
         corners = self.mesh.p[:, facets[:, moved]]  # (d, corners, f)
         if len(corners) == 2:
             return float(np.linalg.norm(corners[:, 1] - corners[:, 0], axis=0).sum())

@@ -105,6 +105,20 @@ def test_a_bar_of_a_study_has_the_stiffness_of_the_textbook(load: str, exact: fl
     assert found["stress-concentration"] >= 1 - 1e-9
 
 
+@pytest.mark.parametrize("size", [1e-8, 1e-3, 1e2])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_part_of_any_size_is_pulled_along_any_axis(size: float, axis: int) -> None:
+    lengths = tuple(np.roll((4 * size, size, size), axis).tolist())
+    settings = PartSettings(
+        lengths=lengths, cells=(3, 3, 3), axis=axis, displacement=0.01 * size, quantities=("stiffness",)
+    )
+    problem = Problem(settings)
+    found = problem.respond({"stiffness": np.tile(isotropic(3), (27, 1, 1))}).quantities["stiffness"]
+    assert found == pytest.approx(size / 4)
+    with pytest.raises(DataError, match=r"part\.axis"):
+        _ = Problem(PartSettings(lengths=(1.0, 1.0), cells=(2, 2), axis=2)).mesh
+
+
 def test_plasticity_of_a_plate_with_a_hole_begins_beside_it() -> None:
     settings = PartSettings(shape="plate-with-hole", lengths=(1.0,), cells=(2,), radius=0.1, physics="plasticity",
                             displacement=0.01, quantities=("peak-load", "first-yield-load", "energy"))  # fmt: skip
