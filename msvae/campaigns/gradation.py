@@ -39,6 +39,7 @@ from msvae.vae.model import VAE
 __all__ = ["Grading", "run"]
 
 COLUMNS = ("asked", "mean", "error", "scatter", "windows")
+MOST_ROWS = 24
 ASCENT = 10  # steps of ascent between two solutions of the part
 
 
@@ -164,6 +165,11 @@ def run(context: Context) -> Table:
             f"{context.study.source.at(['gradation', 'shape'])}: expected a number of voxels for each axis"
         )
     grading = Grading(context, vae, vae.encode(structures), settings)
+    if not grading.inner.any():
+        raise StudyError(
+            f"{context.study.source.at(['gradation', 'shape'])}: {settings.shape} voxels hold no whole window of "
+            f"{grading.windows.size}"
+        )
     with torch_threads(context.study.executor.threads):
         return _compliance(grading) if settings.goal == "compliance" else _profile(grading)
 
@@ -174,11 +180,11 @@ def _profile(grading: Grading) -> Table:
     start = grading.start(seed_of(grading.context.study.seed, "gradation"))
     part, measured = grading.profile(start, target, "graded")
     _save(grading, part)
-    rows = []
-    groups = np.unique(np.round(target[grading.inner], 9))
-    for value in groups if len(groups) <= 24 else groups[:: -(-len(groups) // 24)]:
-        own = measured[np.isclose(target, value, atol=1e-9) & grading.inner]
-        rows.append((f"{value:.5g}", f"{np.nanmean(own):.5g}", f"{np.nanmean(own) - value:+.3g}",
+    rows, (values, places) = [], _groups(target)
+    shown = np.unique(places[grading.inner])
+    for k in shown[:: -(-len(shown) // MOST_ROWS)]:
+        own = measured[(places == k) & grading.inner]
+        rows.append((f"{values[k]:.5g}", f"{np.nanmean(own):.5g}", f"{np.nanmean(own) - values[k]:+.3g}",
                      f"{np.nanstd(own):.3g}", str(len(own))))  # fmt: skip
     rest = measured - _means(measured, target)
     known = _natural(grading)
@@ -214,9 +220,16 @@ def _natural(grading: Grading) -> Array:
     return values[np.isfinite(values)]
 
 
+def _groups(target: Array) -> tuple[Array, Array]:
+    """Return the different targets, and the number (w,) of each window's among them."""
+    scale = float(np.abs(target).max()) or 1.0
+    names, places = np.unique(np.round(target / scale, 9), return_inverse=True)
+    return names * scale, places
+
+
 def _means(values: Array, target: Array) -> Array:
     """Return the mean (w,) of the values of all windows with the same target; NaN is left out."""
-    names, groups = np.unique(np.round(target, 9), return_inverse=True)
+    names, groups = _groups(target)
     means = np.array([_mean(values[groups == k]) for k in range(len(names))])
     known = np.isfinite(means)
     if not known.all():  # windows at the border that could not be measured: as those with the nearest target

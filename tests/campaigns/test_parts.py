@@ -250,3 +250,47 @@ def test_the_examples_about_parts_can_change_their_campaign() -> None:
     assert Study.load(folder / "berea-part" / "study.toml", ["campaign='push-forward'"]).push_forward is not None
     overrides = ["gradation.goal='compliance'", "gradation.fraction=0.3"]
     assert Study.load(folder / "graded-beam" / "study.toml", overrides).gradation is not None
+
+
+@pytest.mark.parametrize("through", ["head", "solver"])
+def test_a_property_is_graded_and_measured_by_the_solver(
+    study_file: Callable[..., Path], tmp_path: Path, through: str
+) -> None:
+    overrides = [IMAGE, f"gradation.through='{through}'", "gradation.property='conductivity'",
+                 "gradation.component=[0, 0]", "gradation.target='2.5 + 2 * x'", "gradation.steps=20"]  # fmt: skip
+    table = launch(study_file("gradation", PARTS), tmp_path / "run", overrides=overrides)
+    assert table is not None
+    run = Run.open(tmp_path / "run")
+    found = run.read_json("gradation.json")
+    measured = run.store("windows-graded-1").load().latest().properties["conductivity"][:, 0, 0]
+    np.testing.assert_array_equal(found["measured"], measured)
+    means = [float(row[1]) for row in table.rows]
+    assert through == "head" or means[-1] > means[0]  # three epochs teach a head nothing
+
+
+def test_a_cantilever_is_graded_for_stiffness_and_compared_by_dns(
+    study_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    part = (
+        PARTS.replace('physics = "conduction"', 'load = "bending"\ndisplacement = 1e-6')
+        .replace('quantities = ["conductance", "flux-concentration"]', "")
+        .replace('properties = ["conductivity"]', 'properties = ["stiffness"]')
+        .replace('quantity = "conductance"', 'property = "stiffness"\ncomponent = [0, 0]')
+    )
+    study = study_file("gradation", part)
+    text = study.read_text().replace(
+        '"conductivity"\nphases = [{ conductivity = 1.0 }, { conductivity = 10.0 }]',
+        '"elasticity"\nphases = [{ youngs_modulus = 1.0 }, { youngs_modulus = 0.05 }]',
+    )
+    study.write_text(text.replace('heads = ["conductivity"]', 'heads = ["stiffness"]'))
+    overrides = [IMAGE, "gradation.goal='compliance'", "gradation.fraction=0.5", "gradation.steps=20"]
+    table = launch(study, tmp_path / "run", overrides=overrides)
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["uniform", "step", "graded"]
+    assert all(float(row[2]) > 0 for row in table.rows)
+    assert abs(float(table.rows[2][1]) - 0.5) < 0.15
+
+
+def test_a_part_smaller_than_a_window_is_refused(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="hold no whole window"):
+        launch(study_file("gradation", PARTS), tmp_path / "run", overrides=[IMAGE, "gradation.shape=[6, 6]"])
