@@ -158,6 +158,8 @@ def run(context: Context) -> Table:
     """Return the table of what was asked of the part and what was found in it; the part is in the run."""
     settings = context.study.gradation
     assert settings is not None
+    if settings.goal == "profile":  # a mistake is better found before training than after
+        _formula(context, np.full((1, len(settings.shape)), 0.5))
     structures = training_structures(context)
     vae = trained(context, structures)
     if len(settings.shape) != structures.specification.grid.dimensions:
@@ -176,7 +178,7 @@ def run(context: Context) -> Table:
 
 def _profile(grading: Grading) -> Table:
     s = grading.settings
-    target = _target(grading)
+    target = _formula(grading.context, grading.positions)
     start = grading.start(seed_of(grading.context.study.seed, "gradation"))
     part, measured = grading.profile(start, target, "graded")
     _save(grading, part)
@@ -204,11 +206,13 @@ def _profile(grading: Grading) -> Table:
     )
 
 
-def _target(grading: Grading) -> Array:
+def _formula(context: Context, positions: Array) -> Array:
+    """Return the target (w,) at positions (w, d) from 0 to 1 along the part."""
+    assert context.study.gradation is not None
     try:
-        return position_formula(grading.settings.target, grading.positions)
+        return position_formula(context.study.gradation.target, positions)
     except ValueError as error:
-        raise StudyError(f"{grading.context.study.source.at(['gradation', 'target'])}: {error}") from None
+        raise StudyError(f"{context.study.source.at(['gradation', 'target'])}: {error}") from None
 
 
 def _natural(grading: Grading) -> Array:
