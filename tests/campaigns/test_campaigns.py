@@ -146,6 +146,20 @@ def test_a_front_of_two_objectives_is_verified_and_dominates_more_than_random_sa
     assert len(Run.open(tmp_path / "run").evaluations) == count
 
 
+@pytest.mark.parametrize("latents", [1, 128])
+def test_any_number_of_latents_can_be_searched_and_the_seed_decides(
+    study_file: Callable[..., Path], tmp_path: Path, latents: int
+) -> None:
+    study, overrides = study_file("inverse-design"), [f"model.latents={latents}", "design.control_budget=0"]
+    found = []
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        launch(study, tmp_path / name, overrides=[*overrides, f"seed={seed}"])
+        found.append(Run.open(tmp_path / name).store("search-0").load().latents)
+    np.testing.assert_array_equal(found[0], found[1])
+    assert found[0].shape[1] == latents
+    assert not np.array_equal(found[0], found[2])
+
+
 def test_a_range_and_a_phase_fraction_are_kept_to(study_file: Callable[..., Path], tmp_path: Path) -> None:
     overrides = ["design.targets=[{property='conductivity', component=[0, 0], low=3.0, high=4.0}]", "design.budget=24",
                  "design.fractions=[{phase=1, high=0.55}]", "design.refine=true", "dataset.count=60",
