@@ -126,7 +126,7 @@ def _searcher(design: DesignSettings, learner: Learner, judge: Judge, seed: int)
             seed=seed,
             known=Known(learner.latents, learner.structures, learner.properties),
             expected=learner.vae.predict,
-            more=partial(descents, learner.vae, smooth, learner.latents, seed),
+            more=lambda n, k: descents(learner.vae, smooth, learner.latents, n, seed_of(seed, k)),
             allowed=judge.allowed,
         )
     known = distance_from(design.targets, learner.properties)

@@ -37,7 +37,7 @@ LATENTS = 0.3  # weight of the latents beside the descriptors, in the models' co
 AXES = 10  # principal axes of the descriptors
 
 Distance = Callable[[Mapping[str, Array]], Array]
-Candidates = Callable[[int], Array]
+Candidates = Callable[[int, int], Array]
 Expected = Callable[[Array], Mapping[str, Array]]
 Allowed = Callable[[Array, Structures], Array]
 
@@ -71,10 +71,8 @@ class Coordinates:
 
     def __call__(self, features: Array, latents: Array) -> Array:
         """Return coordinates (n, k): those of the descriptors, and the latents, which count less."""
-        share = 0.3
-        return np.concatenate(
-            [(features - self.centre) @ self.axes, share * (latents - self.middle) / self.width], axis=1
-        )
+        own = LATENTS * (latents - self.middle) / self.width
+        return np.concatenate([(features - self.centre) @ self.axes, own], axis=1)
 
 
 class CompositeSearch:
@@ -94,8 +92,8 @@ class CompositeSearch:
     ) -> None:
         """targets: the numbers that are modelled. distance: of properties, in which other numbers may be anything.
 
-        expected: the properties of latents by a head. more: further candidates, how many are wanted given. allowed:
-        which (n,) of latents and what they decode to may be asked for.
+        expected: the properties of latents by a head. more: further candidates, given how many are wanted, and the
+        number of the question. allowed: which (n,) of latents and what they decode to may be asked for.
         """
         self.vae, self.targets, self.distance, self.seed = vae, tuple(targets), distance, seed
         self.expected, self.more, self.allowed, self.asked = expected, more, allowed, 0
@@ -108,7 +106,6 @@ class CompositeSearch:
             )
         self.pool, self.pool_features = drawn[good], features[good]
         self.coordinates = Coordinates.of(self.pool_features, self.pool)
-        self.spread = self.pool.std(axis=0)
         self.latents, self.values = np.zeros((0, vae.latents)), np.zeros((0, len(self.targets)))
         self.features = np.zeros((0, self.pool_features.shape[1]))
         self.distances, self.found = np.zeros(0), np.zeros(0, dtype=bool)
@@ -209,7 +206,7 @@ class CompositeSearch:
         fresh = self.pool[rng.integers(len(self.pool), size=MOVES)]
         centre = self.coordinates.middle
         crossed = centre + np.sqrt(1 - step**2) * (start - centre) + step * (fresh - centre)
-        own = [crossed] if self.more is None else [crossed, self.more(MOVES // 4)]
+        own = [crossed] if self.more is None else [crossed, self.more(MOVES // 4, self.asked)]
         moved = np.concatenate(own)
         features, good = self._looked_at(moved)
         return np.concatenate([self.pool, moved[good]]), np.concatenate([self.pool_features, features[good]])

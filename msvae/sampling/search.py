@@ -165,9 +165,9 @@ def descend(
     return latents.detach().numpy().astype(np.float64)
 
 
-def descents(vae: VAE, distance: Distance, encoded: Array, seed: int, n: int) -> Array:
+def descents(vae: VAE, distance: Distance, encoded: Array, n: int, seed: int) -> Array:
     """Return n latents (n, d): descents through the heads from near encoded structures, those that come nearest."""
-    rng = np.random.default_rng(seed_of(seed, "descents", n))
+    rng = np.random.default_rng(seed_of(seed, "descents"))
     starts = encoded[rng.integers(len(encoded), size=2 * n)]
     found = descend(vae, distance, starts + 0.1 * rng.standard_normal(starts.shape), anchor=encoded)
     with torch.no_grad():
