@@ -7,7 +7,7 @@ that fall to zero at a window's border and add up to one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ __all__ = ["Windows"]
 
 AT_ONCE = 16  # windows that are decoded together
 LEVELLINGS = 4
-SWEEPS = 10
+SWEEPS = 30
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class Windows:
     """Overlapping windows over a part.
 
     specification: of the structures that stand in windows. part: the grid to be filled, of the same spacing.
-    overlap: share of a window that its neighbour along an axis covers too, 0 to 0.5.
+    overlap: share of a window that its neighbour along an axis covers too, 0 to 0.5. offset: voxels along each axis by
+    which the windows are moved back, less than a step; by default none.
     """
 
     specification: Specification
     part: Grid
     overlap: float = 0.5
+    offset: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         grid = self.specification.grid
@@ -64,10 +66,14 @@ class Windows:
     def corners(self) -> Array:
         """First voxel (w, d) of every window; those at the border reach beyond it, as far as they overlap."""
         axes = [
-            range(step - size, n, step) if step < size else range(0, n, step)
-            for n, size, step in zip(self.part.shape, self.size, self.steps, strict=True)
+            range((step - size if step < size else 0) - back, n, step)
+            for n, size, step, back in zip(self.part.shape, self.size, self.steps, self._back, strict=True)
         ]
         return np.array(list(product(*axes)))
+
+    @property
+    def _back(self) -> tuple[int, ...]:
+        return self.offset or (0,) * len(self.size)
 
     @property
     def centres(self) -> Array:
@@ -110,10 +116,12 @@ class Windows:
         """Return a part whose windows agree with their neighbours: each is encoded and decoded again, sweep by sweep.
 
         Blended windows that know nothing of each other leave a pattern of their own grid; each sweep takes the blend
-        nearer to what all its windows can decode to.
+        nearer to what all its windows can decode to, and moves the windows, so that no grid of theirs is left.
         """
+        rng = np.random.default_rng(0)
         for _ in range(sweeps):
-            part = self.fill(vae, vae.encode(self.cut(part)))
+            moved = replace(self, offset=tuple(int(rng.integers(step)) for step in self.steps))
+            part = moved.fill(vae, vae.encode(moved.cut(part)))
         return part
 
     def _decoded(self, vae: VAE, latents: Array, conditions: Array | None, fractions: list[float]) -> Iterator[Array]:
