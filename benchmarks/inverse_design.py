@@ -22,18 +22,17 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from models import simulated, trained
 from scipy import stats
 
 import msvae
 from msvae.interfaces import Solver
 from msvae.sampling.composite import CompositeSearch, Known
 from msvae.sampling.guards import Guards
-from msvae.settings import Component, ModelSettings, TrainingSettings
+from msvae.settings import Component
 from msvae.structures import Array, Structures
-from msvae.study import Source, load_plugin
-from msvae.vae.blueprint import Blueprint, component_values
+from msvae.vae.blueprint import component_values
 from msvae.vae.model import VAE
-from msvae.vae.training import fit
 
 FIRST = 20
 
@@ -56,21 +55,6 @@ class Task:
 
     def solve(self, latents: Array) -> Mapping[str, Array]:
         return self.solver.evaluate(self.vae.decode(latents))
-
-
-def trained(structures: Structures, latents: int, epochs: int) -> VAE:
-    import torch
-
-    torch.manual_seed(0)
-    architecture = load_plugin(msvae.Architecture, {"name": "convolutional"}, Source("benchmark", ""))
-    vae = VAE(Blueprint.of(structures, ModelSettings(latents=latents), architecture))
-    fit(vae, structures, TrainingSettings(epochs=epochs, held_back=0.1, precision="bfloat16"), seed=0)
-    vae.eval().fit_aggregate(structures, seed=0)
-    return vae
-
-
-def simulated(**settings: Any) -> Structures:
-    return load_plugin(msvae.Dataset, {"name": "simulated", **settings}, Source("benchmark", "")).load(0)
 
 
 def conductivity_task() -> Task:

@@ -20,18 +20,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.figure import Figure
+from models import simulated, trained
 
 import msvae
 from msvae.sampling.estimators import Estimator
-from msvae.settings import ModelSettings, StructureHeadSettings, TrainingSettings
+from msvae.settings import StructureHeadSettings
 from msvae.structures import Array, Structures
-from msvae.study import Source, load_plugin
-from msvae.vae.blueprint import Blueprint
 from msvae.vae.model import VAE
 from msvae.vae.structure_head import StructureHead, fit_structure_head
-from msvae.vae.training import fit
 
 LABELS, FEW = 200, 50
 
@@ -47,25 +44,16 @@ class Pool:
     costs: tuple[float, float]
 
 
-def trained(structures: Structures, latents: int, epochs: int) -> tuple[VAE, Any]:
-    torch.manual_seed(0)
-    architecture = load_plugin(msvae.Architecture, {"name": "convolutional"}, Source("benchmark", ""))
-    vae = VAE(Blueprint.of(structures, ModelSettings(latents=latents), architecture))
-    fit(vae, structures, TrainingSettings(epochs=epochs, held_back=0.1, precision="bfloat16"), seed=0)
-    vae.eval().fit_aggregate(structures, seed=0)
-    return vae, architecture
-
-
 def pool(name: str, structures: Structures, solver: Any, latents: int, sizes: tuple[int, int, int]) -> Pool:
     """Return the samples of a task; sizes: epochs of the model, samples by the solver and further ones by the head."""
     epochs, count, more = sizes
-    vae, architecture = trained(structures, latents, epochs)
+    vae = trained(structures, latents, epochs)
     quantity = solver.quantities(structures.specification)[0]
     labelled = structures[:LABELS]
     labelled = labelled.with_properties(dict(solver.evaluate(labelled)), (quantity,))
     flips = tuple(range(structures.specification.grid.dimensions))
     head = StructureHead(structures.specification, (quantity,), StructureHeadSettings((quantity.name,), epochs=120,
-                         flips=flips, batch_size=32), architecture)  # fmt: skip
+                         flips=flips, batch_size=32), vae.blueprint.architecture)  # fmt: skip
     fit_structure_head(head, labelled, seed=0)
     drawn = vae.decode(vae.sample_latents(count + more, 1))
     start = time.perf_counter()
@@ -141,10 +129,9 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=400)
     asked = parser.parse_args()
     here = Path(__file__).parent
-    simulated: dict[str, Any] = {"name": "simulated", "volume_fraction": [0.3, 0.7], "length": [1e-5, 1e-5]}
-    flat = load_plugin(msvae.Dataset, {**simulated, "count": 1500, "shape": [32, 32]}, Source("benchmark", "")).load(0)
-    solid = load_plugin(msvae.Dataset, {**simulated, "count": 500, "shape": [32, 32, 32], "length": [1.2e-5, 1.2e-5],
-                        "volume_fraction": [0.1, 0.4]}, Source("benchmark", "")).load(0)  # fmt: skip
+    fractions: dict[str, Any] = {"volume_fraction": [0.3, 0.7], "length": [1e-5, 1e-5]}
+    flat = simulated(**fractions, count=1500, shape=[32, 32])
+    solid = simulated(count=500, shape=[32, 32, 32], length=[1.2e-5, 1.2e-5], volume_fraction=[0.1, 0.4])
     conductivity = msvae.load_solver("conductivity", phases=[{"conductivity": 1.0}, {"conductivity": 20.0}])
     elasticity = msvae.load_solver("elasticity", tolerance=1e-4, phases=[
         {"youngs_modulus": 70e9, "poissons_ratio": 0.33}, {"youngs_modulus": 0.0}])  # fmt: skip
@@ -160,7 +147,7 @@ def main() -> None:
         lines.append(f"| {each.name} | {found['correlation']:.4f} | {found['reduction']:.1f} | {coverage} | "
                      f"{100 * found['naive']:.0f} % | {repetitions(each)} | "
                      f"{each.costs[0]:.2g}, {each.costs[1]:.2g} |")  # fmt: skip
-    vae, _ = trained(flat, 16, 10)
+    vae = trained(flat, 16, 10)
     figure = Figure(figsize=(4.8, 3.6))
     axis = figure.subplots()
     lines.append("")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from msvae.design_settings import Component
 from msvae.interfaces import Settings
 
 __all__ = [
@@ -189,6 +191,11 @@ class PushForwardSettings(Settings):
         if self.pilot > self.budget:
             raise ValueError(f"the pilot's {self.pilot} samples are more than the budget of {self.budget}")
 
+    @builtins.property
+    def of(self) -> Component:
+        """The number of a structure's property."""
+        return Component(self.property, self.component)
+
 
 @dataclass(frozen=True)
 class GradationSettings(Settings):
@@ -224,3 +231,8 @@ class GradationSettings(Settings):
             raise ValueError('goal "profile" needs a target, for example "0.1 + 0.2 * x"')
         if self.goal == "compliance" and self.fraction is None:
             raise ValueError('goal "compliance" needs the mean fraction of the phase')
+
+    @builtins.property
+    def of(self) -> Component:
+        """The number of a property that is graded, if it is none of a phase's fraction."""
+        return Component(self.property, self.component)

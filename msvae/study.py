@@ -25,7 +25,7 @@ from msvae import plugins
 from msvae.errors import MsvaeError, PluginError, StudyError, did_you_mean
 from msvae.interfaces import Architecture, Dataset, Plugin, Solver
 from msvae.part_settings import PushForwardSettings
-from msvae.settings import Component, Sections
+from msvae.settings import Component, GenerateSettings, Sections
 from msvae.study_source import Source
 
 if sys.version_info >= (3, 11):
@@ -40,6 +40,8 @@ UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names
 DEFAULT_ARCHITECTURE = "convolutional"
 WITHOUT_EFFECT = ("title", "executor", "limits", "cache", "store")  # on results: a resumed run may differ in them
 NEEDED = {  # tables of a campaign
+    "generate": ("generate",),
+    "inverse-design": ("design",),
     "compare-dns": ("part", "dns"),
     "push-forward": ("push_forward",),
     "gradation": ("gradation",),
@@ -255,13 +257,11 @@ def _known_keys(cls: type[Any], path: Sequence[str]) -> list[str]:
 def _check(study: Study) -> None:
     """Raise StudyError where tables that are right by themselves do not fit each other."""
     _check_executor(study)
-    if study.campaign == "inverse-design" and study.design is None:
-        raise StudyError(f"{study.source.at([])} has no [design], which campaign 'inverse-design' needs")
-    if study.campaign == "generate":
-        _check_generate(study)
     for table in NEEDED.get(study.campaign, ()):
         if getattr(study, table) is None:
             raise StudyError(f"{study.source.at([])} has no [{table}], which campaign '{study.campaign}' needs")
+    if study.generate is not None and study.campaign == "generate":
+        _check_generate(study, study.generate)
     if study.push_forward is not None and study.campaign == "push-forward":
         _check_push_forward(study, study.push_forward)
     if study.solver is not None:
@@ -300,8 +300,7 @@ def _check_push_forward(study: Study, wanted: PushForwardSettings) -> None:
             )
     else:
         declared = {q.name: q for q in study.need_solver().computes}
-        component = Component(wanted.property, wanted.component)
-        _check_component(component, declared, study.source, ["push_forward"])
+        _check_component(wanted.of, declared, study.source, ["push_forward"])
     needed = wanted.property or (study.part.property if study.part else "")
     for fidelity in (wanted.fidelity, *wanted.cheap):
         head = study.structure_head
@@ -329,18 +328,16 @@ def _check_executor(study: Study) -> None:
         )
 
 
-def _check_generate(study: Study) -> None:
-    if study.generate is None:
-        raise StudyError(f"{study.source.at([])} has no [generate], which campaign 'generate' needs")
-    if study.generate.verify is not None:
+def _check_generate(study: Study, wanted: GenerateSettings) -> None:
+    if wanted.verify is not None:
         declared = {q.name: q for q in study.need_solver().computes}
-        _check_component(study.generate.verify, declared, study.source, ["generate", "verify"])
+        _check_component(wanted.verify, declared, study.source, ["generate", "verify"])
     width = len(study.model.conditions)
     if width == 0:
         raise StudyError(
             f"{study.source.at(['model', 'conditions'])}: campaign 'generate' needs at least one condition"
         )
-    for k, row in enumerate(study.generate.rows):
+    for k, row in enumerate(wanted.rows):
         if len(row) != width:
             raise StudyError(
                 f"{study.source.at(['generate', 'values', k])}: found {len(row)} values, expected one for "

@@ -20,7 +20,6 @@ import numpy as np
 from msvae.campaigns.context import Context, Table
 from msvae.campaigns.part_field import cut, image_of
 from msvae.campaigns.train import trained, training_structures
-from msvae.dispatch.tasks import Task
 from msvae.errors import StudyError, TargetError
 from msvae.evaluations import Evaluations
 from msvae.part.problem import Problem
@@ -35,14 +34,54 @@ FILE = "dns.json"
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A model's answer. cells: local quantity (e,) of the bar's structures, over its mean."""
+    """A model's answer for structures of a size, whose axial property scatters so much, relative to its mean.
+
+    error: of the global response. local: rms error of the local quantity over its mean. cost: s.
+    """
 
     name: str
     size: int
     quantity: float
+    error: float
+    local: float
     cells: Array
     scatter: float
     cost: float
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """The row of the table."""
+        errors = f"{100 * self.error:+.2f} %", f"{100 * self.local:.1f} %"
+        return (self.name, str(self.size), f"{self.quantity:.6g}", *errors, f"{100 * self.scatter:.1f} %",
+                f"{self.cost:.3g}")  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A bar of voxels, and what its direct numerical simulation gave: quantity, cost, local quantities by size."""
+
+    part: PartSettings
+    refine: int
+    bar: Structures
+    voxels: Mapping[str, Any]
+
+    def row(self, size: int, properties: Mapping[str, Array], name: str, cost: float) -> Row:
+        """Return what the bar does with these properties of its structures of a size, which cost so much."""
+        part, grid = self.part, self.bar.specification.grid
+        counts = tuple(n // size for n in grid.shape)
+        own = dataclasses.replace(part, shape="bar", lengths=grid.lengths, quantities=(_headline(part),),
+                                  cells=tuple(n * self.refine for n in counts))  # fmt: skip
+        problem, start = Problem(own), time.perf_counter()
+        place = np.floor(problem.centres / (size * np.array(grid.spacing))).astype(int)
+        number = np.ravel_multi_index(tuple(place.T), counts)
+        response = problem.respond({key: a[number] for key, a in properties.items()})
+        spent = cost + time.perf_counter() - start
+        cells = np.bincount(number, response.axial(part.axis)) / np.bincount(number)
+        cells = cells / cells.mean()
+        local = float(np.sqrt(np.mean((cells - np.array(self.voxels["cells"][str(size)])) ** 2)))
+        quantity, scatter = response.quantities[_headline(part)], _axial(part, properties)
+        error = quantity / float(self.voxels["quantity"]) - 1
+        return Row(name, size, quantity, error, local, cells, float(scatter.std() / scatter.mean()), spent)
 
 
 def run(context: Context) -> Table:
@@ -51,25 +90,22 @@ def run(context: Context) -> Table:
     assert part is not None
     assert settings is not None
     bar = bar_of(context, settings)
-    sizes = _sizes(context, settings, bar)
-    voxel = _dns(context, part, bar, sizes)
-    rows = []
-    for size in sizes:
-        rows += _multiscale(context, part, bar, size)
-    context.run.write_json(FILE, {"dns": voxel, "rows": [_plain(row, voxel) for row in rows]})
+    known = training_structures(context) if context.study.model.heads else None
+    sizes = _sizes(context, settings, bar, known)
+    comparison = Comparison(part, settings.refine, bar, _dns(context, part, bar, sizes))
+    rows = [row for size in sizes for row in _multiscale(context, comparison, size, known)]
+    voxels = comparison.voxels
+    plain = [{**dataclasses.asdict(row), "cells": row.cells.tolist()} for row in rows]
+    context.run.write_json(FILE, {"dns": voxels, "rows": plain})
+    truth = ("DNS", "", f"{voxels['quantity']:.6g}", "", "", "", f"{voxels['cost']:.3g}")
     unit = part.units[_headline(part)]
-    truth = float(voxel["quantity"])
-    cells = [("DNS", "", f"{truth:.6g}", "", "", "", f"{voxel['cost']:.3g}")]
-    for row in rows:
-        error, local = 100 * (row.quantity / truth - 1), _rms(row.cells, voxel["cells"][str(row.size)])
-        cells.append((row.name, str(row.size), f"{row.quantity:.6g}", f"{error:+.2f} %", f"{100 * local:.1f} %",
-                      f"{100 * row.scatter:.1f} %", f"{row.cost:.3g}"))  # fmt: skip
     columns = ("model", "voxels", f"{_headline(part)} ({unit})", "error", "local rms error", "scatter", "cost (s)")
     shape = " x ".join(map(str, bar.specification.grid.shape))
+    title = f"A bar of {shape} voxels against its direct numerical simulation"
     notes = (
         "local: the axial stress or flux of every structure over its mean; scatter: of their axial property, relative",
     )
-    return Table(f"A bar of {shape} voxels against its direct numerical simulation", columns, tuple(cells), notes)
+    return Table(title, columns, (truth, *(row.text for row in rows)), notes)
 
 
 def bar_of(context: Context, settings: DnsSettings) -> Structures:
@@ -118,10 +154,12 @@ def surrounded(bar: Structures, part: PartSettings, void: int | None) -> tuple[S
     return Structures(values[None, None], _on(bar, grid)), inside, share
 
 
-def _sizes(context: Context, settings: DnsSettings, bar: Structures) -> list[int]:
-    """Return the sizes of the structures, smallest first, the model's own among them."""
-    shape = bar.specification.grid.shape
-    sizes = sorted({*settings.sizes, *([_own_size(context)] if context.study.model.heads else [])})
+def _sizes(context: Context, settings: DnsSettings, bar: Structures, known: Structures | None) -> list[int]:
+    """Return the sizes of the structures, smallest first; of a model's known ones, theirs among them."""
+    shape, own = bar.specification.grid.shape, None if known is None else known.specification.grid.shape
+    if own is not None and len(set(own)) > 1:
+        raise StudyError(f"{context.study.source.at(['dns'])}: structures are cubes here, those of the data set {own}")
+    sizes = sorted({*settings.sizes, *(own or ())})
     for size in sizes:
         if any(n % size for n in shape):
             raise StudyError(
@@ -129,15 +167,6 @@ def _sizes(context: Context, settings: DnsSettings, bar: Structures) -> list[int
                 f"structures of {size}"
             )
     return sizes
-
-
-def _own_size(context: Context) -> int:
-    shape = training_structures(context).specification.grid.shape
-    if len(set(shape)) > 1:
-        raise StudyError(
-            f"{context.study.source.at(['dns'])}: structures are cubes here, those of the data set {shape}"
-        )
-    return shape[0]
 
 
 def _dns(context: Context, part: PartSettings, bar: Structures, sizes: list[int]) -> dict[str, Any]:
@@ -184,75 +213,40 @@ def _headline(part: PartSettings) -> str:
 
 
 def _solved(context: Context, structures: Structures, stage: str) -> Evaluations:
-    """Return the solver's evaluations of structures that are kept in the run beside them."""
-    file = f"{stage}.h5"
-    if not (context.run.path / file).exists():
-        context.run.save_structures(structures, file)
-    table = context.evaluate(stage, [Task(k) for k in range(len(structures))], title=stage, structures=file)
+    """Return the solver's evaluations of structures; TargetError if one has no property."""
+    table = context.solve(stage, structures, title=stage)
     if not table.done.all():
         raise TargetError(f"{(~table.done).sum()} of the structures of '{stage}' have no property: "
                           f"{table['message'][~table.done][0]}")  # fmt: skip
-    return table.latest()
+    return table
 
 
-def _multiscale(context: Context, part: PartSettings, bar: Structures, size: int) -> list[Row]:
-    """Return what the bar of structures of one size does, by every way to their properties; and a homogeneous bar."""
-    d = bar.specification.grid.dimensions
-    pieces, _ = cut(bar, (size,) * d)
+def _multiscale(context: Context, comparison: Comparison, size: int, known: Structures | None) -> list[Row]:
+    """Return what the bar of structures of one size does, by every way to their properties; and a homogeneous bar.
+
+    known: the structures of the model, which takes part where they have this size.
+    """
+    bar, part = comparison.bar, comparison.part
+    pieces, _ = cut(bar, (size,) * bar.specification.grid.dimensions)
     table = _solved(context, pieces, f"structures-{size}")
     cost = float(table["cost"].sum())
     names = ("stress", "strain") if part.physics == "plasticity" else (part.property,)
     true = {name: table.properties[name] for name in names}
-    rows = [_row(context, bar, size, true, "structures, by the solver", cost)]
-    mean = {name: np.broadcast_to(a.mean(axis=0), a.shape) for name, a in true.items()}
-    if context.study.model.heads and size == _own_size(context):
-        vae = trained(context, training_structures(context))
+    rows = [comparison.row(size, true, "structures, by the solver", cost)]
+    if known is not None and size == known.specification.grid.shape[0]:
+        vae = trained(context, known)
         start = time.perf_counter()
         latents = vae.encode(Structures(pieces.values, vae.blueprint.specification))
         if set(names) <= set(context.study.model.heads):
             predicted = vae.predict(latents)
-            spent = time.perf_counter() - start
-            rows.append(_row(context, bar, size, predicted, "encoded, by the head", spent))
+            rows.append(comparison.row(size, predicted, "encoded, by the head", time.perf_counter() - start))
         decoded = _solved(context, vae.decode(latents), f"decoded-{size}")
-        again = {name: decoded.properties[name] for name in names}
-        rows.append(_row(context, bar, size, again, "encoded and decoded, by the solver", float(decoded["cost"].sum())))
-    rows.append(_row(context, bar, size, mean, "homogeneous", cost))
-    return rows
-
-
-def _row(context: Context, bar: Structures, size: int, properties: Mapping[str, Array], name: str, cost: float) -> Row:
-    """Return what the bar does with these properties of its structures."""
-    part, settings = context.study.part, context.study.dns
-    assert part is not None
-    assert settings is not None
-    grid = bar.specification.grid
-    counts = tuple(n // size for n in grid.shape)
-    own = dataclasses.replace(part, shape="bar", lengths=grid.lengths, quantities=(_headline(part),),
-                              cells=tuple(n * settings.refine for n in counts))  # fmt: skip
-    problem, start = Problem(own), time.perf_counter()
-    place = np.floor(problem.centres / (size * np.array(grid.spacing))).astype(int)
-    number = np.ravel_multi_index(tuple(place.T), counts)
-    response = problem.respond({key: a[number] for key, a in properties.items()})
-    spent = cost + time.perf_counter() - start
-    local = response.axial(part.axis)
-    cells = np.bincount(number, local) / np.bincount(number)
-    scatter = _axial(part, properties)
-    return Row(name, size, response.quantities[_headline(part)], cells / cells.mean(),
-               float(scatter.std() / scatter.mean()), spent)  # fmt: skip
+        again, spent = {name: decoded.properties[name] for name in names}, float(decoded["cost"].sum())
+        rows.append(comparison.row(size, again, "encoded and decoded, by the solver", spent))
+    mean = {name: np.broadcast_to(a.mean(axis=0), a.shape) for name, a in true.items()}
+    return [*rows, comparison.row(size, mean, "homogeneous", cost)]
 
 
 def _axial(part: PartSettings, properties: Mapping[str, Array]) -> Array:
     found = properties[part.property]
     return found[:, -1, part.axis] if part.physics == "plasticity" else found[:, part.axis, part.axis]
-
-
-def _rms(cells: Array, truth: list[float]) -> float:
-    return float(np.sqrt(np.mean((cells - np.array(truth)) ** 2)))
-
-
-def _plain(row: Row, voxel: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **dataclasses.asdict(row),
-        "cells": row.cells.tolist(),
-        "local": _rms(row.cells, voxel["cells"][str(row.size)]),
-    }

@@ -9,7 +9,6 @@ from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,8 +29,7 @@ from msvae.run.directory import Run
 from msvae.run.journal import Watch
 from msvae.run.store import EvaluationStore, Writer
 from msvae.seeds import seed_of
-from msvae.structure_file import read_structures
-from msvae.structures import Quantity
+from msvae.structures import Quantity, Structures
 from msvae.study import Study
 
 __all__ = ["Context", "Table", "torch_threads"]
@@ -55,12 +53,16 @@ class Table:
 
 @dataclass(frozen=True)
 class _Job:
-    """What tasks of a stage give, and what does them: by default the solver, for structures or for decoded latents."""
+    """What tasks of a stage give, and what does them: by default the solver, for structures or for decoded latents.
+
+    structures: that indices refer to, in this file of the run. quiet: failures are to be expected.
+    """
 
     quantities: tuple[Quantity, ...]
     work: Callable[[Sequence[Task]], Evaluations] | None = None
     with_model: bool = False
-    structures: str = "structures.h5"
+    structures: Structures | None = None
+    file: str = "structures.h5"
     quiet: bool = False
 
 
@@ -92,27 +94,26 @@ class Context:
         """What runs share, if the study names a place for it."""
         return Cache(self.study, self.run.path, self._quantities) if self.study.cache.path else None
 
-    def evaluate(
-        self,
-        stage: str,
-        tasks: Sequence[Task],
-        *,
-        with_model: bool = False,
-        title: str = "",
-        structures: str = "structures.h5",
-        quiet: bool = False,
-    ) -> Evaluations:
+    def evaluate(self, stage: str, tasks: Sequence[Task], *, with_model: bool = False, title: str = "") -> Evaluations:
         """Return the evaluations of tasks: those that the stage's store has, and the others made now.
 
         What completes is acknowledged at once; what failed is a row like any other. Raises Stopped at a signal or after
         the wall time, and TargetError after too many failures; what was acknowledged stays.
-        structures: the run's file that indices refer to. quiet: failures are to be expected.
         """
-        if not tasks:
-            return Evaluations.of([])
-        quantities = self._quantities_of(structures)
-        job = _Job(quantities, with_model=with_model, structures=structures, quiet=quiet)
+        job = _Job(self._quantities, with_model=with_model, structures=self.run.structures)
         return self._done(stage, tasks, job, title)
+
+    def solve(self, stage: str, structures: Structures, *, title: str = "", quiet: bool = False) -> Evaluations:
+        """Return the evaluations (n) of structures other than the data set's, which the run keeps in STAGE.h5.
+
+        quiet: failures are to be expected.
+        """
+        file = f"{stage}.h5"
+        if not (self.run.path / file).exists():
+            self.run.save_structures(structures, file)
+        quantities = self.study.need_solver().quantities(structures.specification)
+        job = _Job(quantities, structures=structures, file=file, quiet=quiet)
+        return self._done(stage, [Task(k) for k in range(len(structures))], job, title)
 
     def realise(self, stage: str, indices: Sequence[int], job: Realisations, title: str = "") -> Evaluations:
         """Return what quantities of interest are in samples of these numbers, as `evaluate` does for structures."""
@@ -147,9 +148,10 @@ class Context:
         call = job.work
         twins: Mapping[int, list[int]] = {}
         if call is None:
-            recipe = self.recipe(with_model=job.with_model, structures=job.structures)
+            recipe = self.recipe(with_model=job.with_model, structures=job.file)
             if not job.with_model:
-                tasks, twins = self._for_workers(tasks, recipe, writer)
+                assert job.structures is not None
+                tasks, twins = self._for_workers(tasks, job.structures, recipe, writer)
                 recipe = replace(recipe, known=())  # what is known has been answered
             call = partial(work, recipe)
         for table in dispatch(self.executor, call, tasks, width=self.width, until=lambda: bool(self.limits.reason)):
@@ -167,12 +169,7 @@ class Context:
 
     @property
     def _quantities(self) -> tuple[Quantity, ...]:
-        return self._quantities_of(self.run.structures_file.name)
-
-    def _quantities_of(self, file: str) -> tuple[Quantity, ...]:
-        own = file == self.run.structures_file.name
-        structures = self.run.structures if own else read_structures(self.run.path / file)
-        return self.study.need_solver().quantities(structures.specification)
+        return self.study.need_solver().quantities(self.run.structures.specification)
 
     @cached_property
     def _origin(self) -> dict[str, str]:
@@ -203,14 +200,13 @@ class Context:
         )
 
     def _for_workers(
-        self, tasks: Sequence[Task], recipe: Recipe, writer: Writer
+        self, tasks: Sequence[Task], structures: Structures, recipe: Recipe, writer: Writer
     ) -> tuple[list[Task], dict[int, list[int]]]:
         """Return the tasks that need a worker, long ones first, and those that will have the result of another's.
 
         Structures that were solved before are answered at once.
         """
-        assert recipe.structures is not None
-        structures, solved = read_structures(Path(recipe.structures.path)), known_in(recipe.known)
+        solved = known_in(recipe.known)
         first: dict[str, int] = {}
         twins: dict[int, list[int]] = {}
         answered, left = [], []

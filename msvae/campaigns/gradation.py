@@ -20,7 +20,6 @@ from torch import Tensor
 from msvae.autograd import differentiable
 from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.train import trained, training_structures
-from msvae.dispatch.tasks import Task
 from msvae.errors import StudyError
 from msvae.part.elastic import Solution
 from msvae.part.export import export
@@ -31,7 +30,6 @@ from msvae.sampling.grading import Manifold, graded, neighbours, position_formul
 from msvae.sampling.search import head_means
 from msvae.sampling.windows import Windows
 from msvae.seeds import seed_of
-from msvae.settings import Component
 from msvae.structures import Array, Grid, Structures
 from msvae.vae.blueprint import component_values
 from msvae.vae.model import VAE
@@ -139,14 +137,8 @@ class Grading:
         if not self.settings.property:
             found[self.inner] = pieces.fractions[:, self.settings.phase]
             return found
-        file = f"windows-{stage}.h5"
-        if not (self.context.run.path / file).exists():
-            self.context.run.save_structures(pieces, file)
-        tasks = [Task(k) for k in range(len(pieces))]
-        table = self.context.evaluate(f"windows-{stage}", tasks, structures=file, title=stage).latest()
-        found[self.inner] = component_values(
-            table.properties, Component(self.settings.property, self.settings.component)
-        )
+        table = self.context.solve(f"windows-{stage}", pieces, title=stage)
+        found[self.inner] = component_values(table.properties, self.settings.of)
         return found
 
     def inside(self, part: Structures) -> Structures:
@@ -198,12 +190,8 @@ def _profile(grading: Grading) -> Table:
     grading.context.run.write_json("gradation.json", {
         "positions": grading.positions[grading.inner].tolist(), "target": target[grading.inner].tolist(),
         "measured": measured[grading.inner].tolist()})  # fmt: skip
-    what = (
-        s.property + (f"{list(s.component)}" if s.component else "") if s.property else f"fraction of phase {s.phase}"
-    )
-    return Table(
-        f"Graded part: {what} of its windows", ("asked", "mean", "error", "scatter", "windows"), tuple(rows), notes
-    )
+    what = str(s.of) if s.property else f"fraction of phase {s.phase}"
+    return Table(f"Graded part: {what} of its windows", COLUMNS, tuple(rows), notes)
 
 
 def _formula(context: Context, positions: Array) -> Array:
@@ -220,7 +208,7 @@ def _natural(grading: Grading) -> Array:
     structures, s = grading.context.run.labelled, grading.settings
     if not s.property:
         return structures.fractions[:, s.phase]
-    values = component_values(structures.properties, Component(s.property, s.component))
+    values = component_values(structures.properties, s.of)
     return values[np.isfinite(values)]
 
 

@@ -22,7 +22,7 @@ from msvae.campaigns.judge import Judge, distance_from, misses
 from msvae.campaigns.train import trained, training_structures
 from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
-from msvae.evaluations import Evaluations
+from msvae.evaluations import Evaluations, joined
 from msvae.progress import stage_progress
 from msvae.sampling.composite import CompositeSearch, Known
 from msvae.sampling.search import GaussianProcessSearch, RandomSearch, Searcher, descents
@@ -48,13 +48,11 @@ class Search:
     @property
     def best(self) -> int:
         """Row of the nearest verified design; TargetError if the solver verified none."""
-        if self.table.done.any() and not np.isfinite(self.distances).any():
-            raise TargetError(
-                f"none of the {len(self.table)} designs of '{self.stage}' passes the guards: see searches.json"
-            )
         if not np.isfinite(self.distances).any():
-            raise TargetError(f"all {len(self.table)} evaluations of '{self.stage}' failed; the first: "
-                              f"{self.table['message'][0]}")  # fmt: skip
+            n, stage = len(self.table), self.stage
+            if self.table.done.any():
+                raise TargetError(f"none of the {n} designs of '{stage}' passes the guards: see searches.json")
+            raise TargetError(f"all {n} evaluations of '{stage}' failed; the first: {self.table['message'][0]}")
         return int(np.nanargmin(self.distances))
 
     @property
@@ -159,10 +157,9 @@ def _loop(context: Context, searcher: Searcher, stage: str, judge: Judge, *, lea
             if learner is not None and rounds % design.retrain_every == 0:
                 learner.retrain(tables)
             report(calls, budget, f"nearest design at {min(map(nearest, found)):.2f} tolerances")
-    whole = context.run.store(stage).load()
-    distances = judge.distances(whole)
+    distances = np.concatenate(found)
     met = np.flatnonzero(distances <= 1)
-    return Search(stage, whole, distances, int(met[0]) + 1 if len(met) else None)
+    return Search(stage, joined(tables), distances, int(met[0]) + 1 if len(met) else None)
 
 
 @dataclass(eq=False)
@@ -245,15 +242,14 @@ def _refined(context: Context, vae: VAE, best: Search) -> tuple[str, ...]:
     for axis in range(grid.dimensions):
         values = np.repeat(values, 2, axis=axis + 2)
     finer = replace(grid, shape=values.shape[2:], spacing=tuple(h / 2 for h in grid.spacing))
-    context.run.save_structures(Structures(values, replace(structure.specification, grid=finer)), "refined.h5")
-    table = context.evaluate("refined", [Task(0)], structures="refined.h5")
+    table = context.solve("refined", Structures(values, replace(structure.specification, grid=finer)))
     if not table.done.all():
         return (f"with twice the voxels the solver has no answer: {table['message'][0]}",)
-    pairs = [(float(component_values(p, t.of)[k]), t) for p, k in ((best.table.properties, row), (table.properties, 0))
-             for t in design.targets]  # fmt: skip
-    half = len(design.targets)
-    changes = [f"{t.of} {100 * (after / before - 1):+.2g} %" for (before, t), (after, _) in
-               zip(pairs[:half], pairs[half:], strict=True)]  # fmt: skip
+    changes = []
+    for target in design.targets:
+        before = float(component_values(best.table.properties, target.of)[row])
+        after = float(component_values(table.properties, target.of)[0])
+        changes.append(f"{target.of} {100 * (after / before - 1):+.2g} %")
     return (f"with twice the voxels along every axis: {', '.join(changes)}",)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from msvae.campaigns.context import Context
-from msvae.dispatch.tasks import Task
 from msvae.evaluations import Evaluations
 from msvae.sampling.guards import Bounds, Guards
 from msvae.settings import DesignSettings, Target
@@ -71,8 +70,7 @@ def _bounds(context: Context, structures: Structures) -> Bounds:
     count, grid = len(specification.constituents), specification.grid
     pure = np.broadcast_to(np.arange(count).reshape(-1, *(1,) * grid.dimensions), (count, *(2,) * grid.dimensions))
     batch = Structures.from_labels(pure, grid.spacing, phases=specification.constituents)
-    context.run.save_structures(batch, "phases.h5")
-    table = context.evaluate("phases", [Task(k) for k in range(count)], structures="phases.h5", quiet=True).latest()
+    table = context.solve("phases", batch, quiet=True)
     return Bounds.of(table.properties)
 
 

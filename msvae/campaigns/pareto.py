@@ -67,13 +67,12 @@ def run(context: Context, structures: Structures, judge: Judge) -> Table:
     known = structures[np.flatnonzero(usable)]
     losses = Losses.of(design, known.properties)
     with torch_threads(context.study.executor.threads):
-        found = _search(context, known, losses, judge)
+        table, own = _search(context, known, losses, judge)
     control = None
     if design.control_budget:
         latents = RandomSearch(judge.vae, seed_of(context.study.seed, "control", 0)).ask(design.control_budget)
         tasks = [Task(k, z) for k, z in enumerate(latents)]
         control = losses(context.evaluate("control-0", tasks, with_model=True).latest().properties)
-    table, own = found
     chosen = front(own)
     if not len(chosen):
         raise TargetError(f"none of the {len(own)} designs was verified and passes the guards")

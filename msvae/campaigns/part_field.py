@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def cut(image: Structures, size: tuple[int, ...], region: tuple[tuple[int, int],
     first = corners * size + [a for a, _ in region]
     pieces = [image.values[0][(slice(None), *(slice(c, c + s) for c, s in zip(f, size, strict=True)))] for f in first]
     grid = Grid.of(size, whole.spacing, periodic=False)
-    batch = Structures(np.stack(pieces), type(image.specification)(**{**vars(image.specification), "grid": grid}))
+    batch = Structures(np.stack(pieces), replace(image.specification, grid=grid))
     return batch, np.asarray((first + np.array(size) / 2) * whole.spacing)
 
 

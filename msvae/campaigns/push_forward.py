@@ -7,8 +7,11 @@ and correlations, give mean, variance, quantiles and the chance of failure, each
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from operator import methodcaller
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -36,20 +39,41 @@ class Samples:
 
     context: Context
     job: Realisations
-    failed: int = 0
+    failed: set[tuple[str, int]] = field(default_factory=set)
     costs: dict[str, float] = field(default_factory=dict)
 
     def values(self, stage: str, indices: Sequence[int], job: Realisations) -> Array:
         """Return a quantity of interest (n,) of samples of these numbers; NaN where it failed."""
-        table = self.context.realise(stage, indices, job, title=stage).latest()
-        asked = table.where(np.isin(table["index"], indices))
-        self.failed += int((~asked.done).sum())
-        self.costs[job.fidelity] = float(np.median(asked["cost"]))
-        return asked.properties[job.names[0]]
+        table = self.context.realise(stage, indices, job, title=stage)
+        self.failed |= {(stage, k) for k in table["index"][~table.done].tolist()}
+        self.costs[job.fidelity] = float(np.median(table["cost"]))
+        return table.properties[job.names[0]]
 
     def of(self, fidelity: Fidelity, indices: Sequence[int]) -> Array:
         """Return the values of one fidelity."""
         return self.values(f"samples-{fidelity}", indices, replace(self.job, fidelity=fidelity))
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A number that is asked of the quantity's distribution.
+
+    of: its estimate. each: the same number (r,) of every row of values (r, m), NaN left out.
+    """
+
+    name: str
+    of: Callable[[Estimator], Estimate]
+    each: Callable[[Array], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a sampler found: estimates by name, from so many samples; what is to be said of them; plain values."""
+
+    estimates: Mapping[str, Estimate]
+    samples: int
+    notes: list[str]
+    plain: dict[str, Any]
 
 
 def run(context: Context) -> Table:
@@ -57,18 +81,19 @@ def run(context: Context) -> Table:
     wanted = context.study.push_forward
     assert wanted is not None
     samples = Samples(context, _job(context, wanted))
-    if wanted.sampler == "sobol":
-        rows, notes, found = _sobol(samples, wanted)
-    else:
-        rows, notes, found = _multifidelity(samples, wanted)
+    found = (_sobol if wanted.sampler == "sobol" else _multifidelity)(samples, wanted)
+    rows = [_row(name, estimate, found.samples) for name, estimate in found.estimates.items()]
+    controls: dict[str, Any] = {}
     if wanted.quantity and wanted.control:
-        rows += _controls(samples, wanted, found)
+        rows += _controls(samples, wanted, controls)
     if samples.failed:
-        notes.append(f"{samples.failed} samples failed and were left out")
-    context.run.write_json(FILE, {"quantity": _name(context), "unit": _unit(context), **found})
-    title = f"{_name(context)} ({_unit(context)})"
+        found.notes.append(f"{len(samples.failed)} samples failed and were left out")
+    name = wanted.quantity or str(wanted.of)
+    plain = {"estimates": _plain(found.estimates), "costs": samples.costs, **found.plain, **controls}
+    context.run.write_json(FILE, {"quantity": name, "unit": _unit(context), **plain})
     low, high = (f"{100 * p:g} %" for p in ((1 - wanted.confidence) / 2, (1 + wanted.confidence) / 2))
-    return Table(f"Push-forward: {title}", ("", "value", low, high, "samples"), tuple(rows), tuple(notes))
+    columns = ("", "value", low, high, "samples")
+    return Table(f"Push-forward: {name} ({_unit(context)})", columns, tuple(rows), tuple(found.notes))
 
 
 def _job(context: Context, wanted: PushForwardSettings) -> Realisations:
@@ -86,10 +111,24 @@ def _job(context: Context, wanted: PushForwardSettings) -> Realisations:
     )
 
 
-def _multifidelity(
-    samples: Samples, wanted: PushForwardSettings
-) -> tuple[list[tuple[str, ...]], list[str], dict[str, object]]:
-    """Return rows, notes, and plain values of the estimate from all fidelities together."""
+def _statistics(wanted: PushForwardSettings) -> list[Statistic]:
+    """Return the mean, and what else the study asks for."""
+    found = [
+        Statistic("mean", lambda e: e.mean, partial(np.nanmean, axis=1)),
+        Statistic("variance", lambda e: e.variance, partial(np.nanvar, axis=1, ddof=1)),
+        *(
+            Statistic(f"{100 * p:g} % quantile", methodcaller("quantile", p), partial(np.nanquantile, q=p, axis=1))
+            for p in wanted.probabilities
+        ),
+    ]
+    if wanted.threshold is not None:
+        above, t = methodcaller("exceedance", wanted.threshold), wanted.threshold
+        found.append(Statistic(f"chance of more than {t:g}", above, lambda values: np.nanmean(values > t, axis=1)))
+    return found
+
+
+def _multifidelity(samples: Samples, wanted: PushForwardSettings) -> Found:
+    """Return the estimates from all fidelities together."""
     fidelities = (wanted.fidelity, *wanted.cheap)
     pilot = range(wanted.pilot)
     table = np.stack([samples.of(f, pilot) for f in fidelities], axis=1)
@@ -109,14 +148,13 @@ def _multifidelity(
         numbers = np.where(numbers > 0, np.minimum(np.ceil(numbers * grown), wanted.most), 0).astype(int)
         numbers[0] = min(max(int(numbers[0]), 1), wanted.budget)
         estimator = _estimator(samples, wanted, numbers)
-    rows = _rows(estimator, wanted)
-    found = {
-        "values": estimator.y.tolist(),
-        "cheap": {f: estimator.further[k].tolist() for k, f in enumerate(_used(wanted, numbers))},
-        "estimates": _plain(rows),
-        "costs": samples.costs,
-    }
-    return rows, _notes(estimator, samples, wanted, numbers), found
+    cheap = {f: estimator.further[k].tolist() for k, f in enumerate(_used(wanted, numbers))}
+    return Found(
+        {statistic.name: statistic.of(estimator) for statistic in _statistics(wanted)},
+        len(estimator.y),
+        _notes(estimator, samples, wanted, numbers),
+        {"values": estimator.y.tolist(), "cheap": cheap},
+    )
 
 
 def _numbers(samples: Samples, wanted: PushForwardSettings, known: Array) -> Array:
@@ -145,22 +183,14 @@ def _estimator(samples: Samples, wanted: PushForwardSettings, numbers: Array) ->
     return Estimator(table[:, 0], table[:, 1:], tuple(further), confidence=wanted.confidence)
 
 
-def _rows(estimator: Estimator, wanted: PushForwardSettings) -> list[tuple[str, ...]]:
-    n = str(len(estimator.y))
-    rows = [_row("mean", estimator.mean, n), _row("variance", estimator.variance, n)]
-    rows += [_row(f"{100 * p:g} % quantile", estimator.quantile(p), n) for p in wanted.probabilities]
-    if wanted.threshold is not None:
-        rows.append(_row(f"chance of more than {wanted.threshold:g}", estimator.exceedance(wanted.threshold), n))
-    return rows
-
-
-def _plain(rows: Sequence[tuple[str, ...]]) -> dict[str, list[float | None]]:
+def _plain(estimates: Mapping[str, Estimate]) -> dict[str, list[float | None]]:
     """Return value, low and high by name; None for what is not bounded."""
-    return {row[0]: [float(v) if math.isfinite(float(v)) else None for v in row[1:4]] for row in rows}
+    ends = {name: (e.value, e.low, e.high) for name, e in estimates.items()}
+    return {name: [v if math.isfinite(v) else None for v in three] for name, three in ends.items()}
 
 
-def _row(name: str, estimate: Estimate, samples: str) -> tuple[str, ...]:
-    return (name, f"{estimate.value:.6g}", f"{estimate.low:.6g}", f"{estimate.high:.6g}", samples)
+def _row(name: str, estimate: Estimate, samples: int) -> tuple[str, ...]:
+    return (name, f"{estimate.value:.6g}", f"{estimate.low:.6g}", f"{estimate.high:.6g}", str(samples))
 
 
 def _notes(estimator: Estimator, samples: Samples, wanted: PushForwardSettings, numbers: Array) -> list[str]:
@@ -192,8 +222,8 @@ def _batch(wanted: PushForwardSettings) -> int:
     return 1 << max(wanted.budget // wanted.replicates, 1).bit_length() - 1
 
 
-def _sobol(samples: Samples, wanted: PushForwardSettings) -> tuple[list[tuple[str, ...]], list[str], dict[str, object]]:
-    """Return rows, notes and plain values from independent scramblings, whose scatter is the error."""
+def _sobol(samples: Samples, wanted: PushForwardSettings) -> Found:
+    """Return the estimates from independent scramblings, whose scatter is the error."""
     batch = _batch(wanted)
     values = samples.of(wanted.fidelity, range(batch * wanted.replicates)).reshape(wanted.replicates, batch)
     t = float(stats.t.ppf(0.5 + wanted.confidence / 2, wanted.replicates - 1))
@@ -202,45 +232,29 @@ def _sobol(samples: Samples, wanted: PushForwardSettings) -> tuple[list[tuple[st
         half = t * float(each.std(ddof=1)) / math.sqrt(len(each))
         return Estimate(float(each.mean()), float(each.mean()) - half, float(each.mean()) + half)
 
-    n = str(values.size)
-    rows = [_row("mean", estimate(np.nanmean(values, axis=1)), n)]
-    if batch > 1:
-        rows.append(_row("variance", estimate(np.nanvar(values, axis=1, ddof=1)), n))
-        rows += [_row(f"{100 * p:g} % quantile", estimate(np.nanquantile(values, p, axis=1)), n)
-                 for p in wanted.probabilities]  # fmt: skip
-        if wanted.threshold is not None:
-            rows.append(_row(f"chance of more than {wanted.threshold:g}",
-                             estimate(np.nanmean(values > wanted.threshold, axis=1)), n))  # fmt: skip
+    asked = _statistics(wanted) if batch > 1 else _statistics(wanted)[:1]
     plain = float(np.nanvar(values, ddof=1)) / values.size
     own = float(np.nanmean(values, axis=1).var(ddof=1)) / wanted.replicates
-    notes = [
+    note = (
         f"{wanted.replicates} scramblings of {batch} points: variance of the mean {plain / max(own, 1e-300):.3g} "
         "times below that of independent samples"
-    ]
-    finite = values[np.isfinite(values)]
-    return rows, notes, {"values": finite.tolist(), "cheap": {}, "costs": samples.costs,
-                         "estimates": _plain(rows)}  # fmt: skip
+    )
+    kept = {"values": values[np.isfinite(values)].tolist(), "cheap": {}}
+    return Found({s.name: estimate(s.each(values)) for s in asked}, values.size, [note], kept)
 
 
-def _controls(samples: Samples, wanted: PushForwardSettings, found: dict[str, object]) -> list[tuple[str, ...]]:
+def _controls(samples: Samples, wanted: PushForwardSettings, plain: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return the rows of the controls: latents without correlation, and the same mean properties everywhere."""
-    job = replace(samples.job, fidelity=wanted.fidelity)
-    loose = samples.values("control-uncorrelated", range(wanted.control), replace(job, kind="uncorrelated"))
+    loose = samples.values("control-uncorrelated", range(wanted.control), replace(samples.job, kind="uncorrelated"))
     loose = loose[np.isfinite(loose)]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     if len(loose) >= 8:
         estimator = Estimator(loose, confidence=wanted.confidence)
-        rows += [(f"uncorrelated latents: {row[0]}", *row[1:]) for row in _rows(estimator, wanted)[:2]]
-    even = samples.values("control-homogeneous", range(1), replace(job, kind="homogeneous"))
-    rows.append(("homogeneous mean properties", f"{float(even[0]):.6g}", "", "", "1"))
-    found["controls"] = {"uncorrelated": loose.tolist(), "homogeneous": float(even[0])}
+        rows += [_row(f"uncorrelated latents: {s.name}", s.of(estimator), len(loose)) for s in _statistics(wanted)[:2]]
+    even = float(samples.values("control-homogeneous", range(1), replace(samples.job, kind="homogeneous"))[0])
+    rows.append(("homogeneous mean properties", f"{even:.6g}", "", "", "1"))
+    plain["controls"] = {"uncorrelated": loose.tolist(), "homogeneous": even}
     return rows
-
-
-def _name(context: Context) -> str:
-    wanted = context.study.push_forward
-    assert wanted is not None
-    return wanted.quantity or wanted.property + (f"{list(wanted.component)}" if wanted.component else "")
 
 
 def _unit(context: Context) -> str:

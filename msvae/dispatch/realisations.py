@@ -28,6 +28,7 @@ from msvae.part_settings import Fidelity
 from msvae.sampling.latent_field import LatentField
 from msvae.seeds import seed_of
 from msvae.structures import Array, Grid, Structures
+from msvae.vae.blueprint import component_values
 
 if TYPE_CHECKING:
     from msvae.vae.structure_head import StructureHead
@@ -104,9 +105,7 @@ def _sample(job: Realisations, index: int) -> tuple[dict[str, float], Array]:
         replicate, row = divmod(index, job.batch)
         latents = vae.sample_latents(job.batch, seed_of(study.seed, "sample", replicate))[row : row + 1]
         assert study.push_forward is not None
-        wanted = study.push_forward
-        place: tuple[Any, ...] = (0, *wanted.component)
-        value = float(properties_at(job, latents)[wanted.property][place])
+        value = float(component_values(properties_at(job, latents), study.push_forward.of)[0])
         return {job.quantities[0]: value}, latents[0]
     problem = problem_of(job.recipe.study)
     response = problem.respond(_part_properties(job, problem, index))

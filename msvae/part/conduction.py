@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from msvae.errors import DataError
-from msvae.part.elastic import Where, solved
-from msvae.part.meshes import element_of, save_mesh
+from msvae.part.elastic import Where, not_among, solved
+from msvae.part.meshes import element_means, element_of, save_mesh
 from msvae.structures import Array
 
 __all__ = ["Conductive", "ConductiveSolution", "HeldTemperature"]
@@ -69,8 +69,7 @@ class Conductive:
             if not len(held[name]):
                 raise DataError(f"temperature '{name}' is held at no node: look at its position, in m")
             temperature[held[name]] = support.temperature
-        fixed = np.unique(np.concatenate(list(held.values()))) if held else np.zeros(0, dtype=int)
-        free = np.setdiff1d(np.arange(self.basis.N), fixed)
+        free = not_among(self.basis.N, list(held.values()))
         found = solved(matrix[free][:, free].tocsc(), -matrix[free] @ temperature)
         if not np.isfinite(found).all():
             raise DataError("the part has no steady temperature: hold it somewhere, with a conductivity everywhere")
@@ -91,9 +90,7 @@ class ConductiveSolution:
     def gradient(self) -> Array:
         """Mean temperature gradient (e, d) of every element, K/m."""
         basis = self.part.basis
-        gradient = basis.interpolate(self.temperature).grad
-        mean: Array = (gradient * basis.dx).sum(axis=-1) / basis.dx.sum(axis=-1)
-        return mean.T
+        return element_means(basis.interpolate(self.temperature).grad, basis.dx).T
 
     @cached_property
     def flux(self) -> Array:

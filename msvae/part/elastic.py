@@ -7,7 +7,7 @@ Stiffnesses and strains are in Voigt notation: 11 22 12 in 2D, 11 22 33 23 13 12
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +17,10 @@ import numpy as np
 from scipy.sparse import linalg
 
 from msvae.errors import DataError
-from msvae.part.meshes import element_of, save_mesh
+from msvae.part.meshes import element_means, element_of, save_mesh
 from msvae.structures import Array
 
-__all__ = ["PAIRS", "Elastic", "Solution", "Support", "Where", "on_plane", "side", "solved", "voigt"]
+__all__ = ["PAIRS", "Elastic", "Solution", "Support", "Where", "not_among", "on_plane", "side", "solved", "voigt"]
 
 PAIRS = {2: ((0, 0), (1, 1), (0, 1)), 3: ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))}
 SINGULAR = 1e-12  # of a diagonal entry: a pivot this small is none
@@ -85,8 +85,7 @@ class Elastic:
         held = {name: self.held(name, support) for name, support in self.supports.items()}
         for dofs, values in held.values():
             displacement[dofs] = values
-        fixed = np.unique(np.concatenate([dofs for dofs, _ in held.values()])) if held else np.zeros(0, dtype=int)
-        free = np.setdiff1d(np.arange(self.basis.N), fixed)
+        free = not_among(self.basis.N, [dofs for dofs, _ in held.values()])
         load = -matrix[free] @ displacement
         inner = matrix[free][:, free].tocsc()
         found = solved(inner, load)
@@ -97,10 +96,7 @@ class Elastic:
             )
         displacement[free] = found
         forces = matrix @ displacement
-        reactions = {
-            name: np.array([forces[self.component(dofs, a)].sum() for a in range(self.mesh.dim())])
-            for name, (dofs, _) in held.items()
-        }
+        reactions = self.reactions(forces, held)
         return Solution(self, displacement, reactions, float(0.5 * displacement @ forces))
 
     def _matrix(self) -> Any:
@@ -139,9 +135,10 @@ class Elastic:
             axes[indices] = a
         return axes
 
-    def component(self, dofs: Array, axis: int) -> Array:
-        """Return those of degrees of freedom that are displacements along an axis."""
-        return np.asarray(dofs[self._axes[dofs] == axis])
+    def reactions(self, forces: Array, held: Mapping[str, tuple[Array, Array]]) -> dict[str, Array]:
+        """Return the sums (d,) of nodal forces, N, at the degrees of freedom that each support holds."""
+        d = self.mesh.dim()
+        return {name: np.bincount(self._axes[dofs], forces[dofs], minlength=d) for name, (dofs, _) in held.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,9 +158,7 @@ class Solution:
         """Mean strain (e, v) of every element."""
         basis = self.part.basis
         gradient = basis.interpolate(self.displacement).grad
-        strain = voigt(gradient, PAIRS[self.part.mesh.dim()])
-        mean: Array = (strain * basis.dx).sum(axis=-1) / basis.dx.sum(axis=-1)
-        return mean.T
+        return element_means(voigt(gradient, PAIRS[self.part.mesh.dim()]), basis.dx).T
 
     @cached_property
     def stress(self) -> Array:
@@ -179,6 +174,14 @@ class Solution:
         """Write displacement (m), strain and stress (Pa) to a file of any format that meshio writes (.vtu, .xdmf)."""
         moved = np.pad(self.nodal, ((0, 0), (0, 3 - self.nodal.shape[1])))  # viewers want three components
         save_mesh(path, self.part.mesh, {"displacement": moved}, {"strain": self.strain, "stress": self.stress})
+
+
+def not_among(size: int, chosen: Sequence[Array]) -> Array:
+    """Return the degrees of freedom, of so many, that are in none of the arrays."""
+    free = np.ones(size, dtype=bool)
+    for dofs in chosen:
+        free[dofs] = False
+    return np.flatnonzero(free)
 
 
 def voigt(gradient: Array, pairs: tuple[tuple[int, int], ...]) -> Array:

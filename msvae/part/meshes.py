@@ -11,7 +11,7 @@ import numpy as np
 from msvae.errors import DataError
 from msvae.structures import Array
 
-__all__ = ["bar", "centres", "element_of", "notched_beam", "plate_with_hole", "read_mesh", "save_mesh"]
+__all__ = ["bar", "centres", "element_means", "element_of", "notched_beam", "plate_with_hole", "read_mesh", "save_mesh"]
 
 ELEMENTS = {"MeshTri": ("TriP1", "TriP2"), "MeshQuad": ("Quad1", "Quad2"),
             "MeshTet": ("TetP1", "TetP2"), "MeshHex": ("Hex1", "Hex2")}  # fmt: skip
@@ -89,6 +89,11 @@ def read_mesh(path: Path) -> Any:
 def centres(mesh: Any) -> Array:
     """Return the centre (e, d) of every element in m."""
     return np.asarray(mesh.p[:, mesh.t].mean(axis=1).T)
+
+
+def element_means(field: Array, volumes: Array) -> Array:
+    """Return the means (..., e) of a field (..., e, q) over elements whose quadrature points have volumes (e, q)."""
+    return np.asarray((field * volumes).sum(axis=-1) / volumes.sum(axis=-1))
 
 
 def element_of(mesh: Any, *, quadratic: bool = False) -> Any:

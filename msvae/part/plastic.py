@@ -17,8 +17,8 @@ import numpy as np
 from scipy import sparse
 
 from msvae.errors import DataError
-from msvae.part.elastic import PAIRS, Elastic, Support, solved, voigt
-from msvae.part.meshes import save_mesh
+from msvae.part.elastic import PAIRS, Elastic, Support, not_among, solved, voigt
+from msvae.part.meshes import element_means, save_mesh
 from msvae.structures import Array
 
 __all__ = ["Hardening", "Plastic", "Step"]
@@ -87,6 +87,7 @@ class Step:
     strain, stress: means (e, v) of the elements, 1 and Pa. plastic_strain: accumulated, (e,). work: done so far, J.
     """
 
+    part: Plastic
     load: float
     displacement: Array
     reactions: Mapping[str, Array]
@@ -94,6 +95,13 @@ class Step:
     stress: Array
     plastic_strain: Array
     work: float
+
+    def save(self, path: Path) -> None:
+        """Write displacement (m), strain, stress (Pa) and plastic strain to a file of any format that meshio writes."""
+        nodal = self.part.nodal(self.displacement)
+        moved = np.pad(nodal, ((0, 0), (0, 3 - nodal.shape[1])))  # viewers want three components
+        save_mesh(path, self.part.mesh, {"displacement": moved},
+                  {"strain": self.strain, "stress": self.stress, "plastic strain": self.plastic_strain})  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,23 +153,18 @@ class Plastic:
 
     def _newton(self, state: _State, load: float) -> _State | None:
         forms = self._forms
-        fixed = np.unique(np.concatenate([dofs for dofs, _ in self._held.values()]))
-        free = np.setdiff1d(np.arange(forms.size), fixed)
+        free = not_among(forms.size, [dofs for dofs, _ in self._held.values()])
         u = state.u.copy()
         jump = np.zeros(forms.size)
         for dofs, values in self._held.values():
             jump[dofs] = load * values - u[dofs]
         for _ in range(NEWTON):
-            stress, tangent, plastic, accumulated = self._response(forms.strains(u + jump), state)
+            stress, tangent, plastic, accumulated = self._response(forms.strains(u), state)
             forces = forms.forces(stress)
-            scale = max(float(np.linalg.norm(forces[fixed])), 1e-300)
+            scale = max(float(np.linalg.norm(np.delete(forces, free))), 1e-300)
             if not jump.any() and np.linalg.norm(forces[free]) <= TOLERANCE * scale:
                 return _State(load, u, plastic, accumulated, stress)
-            if jump.any():  # the supports move first; the tangent there carries the rest along
-                stress, tangent, *_ = self._response(forms.strains(u), state)
-                forces = forms.forces(stress)
-            matrix = forms.stiffness(tangent)
-            change = jump
+            matrix, change = forms.stiffness(tangent), jump  # the supports' move carries the rest along
             change[free] = solved(matrix[free][:, free].tocsc(), -forces[free] - matrix[free] @ jump)
             if not np.isfinite(change).all():
                 return None
@@ -205,18 +208,13 @@ class Plastic:
 
     def _step(self, state: _State, forces: Array, held: dict[str, tuple[Array, Array]], work: float) -> Step:
         forms, places = self._forms, PLANE[self.mesh.dim()]
-        reactions = {
-            name: np.array([forces[self._linear.component(dofs, a)].sum() for a in range(self.mesh.dim())])
-            for name, (dofs, _) in held.items()
-        }
-        means = [forms.mean(forms.strains(state.u)), forms.mean(state.stress[places])]
-        return Step(state.load, state.u, reactions, means[0].T, means[1].T, forms.mean(state.accumulated), work)
+        strain, stress = (element_means(a, forms.volumes).T for a in (forms.strains(state.u), state.stress[places]))
+        plastic = element_means(state.accumulated, forms.volumes)
+        return Step(self, state.load, state.u, self._linear.reactions(forces, held), strain, stress, plastic, work)
 
-    def save(self, path: Path, step: Step) -> None:
-        """Write displacement (m), strain, stress (Pa) and plastic strain of a step to a file that meshio writes."""
-        nodal = step.displacement[self._linear.basis.nodal_dofs].T
-        save_mesh(path, self.mesh, {"displacement": np.pad(nodal, ((0, 0), (0, 3 - nodal.shape[1])))},
-                  {"strain": step.strain, "stress": step.stress, "plastic strain": step.plastic_strain})  # fmt: skip
+    def nodal(self, displacement: Array) -> Array:
+        """Return the displacement (n, d) of the mesh's nodes, m."""
+        return np.asarray(displacement[self._linear.basis.nodal_dofs].T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,22 +252,18 @@ class _Forms:
         return np.asarray(np.einsum("vaeq,ae->veq", self.operator, u[self.unknowns]))
 
     def forces(self, stress: Array) -> Array:
-        own = self._own(stress)
-        local = np.einsum("vaeq,veq,eq->ae", self.operator, own, self.volumes)
+        local = np.einsum("vaeq,veq,eq->ae", self.operator, stress[self._places], self.volumes)
         return np.bincount(self.unknowns.ravel(), local.ravel(), minlength=self.size)
 
     def stiffness(self, tangent: Array) -> Any:
-        places = PLANE[2 if len(self.operator) == 3 else 3]
-        own = tangent[np.ix_(places, places)] * self.volumes
+        own = tangent[np.ix_(self._places, self._places)] * self.volumes
         turned = np.einsum("vweq,wbeq->vbeq", own, self.operator)
         local = np.einsum("vaeq,vbeq->abe", self.operator, turned)
         rows = np.broadcast_to(self.unknowns[:, None], local.shape)
         columns = np.broadcast_to(self.unknowns[None], local.shape)
         return sparse.csr_matrix((local.ravel(), (rows.ravel(), columns.ravel())), shape=(self.size, self.size))
 
-    def mean(self, field: Array) -> Array:
-        """Return the means (..., e) of a field (..., e, q)."""
-        return np.asarray((field * self.volumes).sum(axis=-1) / self.volumes.sum(axis=-1))
-
-    def _own(self, stress: Array) -> Array:
-        return stress[PLANE[2 if len(self.operator) == 3 else 3]]
+    @property
+    def _places(self) -> list[int]:
+        """Places of the operator's components among all six."""
+        return PLANE[2 if len(self.operator) == 3 else 3]

@@ -35,20 +35,25 @@ class Response:
     local: Array
     solution: Solution | ConductiveSolution | list[Step]
 
+    @property
+    def last(self) -> Solution | ConductiveSolution | Step:
+        """The solution, or that of the last step; its `save` writes the fields to a file that meshio writes."""
+        return self.solution[-1] if isinstance(self.solution, list) else self.solution
+
     def axial(self, axis: int) -> Array:
         """Return the normal stress (e,) along an axis in Pa, or the size of the heat flux along it in W/m^2."""
-        if isinstance(self.solution, ConductiveSolution):
-            return np.abs(self.solution.flux[:, axis])
-        stress = self.solution[-1].stress if isinstance(self.solution, list) else self.solution.stress
-        return np.asarray(stress[:, axis])
+        if isinstance(self.last, ConductiveSolution):
+            return np.abs(self.last.flux[:, axis])
+        return np.asarray(self.last.stress[:, axis])
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A part of a study."""
+    """A part of a study. directory: that a mesh's file is in. given: a mesh to be taken instead of the settings'."""
 
     settings: PartSettings
     directory: Path = Path()
+    given: Any = None
 
     @cached_property
     def mesh(self) -> Any:
@@ -62,6 +67,8 @@ class Problem:
 
     def _made(self) -> Any:
         s = self.settings
+        if self.given is not None:
+            return self.given
         if s.shape == "file":
             assert s.file is not None
             return meshes.read_mesh(self.directory / s.file)
@@ -196,16 +203,6 @@ class Problem:
             sides = corners[:, k] - corners[:, 0], corners[:, k + 1] - corners[:, 0]
             area += float(np.linalg.norm(np.cross(*sides, axis=0), axis=0).sum()) / 2
         return area
-
-    def save(self, path: Path, response: Response) -> None:
-        """Write the part's fields (the last step's) to a file of any format that meshio writes."""
-        if isinstance(response.solution, list):
-            empty = np.ones(self.mesh.nelements)
-            Plastic(self.mesh, Hardening(empty, empty, empty[:, None], empty[:, None]), self.supports).save(
-                path, response.solution[-1]
-            )
-        else:
-            response.solution.save(path)
 
 
 def von_mises(stress: Array) -> Array:

@@ -49,9 +49,8 @@ def resolve(structure: Structures, solver: Solver, problem: Problem) -> Response
     kept = np.flatnonzero(held[place])
     size = grid.dimensions * (grid.dimensions + 1) // 2
     table = np.stack([np.zeros((size, size)) if c is None else c for c in stiffness])
-    resolved = Problem(problem.settings)
-    resolved.__dict__["mesh"] = whole.remove_elements(np.setdiff1d(np.arange(whole.nelements), kept))
-    return resolved.respond({"stiffness": table[labels[place][kept]]})
+    mesh = whole.remove_elements(np.setdiff1d(np.arange(whole.nelements), kept))
+    return Problem(problem.settings, given=mesh).respond({"stiffness": table[labels[place][kept]]})
 
 
 def _connected(solid: Array, axis: int) -> Array:

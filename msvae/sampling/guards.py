@@ -42,10 +42,8 @@ class Guards:
     def of(cls, vae: VAE, structures: Structures, *, most: int = 1000) -> Guards:
         """Return the guards that (at most so many of) a data set's structures set."""
         chosen = structures[:most]
-        features, latents = (
-            feature_vectors(chosen),
-            vae.draw(chosen, 0),
-        )  # of the posteriors, as the prior's samples are
+        features = feature_vectors(chosen)
+        latents = vae.draw(chosen, 0)  # not the means: the prior's samples are as scattered as draws
         centre, width = features.mean(axis=0), features.std(axis=0)
         width = np.where(width > 0, width, 1.0)
         tree = cKDTree((features - centre) / width)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msvae import Run, Structures, Study, StudyError, load_solver, read_structures
+from msvae import Run, Structures, Study, StudyError, TargetError, load_solver, read_structures
 from msvae.campaigns import Table
 from msvae.campaigns.compare_dns import surrounded
 from msvae.campaigns.launch import launch
@@ -177,6 +177,19 @@ def test_mistakes_about_parts_are_one_sentence(
 ) -> None:
     with pytest.raises(StudyError, match=says):
         launch(study_file("push-forward", PARTS), tmp_path / "run", overrides=[IMAGE, override])
+
+
+def test_a_pilot_without_results_is_said(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Half of the resolution of 9 voxels is none."""
+    extra = (
+        "[push_forward]\nproperty = 'conductivity'\ncomponent = [0, 0]\n"
+        "cheap = ['coarse-solver']\npilot = 8\nbudget = 8\n"
+    )
+    with pytest.raises(TargetError, match="only 0 of the 8 samples of the pilot"):
+        launch(study_file("push-forward", extra), tmp_path / "run", overrides=["dataset.shape=[9, 9]"])
+    table = Run.open(tmp_path / "run").store("samples-coarse-solver").load()
+    assert (table["status"] == "failed").all()
+    assert "even numbers of voxels" in table["message"][0]
 
 
 def test_a_data_set_without_an_image_needs_lengths(study_file: Callable[..., Path], tmp_path: Path) -> None:

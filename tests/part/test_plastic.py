@@ -119,7 +119,7 @@ def test_a_part_of_any_size_is_pulled_along_any_axis(size: float, axis: int) -> 
         _ = Problem(PartSettings(lengths=(1.0, 1.0), cells=(2, 2), axis=2)).mesh
 
 
-def test_plasticity_of_a_plate_with_a_hole_begins_beside_it() -> None:
+def test_plasticity_of_a_plate_with_a_hole_begins_beside_it(tmp_path: Path) -> None:
     settings = PartSettings(shape="plate-with-hole", lengths=(1.0,), cells=(2,), radius=0.1, physics="plasticity",
                             displacement=0.01, quantities=("peak-load", "first-yield-load", "energy"))  # fmt: skip
     problem = Problem(settings)
@@ -132,6 +132,9 @@ def test_plasticity_of_a_plate_with_a_hole_begins_beside_it() -> None:
     assert response.quantities["first-yield-load"] < response.quantities["peak-load"]
     hottest = problem.centres[np.argmax(response.solution[1].plastic_strain)]  # type: ignore[index]
     assert np.linalg.norm(hottest) < 0.2
+    response.last.save(tmp_path / "part.vtu")
+    again = pytest.importorskip("meshio").read(tmp_path / "part.vtu")
+    np.testing.assert_allclose(again.cell_data["plastic strain"][0], response.last.plastic_strain)  # type: ignore[union-attr]
 
 
 def test_settings_of_a_part_that_cannot_be_are_refused() -> None:
