@@ -26,6 +26,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Physics = Literal["elasticity", "plasticity", "conduction"]
+Region = tuple[tuple[Annotated[int, Field(ge=0)], Count], ...]
 Fidelity = Literal["head", "structure-head", "coarse-solver", "solver"]
 FIDELITIES: tuple[Fidelity, ...] = ("solver", "coarse-solver", "structure-head", "head")
 QUANTITIES: dict[str, dict[str, str]] = {  # of each physics: names and units
@@ -120,12 +121,19 @@ class FieldSettings(Settings):
     """[field]: the random field of latents over a part, fitted to the structures in the data set's image.
 
     region: part of the image that it is fitted to, [first, end) in voxels along each axis; by default all of it.
+    against: region whose structures the field is compared with, in `parts` samples (campaign "compare-dns").
+    observed: region whose structures every sample has, where it is in the part. origin: where in the image the part's
+        first corner is, voxels.
     marginals: "normal-scores" of each latent, or the trained prior's "flow" for all of them together.
     trend: of the mean over position. lengths: instead of fitting, correlation lengths in m along each axis, with the
         marginals of the data set's latents (of which there need not be an image then). smoothness: of that field.
     """
 
-    region: tuple[tuple[Annotated[int, Field(ge=0)], Count], ...] = ()
+    region: Region = ()
+    against: Region = ()
+    parts: Count = 5
+    observed: Region = ()
+    origin: tuple[Annotated[int, Field(ge=0)], ...] = ()
     marginals: Literal["normal-scores", "flow"] = "normal-scores"
     trend: Literal["constant", "linear"] = "constant"
     lengths: tuple[Positive, ...] = ()
@@ -134,6 +142,8 @@ class FieldSettings(Settings):
     def __post_init__(self) -> None:
         if self.smoothness not in (0.5, 1.5, 2.5):
             raise ValueError(f"smoothness is 0.5, 1.5 or 2.5, found {self.smoothness:g}")
+        if bool(self.observed) != bool(self.origin):
+            raise ValueError("observed structures need the origin of the part in the image, and it is for them only")
 
 
 @dataclass(frozen=True)
@@ -161,7 +171,8 @@ class PushForwardSettings(Settings):
     budget: cost that may be spent, in evaluations of the fidelity that counts. most: samples of a cheap one.
     half_width: of the mean's interval, relative to the mean, at which sampling stops; none spends the budget.
     confidence: of the intervals. probabilities: of the quantiles. threshold: whose exceedance is a failure.
-    sampler: "monte-carlo", or "sobol" (scrambled; of single structures) in `replicates` independent scramblings.
+    sampler: "monte-carlo", or "sobol" (scrambled) in `replicates` independent scramblings. modes: of a part's field,
+        the Karhunen-Loeve modes of largest variance, that the sequence draws; the rest of the field stays random.
     control: samples of the controls, without correlation and with homogeneous properties; 0 for none.
     """
 
@@ -179,6 +190,7 @@ class PushForwardSettings(Settings):
     threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
     sampler: Literal["monte-carlo", "sobol"] = "monte-carlo"
     replicates: Annotated[int, Field(ge=2)] = 8
+    modes: Count = 4
     control: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:

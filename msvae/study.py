@@ -293,11 +293,6 @@ def _check_push_forward(study: Study, wanted: PushForwardSettings) -> None:
                 f"{study.source.at(['push_forward', 'quantity'])}: found '{wanted.quantity}', which is not among "
                 f"part.quantities: {', '.join(study.part.quantities) or 'it is empty'}"
             )
-        if wanted.sampler == "sobol":
-            raise StudyError(
-                f"{study.source.at(['push_forward', 'sampler'])}: a part's field has too many dimensions for a Sobol' "
-                'sequence: take "monte-carlo"'
-            )
     else:
         declared = {q.name: q for q in study.need_solver().computes}
         _check_component(wanted.of, declared, study.source, ["push_forward"])

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from msvae.campaigns.context import Context, Table
+from msvae.campaigns.field_statistics import compare_field
 from msvae.campaigns.part_field import cut, image_of
 from msvae.campaigns.train import trained, training_structures
 from msvae.errors import StudyError, TargetError
@@ -102,9 +103,11 @@ def run(context: Context) -> Table:
     columns = ("model", "voxels", f"{_headline(part)} ({unit})", "error", "local rms error", "scatter", "cost (s)")
     shape = " x ".join(map(str, bar.specification.grid.shape))
     title = f"A bar of {shape} voxels against its direct numerical simulation"
-    notes = (
+    notes: tuple[str, ...] = (
         "local: the axial stress or flux of every structure over its mean; scatter: of their axial property, relative",
     )
+    if context.study.field is not None and context.study.field.against:
+        notes += compare_field(context, trained(context, known or context.run.structures))
     return Table(title, columns, (truth, *(row.text for row in rows)), notes)
 
 

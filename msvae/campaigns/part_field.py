@@ -9,14 +9,15 @@ import numpy as np
 
 from msvae.campaigns.context import Context
 from msvae.errors import StudyError
+from msvae.part_settings import FieldSettings, Region
 from msvae.sampling.covariance import Coregionalization, Correlation
-from msvae.sampling.latent_field import LatentField
+from msvae.sampling.latent_field import LatentField, Observations
 from msvae.sampling.marginals import FlowMarginals, Marginals, NormalScores
 from msvae.seeds import seed_of
 from msvae.structures import Array, Grid, Structures
 from msvae.vae.model import VAE
 
-__all__ = ["cut", "image_of", "latent_field"]
+__all__ = ["cut", "encoded", "image_of", "latent_field"]
 
 FILE = "latent_field.safetensors"
 
@@ -28,6 +29,8 @@ def latent_field(context: Context, vae: VAE) -> Path:
         settings = context.study.field
         assert settings is not None
         field = _given(context, vae) if settings.lengths else _fitted(context, vae)
+        if settings.observed:
+            field = replace(field, given=_observed(context, vae, settings))
         field.save(path)
     return path
 
@@ -43,15 +46,15 @@ def image_of(context: Context) -> Structures:
     return image
 
 
-def cut(image: Structures, size: tuple[int, ...], region: tuple[tuple[int, int], ...] = ()) -> tuple[Structures, Array]:
+def cut(image: Structures, size: tuple[int, ...], region: Region = (), key: str = "region") -> tuple[Structures, Array]:
     """Return the structures of a size that a region of an image holds side by side, and their centres (n, d) in m."""
     whole = image.specification.grid
     region = region or tuple((0, n) for n in whole.shape)
     if len(region) != whole.dimensions or any(not a < b <= n for (a, b), n in zip(region, whole.shape, strict=True)):
-        raise StudyError(f"field.region: found {region}, expected [first, end) inside {whole.shape} for every axis")
+        raise StudyError(f"field.{key}: found {region}, expected [first, end) inside {whole.shape} for every axis")
     counts = [(b - a) // s for (a, b), s in zip(region, size, strict=True)]
     if min(counts) < 1:
-        raise StudyError(f"field.region: {region} holds no structure of {size} voxels: make it larger")
+        raise StudyError(f"field.{key}: {region} holds no structure of {size} voxels: make it larger")
     corners = np.stack(np.meshgrid(*(np.arange(n) for n in counts), indexing="ij"), axis=-1).reshape(-1, len(size))
     first = corners * size + [a for a, _ in region]
     pieces = [image.values[0][(slice(None), *(slice(c, c + s) for c, s in zip(f, size, strict=True)))] for f in first]
@@ -60,13 +63,25 @@ def cut(image: Structures, size: tuple[int, ...], region: tuple[tuple[int, int],
     return batch, np.asarray((first + np.array(size) / 2) * whole.spacing)
 
 
+def encoded(context: Context, vae: VAE, region: Region, key: str = "region") -> tuple[Structures, Array, Array]:
+    """Return the structures that a region of the image holds, their latents (n, c), and their centres (n, d) in m."""
+    pieces, centres = cut(image_of(context), vae.blueprint.specification.grid.shape, region, key)
+    return pieces, vae.encode(Structures(pieces.values, vae.blueprint.specification)), centres
+
+
+def _observed(context: Context, vae: VAE, settings: FieldSettings) -> Observations:
+    """Return the latents of the observed structures, where they stand in the part."""
+    spacing = np.array(vae.blueprint.specification.grid.spacing)
+    if len(settings.origin) != len(spacing):
+        raise StudyError(f"field.origin: found {settings.origin}, expected a voxel's number along each axis")
+    _, latents, centres = encoded(context, vae, settings.observed, "observed")
+    return Observations(centres - np.array(settings.origin) * spacing, latents)
+
+
 def _fitted(context: Context, vae: VAE) -> LatentField:
     settings = context.study.field
     assert settings is not None
-    grid = vae.blueprint.specification.grid
-    pieces, centres = cut(image_of(context), grid.shape, settings.region)
-    structures = Structures(pieces.values, vae.blueprint.specification)
-    latents = vae.encode(structures)
+    _, latents, centres = encoded(context, vae, settings.region)
     if settings.marginals == "flow":
         return LatentField.fit(centres, latents, trend=settings.trend, marginals=FlowMarginals.of(vae))
     return LatentField.fit(centres, latents, trend=settings.trend)

@@ -108,6 +108,7 @@ def _job(context: Context, wanted: PushForwardSettings) -> Realisations:
         File.now(context.run.structure_head_file) if head is not None else None,
         File.now(place) if place is not None else None,
         batch=_batch(wanted) if wanted.sampler == "sobol" else 1,
+        modes=wanted.modes,
     )
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from scipy import special
+from scipy.stats import qmc
 
 from msvae.dispatch import world
 from msvae.dispatch.evaluation import evaluate
@@ -44,8 +46,8 @@ class Realisations:
 
     recipe: study, model (and structures) of the run. head: file of the structure-space head. field: of the latents;
     without one samples are single structures. quantities: of interest, names. batch: samples of one scrambled Sobol'
-    sequence, 1 for independent ones. kind: latents as the field has them, independent at every element, or none: the
-    mean properties of `average` samples everywhere.
+    sequence, 1 for independent ones. modes: of a field that the sequence draws. kind: latents as the field has them,
+    independent at every element, or none: the mean properties of `average` samples everywhere.
     """
 
     recipe: Recipe
@@ -54,6 +56,7 @@ class Realisations:
     head: File | None = None
     field: File | None = None
     batch: int = 1
+    modes: int = 0
     kind: Kind = "field"
     average: int = 64
 
@@ -118,10 +121,24 @@ def _part_properties(job: Realisations, problem: Problem, index: int) -> Mapping
     field = field_of(job)
     seed = seed_of(study.seed, "part", index)
     if job.kind == "field":
-        return properties_at(job, field.sample(points, 1, seed)[0])
+        leading = _sobol_normals(job, index, job.modes * field.width) if job.batch > 1 else None
+        return properties_at(job, field.sample(points, 1, seed, leading=leading)[0])
     if job.kind == "uncorrelated":
         return properties_at(job, field.independent(points, seed))
     return mean_properties(job, points)
+
+
+def _sobol_normals(job: Realisations, index: int, size: int) -> Array:
+    """Return the normal numbers (1, size) of a sample's place in the scrambled Sobol' sequence that it belongs to."""
+    replicate, row = divmod(index, job.batch)
+    seed = seed_of(study_of(job.recipe.study).seed, "sequence", replicate)
+    return _sequence(job.batch, size, seed)[row : row + 1]
+
+
+@lru_cache(maxsize=2)
+def _sequence(count: int, size: int, seed: int) -> Array:
+    points = qmc.Sobol(size, scramble=True, rng=np.random.default_rng(seed)).random(count)
+    return np.asarray(special.ndtri(np.clip(points, 1e-12, 1 - 1e-12)))
 
 
 @lru_cache(maxsize=2)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from msvae.metrics.prediction import determination, most_varying
 from msvae.report.drawing import Drawing, axes_of, picture
-from msvae.report.part_figures import dns, gradation, push_forward
+from msvae.report.part_figures import dns, field, gradation, push_forward
 from msvae.run.directory import Run
 from msvae.structure_file import read_structures
 from msvae.structures import Array, Structures
@@ -255,6 +255,7 @@ FIGURES: tuple[Callable[[Run], Drawing | None], ...] = (
     generated,
     asked_and_found,
     dns,
+    field,
     push_forward,
     gradation,
 )

@@ -11,7 +11,7 @@ from msvae.report.drawing import Drawing, axes_of, picture
 from msvae.run.directory import Run
 from msvae.structure_file import read_structures
 
-__all__ = ["dns", "gradation", "push_forward"]
+__all__ = ["dns", "field", "gradation", "push_forward"]
 
 
 def dns(run: Run) -> Drawing | None:
@@ -45,6 +45,28 @@ def dns(run: Run) -> Drawing | None:
         "structures' axial property. Right: axial stress or flux of every structure, over its mean."
     )
     return Drawing("dns", caption, figure)
+
+
+def field(run: Run) -> Drawing | None:
+    """Correlation of neighbours and scatter of blocks, of generated parts, of the image, and without correlation."""
+    found = run.read_json("field.json")
+    if not found:
+        return None
+    figure = Figure(figsize=(7.6, 3.2))
+    left, right = axes_of(figure, 1, 2)
+    for k, (name, row) in enumerate(found["found"].items()):
+        style: dict[str, Any] = {"marker": "osD^"[k % 4], "color": "k" if k == 0 else f"C{k - 1}", "label": name}
+        left.plot(found["lags"], [np.nan if v is None else v for v in row["correlation"]], **style)
+        right.plot(found["edges"], [np.nan if v is None else v for v in row["scatter"]], **style)
+    left.axhline(0, color="0.6", lw=0.8)
+    left.set(xlabel="distance (structures)", ylabel="autocorrelation (1)", xticks=found["lags"])
+    right.set(xlabel="edge of the block (voxels)", ylabel="scatter of its mean (1)", yscale="log", xscale="log")
+    right.legend(fontsize=7)
+    phase = found["phase"]
+    caption = (
+        f"The fraction of '{phase}' in structures side by side, and in blocks of them: generated parts and the image."
+    )
+    return Drawing("field", caption, figure)
 
 
 def push_forward(run: Run) -> Drawing | None:

@@ -97,24 +97,40 @@ class Embedding:
 def field_on_grid(covariance: Coregionalization, grid: Grid, seed: int) -> Array:
     """Return one field (c, *grid) of a covariance, at the centres of a grid's voxels."""
     embeddings = [Embedding(rho, grid.shape, grid.spacing) for rho in covariance.correlations]
-    return _mixed(covariance, [_unit(e, covariance.channels, seed, k) for k, e in enumerate(embeddings)], seed)
+    units = [e.sample(covariance.channels, seed_of(seed, "correlation", k)) for k, e in enumerate(embeddings)]
+    return _mixed(covariance, units, seed)
 
 
-def field_at(covariance: Coregionalization, points: Array, seed: int) -> Array:
-    """Return one field (c, p) of a covariance at points (p, d) in m; of few points by the factors of its matrix."""
+def field_at(covariance: Coregionalization, points: Array, seed: int, *, leading: Array | None = None) -> Array:
+    """Return one field (c, p) of a covariance at points (p, d) in m; of few points by the factors of its matrix.
+
+    leading: normal numbers (m, k, c) that the first m Karhunen-Loeve modes of each of the k correlations take; the rest
+    of the field is drawn, so that its covariance is exact for any m.
+    """
     points = np.asarray(points, dtype=np.float64)
     if points.ndim != 2 or not len(points) or not np.isfinite(points).all():
         raise DataError(f"a field needs points of the shape (p, d) without NaN, found {points.shape}")
     units = []
     for k, rho in enumerate(covariance.correlations):
-        if len(points) <= FEW:
-            white = np.random.default_rng(seed_of(seed, "correlation", k)).standard_normal
-            units.append(_factor(rho, points.tobytes(), points.shape[1]) @ white((len(points), covariance.channels)))
-            continue
-        background = _Background.around(points, rho)
-        units.append(background.weights @ _unit(background.embedding, covariance.channels, seed, k).reshape(
-            covariance.channels, -1).T)  # fmt: skip
-    return _mixed(covariance, [u.T for u in units], seed)
+        unit = _unit_at(rho, points, covariance.channels, seed_of(seed, "correlation", k))
+        if leading is not None and len(leading):
+            unit = _modes(rho, points.tobytes(), points.shape[1], len(leading)).led(unit, leading[:, k])
+        units.append(unit.T)
+    return _mixed(covariance, units, seed)
+
+
+def _unit_at(correlation: Correlation, points: Array, channels: int, seed: int) -> Array:
+    """Return independent fields (p, channels) of variance 1 at points (p, d)."""
+    if len(points) <= FEW:
+        white = np.random.default_rng(seed).standard_normal((len(points), channels))
+        return np.asarray(_factor(correlation, points.tobytes(), points.shape[1]) @ white)
+    background = _Background.around(points, correlation)
+    return np.asarray(background.weights @ background.embedding.sample(channels, seed).reshape(channels, -1).T)
+
+
+@lru_cache(maxsize=4)
+def _modes(correlation: Correlation, places: bytes, axes: int, count: int) -> KarhunenLoeve:
+    return KarhunenLoeve.of(correlation, np.frombuffer(places).reshape(-1, axes), count)
 
 
 @lru_cache(maxsize=4)
@@ -123,10 +139,6 @@ def _factor(correlation: Correlation, places: bytes, axes: int) -> Array:
     points = np.frombuffer(places).reshape(-1, axes)
     matrix = correlation(points[:, None] - points[None])
     return np.asarray(linalg.cholesky(matrix + 1e-10 * np.eye(len(points)), lower=True))
-
-
-def _unit(embedding: Embedding, channels: int, seed: int, k: int) -> Array:
-    return embedding.sample(channels, seed_of(seed, "correlation", k))
 
 
 def _mixed(covariance: Coregionalization, units: Sequence[Array], seed: int) -> Array:
@@ -175,11 +187,14 @@ class KarhunenLoeve:
     """The modes (p, m) of a correlation at points that carry most variance, scaled by their standard deviations.
 
     u = modes @ xi with xi ~ N(0, I) (m,) is the best approximation of the field by m numbers; share: of the variance
-    that it has. Nystrom's method with `landmarks` of the points (Williams and Seeger 2001).
+    that it has. Nystrom's method with `landmarks` of the points (Williams and Seeger 2001): chosen are their numbers,
+    and xi = u[chosen] @ readers of any field u, readers (l, m).
     """
 
     modes: Array
     share: float
+    chosen: Array
+    readers: Array
 
     @classmethod
     def of(cls, correlation: Correlation, points: Array, count: int, *, landmarks: int = 1500, seed: int = 0
@@ -194,5 +209,14 @@ class KarhunenLoeve:
         values, vectors = linalg.eigh(inner, subset_by_index=(m - count, m - 1))
         parts = np.array_split(points, -(-len(points) // 4096))
         across = np.concatenate([correlation(part[:, None] - points[None, chosen]) for part in parts])
-        modes = across @ (vectors / np.sqrt(np.maximum(values, 1e-12)))
-        return cls(np.asarray(modes[:, ::-1]), float(np.square(modes).sum() / len(points)))
+        readers = vectors[:, ::-1] / np.sqrt(np.maximum(values[::-1], 1e-12))
+        modes = across @ readers
+        return cls(modes, float(np.square(modes).sum() / len(points)), chosen, readers)
+
+    def led(self, fields: Array, leading: Array) -> Array:
+        """Return fields (p, c) whose modes have the coefficients `leading` (m, c) instead of those that were drawn.
+
+        What is left of a field is independent of its coefficients, so that normal ones leave the covariance as it is.
+        """
+        own = self.readers.T @ fields[self.chosen]
+        return np.asarray(fields + self.modes @ (leading - own))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from scipy import linalg
+from scipy.spatial import cKDTree
 
 from msvae.errors import DataError, RunError
 from msvae.sampling.covariance import Coregionalization, Correlation, fit_covariance
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["LatentField", "Observations"]
 
 MOST = 12_000  # observed latents that kriging can hold
+SAME = 1e-9  # of a part's extent, below which two points are one
 PAIRS = 320_000  # of a point and an observation that are kriged at once
 
 
@@ -56,12 +58,13 @@ class LatentField:
     """A random field of latents.
 
     covariance: of the normal scores. marginals: between scores and latents. trend: (1 + d, c) or (1, c) coefficients of
-    1 and of the position in m; added to what the marginals give.
+    1 and of the position in m; added to what the marginals give. given: latents that every sample has.
     """
 
     covariance: Coregionalization
     marginals: Marginals
     trend: Array
+    given: Observations | None = None
 
     @classmethod
     def fit(
@@ -101,10 +104,21 @@ class LatentField:
         """Number of latents at a point."""
         return self.covariance.channels
 
-    def sample(self, points: Array, count: int, seed: int, *, given: Observations | None = None) -> Array:
-        """Return latents (count, p, c) at points (p, d) in m; sample k is the same for any count, and on any rank."""
+    def sample(self, points: Array, count: int, seed: int, *, leading: Array | None = None) -> Array:
+        """Return latents (count, p, c) at points (p, d) in m; sample k is the same for any count, and on any rank.
+
+        leading: normal numbers (count, n) of the field's first Karhunen-Loeve modes, those of the largest first, as of
+        a Sobol' sequence; n is a multiple of `width`.
+        """
         points = np.asarray(points, dtype=np.float64)
-        return np.stack([self._one(points, seed_of(seed, "sample", k), given) for k in range(count)])
+        shape = (-1, len(self.covariance.correlations), self.channels)
+        led = [None] * count if leading is None else [row.reshape(shape) for row in leading]
+        return np.stack([self._one(points, seed_of(seed, "sample", k), led[k]) for k in range(count)])
+
+    @property
+    def width(self) -> int:
+        """Number of normal numbers that one mode of every part of the field takes."""
+        return len(self.covariance.correlations) * self.channels
 
     def independent(self, points: Array, seed: int) -> Array:
         """Return latents (p, c) at points (p, d) in m as if none had to do with another: the control of a field."""
@@ -117,6 +131,8 @@ class LatentField:
         parts = {"matrices": self.covariance.matrices, "nugget": self.covariance.nugget, "trend": self.trend}
         if isinstance(self.marginals, NormalScores):
             parts["observed"] = self.marginals.observed
+        if self.given is not None:
+            parts |= {"given points": self.given.points, "given latents": self.given.latents}
         rho = [[list(c.lengths), c.smoothness] for c in self.covariance.correlations]
         save_tensors(path, {k: torch.as_tensor(np.array(v)) for k, v in parts.items()}, {"correlations": rho})
 
@@ -128,10 +144,12 @@ class LatentField:
             rho = tuple(Correlation(tuple(lengths), nu) for lengths, nu in metadata["correlations"])
             matrices, nugget, trend = (tensors[name].double().numpy() for name in ("matrices", "nugget", "trend"))
             observed = tensors["observed"].double().numpy() if "observed" in tensors else None
+            given = [tensors[f"given {name}"].double().numpy() for name in ("points", "latents")
+                     if f"given {name}" in tensors]  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"'{path}' is not a field of latents ({error}): delete it, and --resume") from None
         known = FlowMarginals.of(vae) if observed is None else NormalScores(observed)
-        return cls(Coregionalization(rho, matrices, nugget), known, trend)
+        return cls(Coregionalization(rho, matrices, nugget), known, trend, Observations(*given) if given else None)
 
     def sample_on(self, grid: Grid, count: int, seed: int) -> Array:
         """Return latents (count, *grid, c) at the centres of a grid's voxels, the first at half a spacing."""
@@ -141,12 +159,14 @@ class LatentField:
         latents = [self._latents(points, f.reshape(self.channels, -1).T) for f in found]
         return np.stack(latents).reshape(count, *grid.shape, self.channels)
 
-    def _one(self, points: Array, seed: int, given: Observations | None) -> Array:
+    def _one(self, points: Array, seed: int, leading: Array | None) -> Array:
+        given = self.given
         if given is None:
-            return self._latents(points, field_at(self.covariance, points, seed).T)
+            return self._latents(points, field_at(self.covariance, points, seed, leading=leading).T)
+        points = _on_observed(points, given.points)
         everywhere = np.concatenate([points, given.points])
         places, which = np.unique(everywhere, axis=0, return_inverse=True)  # one point has one value
-        scores = field_at(self.covariance, places, seed).T[which.ravel()]
+        scores = field_at(self.covariance, places, seed, leading=leading).T[which.ravel()]
         wanted = self.marginals.scores(given.latents - self._trend_at(given.points))
         correction = self._kriged(points, given.points, wanted - scores[len(points) :])
         return self._latents(points, scores[: len(points)] + correction)
@@ -172,6 +192,13 @@ class LatentField:
 
     def _trend_at(self, points: Array) -> Array:
         return np.asarray(_basis(points, len(self.trend)) @ self.trend)
+
+
+def _on_observed(points: Array, observed: Array) -> Array:
+    """Return points (p, d), those that are observed ones but for round-off moved onto them."""
+    distance, nearest = cKDTree(observed).query(points)
+    same = distance <= SAME * np.abs(points).max(initial=0.0)
+    return np.where(same[:, None], observed[nearest], points)
 
 
 def _basis(points: Array, terms: int) -> Array:

@@ -179,6 +179,39 @@ def test_mistakes_about_parts_are_one_sentence(
         launch(study_file("push-forward", PARTS), tmp_path / "run", overrides=[IMAGE, override])
 
 
+def test_generated_parts_stand_beside_the_image(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    study = study_file("compare-dns", PARTS)
+    table = launch(study, tmp_path / "run", overrides=[IMAGE, "field.against=[[0, 64], [0, 64]]", "field.parts=2"])
+    assert table is not None
+    assert any(note.startswith("image: correlation") and note.endswith("1.00 of the image's") for note in table.notes)
+    write_report(tmp_path / "run")
+    assert (tmp_path / "run" / "figures" / "field.png").exists()
+
+
+def test_every_sample_has_what_was_observed(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Of a part that has been seen as a whole, and whose elements are the structures, there is only one."""
+    study = study_file("push-forward", PARTS.replace('cheap = ["head"]', "cheap = []"))
+    seen = ["part.cells=[4, 2]", "field.observed=[[0, 32], [0, 16]]", "field.origin=[0, 0]"]
+    launch(study, tmp_path / "free", overrides=[IMAGE])
+    launch(study, tmp_path / "seen", overrides=[IMAGE, *seen])
+    free, bound = (values(Run.open(tmp_path / name), "samples-structure-head") for name in ("free", "seen"))
+    name = "part: conductance"
+    assert bound[name].std() < 1e-5 * bound[name].mean()
+    assert free[name].std() > 1e-3 * free[name].mean()
+
+
+def test_parts_are_drawn_by_a_sobol_sequence(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Its interval of the mean overlaps that of independent samples, and is less than half as wide."""
+    study = study_file("push-forward", PARTS.replace('"head"', "").replace('"structure-head"', '"head"'))
+    more = ["push_forward.budget=128", "push_forward.control=0", "field.lengths=[3e-5, 3e-5]"]
+    launch(study, tmp_path / "random", overrides=more)
+    launch(study, tmp_path / "sobol", overrides=[*more, "push_forward.sampler=sobol"])
+    runs = [Run.open(tmp_path / name) for name in ("random", "sobol")]
+    (_, low, high), (_, least, most) = (run.read_json("push_forward.json")["estimates"]["mean"] for run in runs)
+    assert max(low, least) < min(high, most)
+    assert most - least < 0.5 * (high - low)
+
+
 def test_a_pilot_without_results_is_said(study_file: Callable[..., Path], tmp_path: Path) -> None:
     """Half of the resolution of 9 voxels is none."""
     extra = (

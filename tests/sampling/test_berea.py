@@ -12,6 +12,7 @@ import tifffile
 from msvae import Grid, Run, Structures
 from msvae.campaigns.launch import launch
 from msvae.campaigns.part_field import cut
+from msvae.metrics.regional import autocorrelation, block_scatter
 from msvae.sampling.latent_field import LatentField
 
 SIZE, SPACING = 25, 50e-6  # voxels along an SVE's edge, and that edge in m
@@ -24,24 +25,6 @@ def porosities(image: Any) -> Any:
     return cut.reshape(n[0], SIZE, n[1], SIZE, n[2], SIZE).mean(axis=(1, 3, 5))
 
 
-def blocks(cells: Any) -> Any:
-    """Return the mean of every block of four cells' edge."""
-    n = [k // 4 for k in cells.shape]
-    cut = cells[: n[0] * 4, : n[1] * 4, : n[2] * 4]
-    return cut.reshape(n[0], 4, n[1], 4, n[2], 4).mean(axis=(1, 3, 5)).ravel()
-
-
-def autocorrelation(cells: Any, lag: int) -> float:
-    """Return the correlation of cells this far from each other along an axis, averaged over the axes."""
-    rest = cells - cells.mean()
-    found = []
-    for axis in range(3):
-        n = cells.shape[axis]
-        near, far = (np.take(rest, range(*ends), axis) for ends in ((0, n - lag), (lag, n)))
-        found.append((near * far).mean() / cells.var())
-    return float(np.mean(found))
-
-
 def test_the_scatter_of_blocks_is_that_of_the_sandstone_and_that_of_uncorrelated_cells_is_not(data: Path) -> None:
     """Fitted to z < 128, compared with z >= 144: porosity of SVEs of 25^3 voxels and of blocks of 100^3."""
     pores = tifffile.imread(data / "berea" / "berea.tif") == 0
@@ -52,11 +35,11 @@ def test_the_scatter_of_blocks_is_that_of_the_sandstone_and_that_of_uncorrelated
     parts = field.sample_on(Grid.of((8, 16, 16), SPACING, periodic=False), 20, seed=0)[..., 0]
     assert abs(np.mean([autocorrelation(part, 1) for part in parts]) - 0.18) < 0.05
     assert np.mean([autocorrelation(part, 2) for part in parts]) < 0.08
-    real = blocks(other).std(ddof=1)
-    found = np.mean([blocks(part).std(ddof=1) for part in parts])
+    real = block_scatter(other, 4)
+    found = np.mean([block_scatter(part, 4) for part in parts])
     assert 0.8 < found / real < 1.25
     shuffled = [np.random.default_rng(k).permutation(part.ravel()).reshape(part.shape) for k, part in enumerate(parts)]
-    assert np.mean([blocks(part).std(ddof=1) for part in shuffled]) / real < 0.8
+    assert np.mean([block_scatter(part, 4) for part in shuffled]) / real < 0.8
 
 
 @pytest.mark.slow
@@ -95,10 +78,10 @@ precision = "bfloat16"
     sampled = field.sample_on(grid, 3, seed=0)
     parts = [vae.decode(z.reshape(-1, vae.latents)).fractions[:, 1].reshape(grid.shape) for z in sampled]
     found = [np.mean([autocorrelation(part, lag) for part in parts]) for lag in (1, 2)]
-    real = blocks(porosities(image.labels[0, 144:] == 1)).std(ddof=1)
-    scatter = np.mean([blocks(part).std(ddof=1) for part in parts]) / real
+    real = block_scatter(porosities(image.labels[0, 144:] == 1), 4)
+    scatter = np.mean([block_scatter(part, 4) for part in parts]) / real
     loose = [np.random.default_rng(k).permutation(part.ravel()).reshape(part.shape) for k, part in enumerate(parts)]
-    control = np.mean([blocks(part).std(ddof=1) for part in loose]) / real
+    control = np.mean([block_scatter(part, 4) for part in loose]) / real
     assert 0.07 < found[0] < 0.23, (found, scatter, control)
     assert found[1] < 0.08, (found, scatter, control)
     assert 0.8 < scatter < 1.25, (found, scatter, control)

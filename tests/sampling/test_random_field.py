@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,8 @@ def test_observations_are_reproduced(marginals: Any, trend: Any) -> None:
     field = LatentField.fit(points, latents, marginals=marginals, trend=trend)
     given = Observations(points[::37], latents[::37])
     where = np.concatenate([given.points, given.points[:4] + 0.15])
-    for sample in field.sample(where, 3, seed=0, given=given):
+    known_there = replace(field, given=given)
+    for sample in known_there.sample(where, 3, seed=0):
         known = sample[: len(given.points)]
         if marginals == "flow":  # a spline flow is inverted to single precision
             scores = [field.marginals.scores(z - field._trend_at(given.points)) for z in (known, given.latents)]
@@ -133,7 +135,7 @@ def test_observations_are_reproduced(marginals: Any, trend: Any) -> None:
         else:
             np.testing.assert_allclose(known, given.latents, atol=1e-6)
     free = field.sample(where, 60, seed=0)
-    bound = field.sample(where, 60, seed=0, given=given)
+    bound = known_there.sample(where, 60, seed=0)
     assert bound[:, -4:].std(axis=0).mean() < free[:, -4:].std(axis=0).mean()
     if trend == "linear":
         far = field.sample(np.array([[1.0, 1.0], [200.0, 1.0]]), 200, seed=0).mean(axis=0)
@@ -177,6 +179,22 @@ def test_few_modes_carry_most_of_a_smooth_field() -> None:
     np.testing.assert_allclose(few.modes @ few.modes.T, rho(points[:, None] - points[None]), atol=0.05)
 
 
+@pytest.mark.parametrize("count", [400, 2400])
+def test_leading_modes_are_those_given_and_leave_the_covariance(count: int) -> None:
+    """Of few points, whose correlations are factorised, and of more, interpolated from a grid around them."""
+    model = Coregionalization((LONG, SHORT), np.stack([B1, B2]), np.zeros((3, 3)))
+    points = np.random.default_rng(0).uniform(0, 12, (count, 2))
+    leading = np.random.default_rng(1).standard_normal((SAMPLES, 6, 2, 3))
+    samples = np.stack([field_at(model, points, k, leading=z) for k, z in enumerate(leading)])
+    assert samples.var(axis=(0, 2)) == pytest.approx(np.diag(model.at_zero), abs=0.12)
+    lags = points[:100] - points[100:200]
+    found = np.einsum("sip,sjp->pij", samples[:, :, :100], samples[:, :, 100:200]) / SAMPLES
+    assert np.abs(found - model(lags)).max() < 5 / math.sqrt(SAMPLES)
+    alone = field_at(Coregionalization.of(LONG, np.eye(3)), points, 0, leading=leading[0])
+    modes = KarhunenLoeve.of(LONG, points, 6)
+    np.testing.assert_allclose(modes.readers.T @ alone.T[modes.chosen], leading[0, :, 0], atol=1e-6)
+
+
 def test_what_cannot_be_is_said_in_a_sentence() -> None:
     rho = Correlation((1.0, 1.0))
     far = 1e5 * np.random.default_rng(0).random((3000, 2))
@@ -203,7 +221,7 @@ def test_what_cannot_be_is_said_in_a_sentence() -> None:
     field = LatentField.fit(points, latents)
     twice = Observations(np.concatenate([points[:3], points[:1]]), np.concatenate([latents[:3], latents[:1]]))
     with pytest.raises(DataError, match="the same point"):
-        field.sample(points, 1, seed=0, given=twice)
+        replace(field, given=twice).sample(points, 1, seed=0)
     assert isinstance(FlowMarginals.fit(latents, 0), FlowMarginals)
 
 
