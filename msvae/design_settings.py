@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,11 +12,18 @@ from pydantic import Field
 
 from msvae.interfaces import Settings
 
-__all__ = ["Component", "DesignSettings", "FractionRange", "Objective", "Target"]
+__all__ = ["Component", "DesignSettings", "FractionRange", "Objective", "Target", "in_words"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def in_words(values: Sequence[float]) -> str:
+    """Return a number, or a curve by its ends, as text."""
+    if len(values) == 1:
+        return f"{values[0]:.5g}"
+    return f"{values[0]:.4g} ... {values[-1]:.4g} ({len(values)})"
 
 
 @dataclass(frozen=True)
@@ -38,12 +46,14 @@ class Component(Settings):
 class Target(Settings):
     """A number of a property that a design has to reach.
 
-    value: that is aimed at; or low and high, or one of them: the range that will do.
-    tolerance: largest accepted distance, relative to the value or the end of the range.
+    value: that is aimed at; or values: a curve, the numbers along the property's last axis; or low and high, or one of
+        them: the range that will do.
+    tolerance: largest accepted distance, relative to the value, to the curve's largest, or to the end of the range.
     """
 
     property: str
     value: Finite | None = None
+    values: tuple[Finite, ...] = ()
     low: Finite | None = None
     high: Finite | None = None
     component: tuple[Annotated[int, Field(ge=0)], ...] = ()
@@ -51,35 +61,56 @@ class Target(Settings):
     tolerance: Positive = 0.02
 
     def __post_init__(self) -> None:
-        if (self.value is None) == (self.low is None and self.high is None):
-            raise ValueError("a target is a value, or a range with low, high or both")
+        if sum((self.value is not None, bool(self.values), not (self.low is None and self.high is None))) != 1:
+            raise ValueError("a target is a value, or values (a curve), or a range with low, high or both")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"low is below high, found {self.low:g} and {self.high:g}")
 
     @builtins.property
     def of(self) -> Component:
-        """The number that is aimed at."""
+        """The number that is aimed at; of a curve, what its numbers have in common."""
         return Component(self.property, self.component, self.unit)
 
     @builtins.property
-    def ends(self) -> tuple[float, float]:
-        """The least and the largest number that will do."""
+    def numbers(self) -> tuple[Component, ...]:
+        """The numbers that are aimed at: one, or those of the curve."""
+        if not self.values:
+            return (self.of,)
+        return tuple(Component(self.property, (*self.component, k), self.unit) for k in range(len(self.values)))
+
+    @builtins.property
+    def ends(self) -> tuple[tuple[float, float], ...]:
+        """The least and the largest that will do, of every number."""
         if self.value is not None:
-            return self.value, self.value
-        return -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
+            return ((self.value, self.value),)
+        if self.values:
+            return tuple((v, v) for v in self.values)
+        return ((self._low, self._high),)
+
+    @builtins.property
+    def _low(self) -> float:
+        return -math.inf if self.low is None else self.low
+
+    @builtins.property
+    def _high(self) -> float:
+        return math.inf if self.high is None else self.high
 
     @builtins.property
     def scale(self) -> float:
         """What a tolerance is relative to."""
-        sizes = [abs(end) for end in self.ends if math.isfinite(end) and end]
-        return min(sizes, default=1.0)
+        sizes = [abs(end) for ends in self.ends for end in ends if math.isfinite(end) and end]
+        return (max if self.values else min)(sizes, default=1.0)
 
     @builtins.property
     def text(self) -> str:
         """The target in a table."""
         if self.value is not None:
             return f"{self.value:.5g}"
-        return " to ".join("" if math.isinf(end) else f"{end:.5g}" for end in self.ends).strip()
+        return (
+            in_words(self.values)
+            if self.values
+            else " to ".join("" if math.isinf(end) else f"{end:.5g}" for end in (self._low, self._high)).strip()
+        )
 
 
 @dataclass(frozen=True)
@@ -111,8 +142,11 @@ class DesignSettings(Settings):
     """[design]: active-learning inverse design.
 
     targets: what the design has to reach, all at once. objectives: instead, two numbers whose Pareto front is sought.
-    budget: largest number of solver calls of one search. batch: designs asked for at once.
-    retrain_every: rounds between two trainings of the head on what the solver found.
+    budget: largest number of solver calls of one search. core_hours, wall_time (s): further limits of a search, after
+        which nothing more is asked for. batch: designs asked for at once.
+    asynchronous: instead of waiting for the whole batch, ask for another design whenever one is answered; `batch` are
+        under way at any time. What is asked then depends on which evaluation ends first, and so on the machine.
+    retrain_every: rounds (batches) between two trainings of the head on what the solver found.
     searcher: "composite" (a Gaussian process for every targeted number, candidates from the prior and around the best),
         "gaussian-process" (scikit-optimize) or "random" (samples of the prior).
     fractions: ranges of phase fractions that a design has to keep to.
@@ -125,7 +159,10 @@ class DesignSettings(Settings):
     targets: tuple[Target, ...] = ()
     objectives: tuple[Objective, ...] = ()
     budget: Count = 60
+    core_hours: Positive | None = None
+    wall_time: Positive | None = None
     batch: Count = 4
+    asynchronous: bool = False
     retrain_every: Count = 2
     searcher: Literal["composite", "gaussian-process", "random"] = "composite"
     fractions: tuple[FractionRange, ...] = ()
@@ -143,4 +180,4 @@ class DesignSettings(Settings):
     @builtins.property
     def numbers(self) -> tuple[Component, ...]:
         """The numbers of properties that a design is about."""
-        return (*(t.of for t in self.targets), *(o.of for o in self.objectives))
+        return (*(number for t in self.targets for number in t.numbers), *(o.of for o in self.objectives))

@@ -266,9 +266,9 @@ def _check(study: Study) -> None:
         _check_push_forward(study, study.push_forward)
     if study.solver is not None:
         declared = {q.name: q for q in study.solver.computes}
-        for k, component in enumerate(study.design.numbers if study.design else ()):
-            kind = "targets" if study.design and study.design.targets else "objectives"
-            _check_component(component, declared, study.source, ["design", kind, k])
+        for kind in ("targets", "objectives") if study.design is not None else ():
+            for k, wanted in enumerate(getattr(study.design, kind)):
+                _check_component(wanted.of, declared, study.source, ["design", kind, k])
     if study.design is not None and study.design.searcher != "random" and study.design.targets:
         missing = {t.property for t in study.design.targets} - set(study.model.heads)
         if missing:

@@ -18,9 +18,9 @@ from msvae.dispatch.evaluation import known
 from msvae.dispatch.known import File, known_in
 from msvae.dispatch.limits import Limits
 from msvae.dispatch.realisations import Realisations, realise
-from msvae.dispatch.scheduling import dispatch
+from msvae.dispatch.scheduling import converse, dispatch
 from msvae.dispatch.tasks import Recipe, Task, work
-from msvae.errors import Stopped, TargetError
+from msvae.errors import RunError, Stopped, TargetError
 from msvae.evaluations import Evaluations, joined
 from msvae.plugins import registry
 from msvae.progress import Report, stage_progress
@@ -125,6 +125,59 @@ class Context:
         )
         return self._done(stage, [Task(k) for k in indices], _Job(quantities, partial(realise, job)), title)
 
+    def converse(
+        self,
+        stage: str,
+        ask: Callable[[], Task | None],
+        told: Callable[[Evaluations], None],
+        *,
+        under_way: int,
+        total: int,
+        enough: Callable[[], bool],
+    ) -> None:
+        """Keep so many tasks of decoded latents under way: whenever one has been answered, ask for another.
+
+        told: called with every evaluation before the next question; of a resumed stage, with those that it has, in the
+        order in which they arrived, so that the same questions are asked. total: at most. enough: ends it.
+        """
+        store = self.run.store(stage, self._quantities, self._origin)
+        before = store.arrived()
+        waiting: dict[int, Task] = {}
+        for k, index in enumerate(before["index"].tolist()):
+            while len(waiting) < under_way and (task := ask()) is not None:
+                waiting[task.index] = task
+            if waiting.pop(index, None) is None:
+                raise RunError(f"the record of stage '{stage}' does not fit the study: start again without --resume")
+            told(before.where(np.array([k])))
+        asked = iter(list(waiting.values()))
+        watch = Watch(self.run.journal, stage, total=total, before=before, width=self.width)
+        writer = Writer(store, partial(self._acknowledge, watch, share=True))
+        call = partial(work, self.recipe(with_model=True))
+        answers = converse(
+            self.executor,
+            call,
+            lambda: next(asked, None) or ask(),
+            under_way=under_way,
+            until=lambda: bool(self.limits.reason) or enough(),
+        )
+        try:
+            for table in answers:
+                if table is not None:
+                    writer.add(table)
+                    told(table)
+                self._keep_up(writer, watch)
+        finally:
+            writer.write()
+            watch.end()
+        self.limits.check()
+
+    def _keep_up(self, writer: Writer, watch: Watch) -> None:
+        """Do what is due while evaluations arrive: write, show, and end where too many fail or time is over."""
+        writer.write_if_due()
+        watch.show()
+        self._give_up(watch, writer)
+        self._leave_behind()
+
     def _done(self, stage: str, tasks: Sequence[Task], job: _Job, title: str) -> Evaluations:
         store = self.run.store(stage, job.quantities, self._origin)
         before = self._acknowledged(store, tasks, but=self.retry)
@@ -157,11 +210,8 @@ class Context:
         for table in dispatch(self.executor, call, tasks, width=self.width, until=lambda: bool(self.limits.reason)):
             if table is not None:
                 writer.add(_with_twins(table, twins))
-            writer.write_if_due()
             report(watch.finished, watch.total, watch.text)
-            watch.show()
-            self._give_up(watch, writer)
-            self._leave_behind()
+            self._keep_up(writer, watch)
         writer.write()
         report(watch.finished, watch.total, watch.text)
         if watch.finished < watch.total:

@@ -10,28 +10,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
 
 import numpy as np
-import torch
 
 from msvae.campaigns import pareto
 from msvae.campaigns.context import Context, Table, torch_threads
-from msvae.campaigns.judge import Judge, distance_from, misses
+from msvae.campaigns.judge import Judge, distance_from, misses, numbers_of
+from msvae.campaigns.questions import Conversation
+from msvae.campaigns.searchers import Learner, searcher_of
 from msvae.campaigns.train import trained, training_structures
-from msvae.dispatch.tasks import Task
+from msvae.design_settings import in_words
 from msvae.errors import TargetError
 from msvae.evaluations import Evaluations, joined
-from msvae.progress import stage_progress
-from msvae.sampling.composite import CompositeSearch, Known
-from msvae.sampling.search import GaussianProcessSearch, RandomSearch, Searcher, descents
+from msvae.sampling.search import RandomSearch, Searcher
 from msvae.seeds import seed_of
-from msvae.settings import DesignSettings, Target
+from msvae.settings import DesignSettings
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
 from msvae.vae.model import VAE
-from msvae.vae.training import refit_heads
 
 __all__ = ["Search", "distance_from", "run"]
 
@@ -84,18 +80,6 @@ def nearest(distances: Array) -> float:
     return float(np.min(np.where(np.isnan(distances), np.inf, distances), initial=np.inf))
 
 
-def _torch_distance(targets: tuple[Target, ...], properties: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return the root mean square of the same distances, which is smooth."""
-
-    def part(target: Target) -> torch.Tensor:
-        index: tuple[Any, ...] = (slice(None), *target.component)
-        values, (low, high) = properties[target.property][index], target.ends
-        return torch.maximum(low - values, values - high).clamp_min(0) / (target.tolerance * target.scale)
-
-    parts = [part(t) for t in targets]
-    return (torch.stack(parts).square().mean(dim=0) + 1e-12).sqrt()
-
-
 def _check_targets(structures: Structures, design: DesignSettings) -> None:
     for component in design.numbers:
         component_values(structures.properties, component)
@@ -106,92 +90,46 @@ def _search(context: Context, structures: Structures, judge: Judge, *, repeat: i
     design = judge.design
     stage, seed = f"search-{repeat}", seed_of(context.study.seed, "search", repeat)
     if design.searcher == "random":
-        return _loop(context, RandomSearch(judge.vae, seed), stage, judge, learner=None)
+        return _held(context, RandomSearch(judge.vae, seed), stage, judge, None)
     learner = Learner.of(copy.deepcopy(judge.vae), structures, seed=seed)
     with torch_threads(context.study.executor.threads):
-        searcher = _searcher(design, learner, judge, seed)
-        return _loop(context, searcher, stage, judge, learner=learner)
-
-
-def _searcher(design: DesignSettings, learner: Learner, judge: Judge, seed: int) -> Searcher:
-    """Return the study's searcher, which starts from what is known of the data set."""
-    smooth = partial(_torch_distance, design.targets)
-    if design.searcher == "composite":
-        return CompositeSearch(
-            learner.vae,
-            [t.of for t in design.targets],
-            partial(distance_from, design.targets),
-            seed=seed,
-            known=Known(learner.latents, learner.structures, learner.properties),
-            expected=learner.vae.predict,
-            more=lambda n, k: descents(learner.vae, smooth, learner.latents, n, seed_of(seed, k)),
-            allowed=judge.allowed,
-        )
-    known = distance_from(design.targets, learner.properties)
-    return GaussianProcessSearch(learner.vae, smooth, encoded=learner.latents, known=known, seed=seed)
+        return _held(context, searcher_of(design, learner, judge, seed), stage, judge, learner)
 
 
 def _control(context: Context, judge: Judge, *, repeat: int) -> Search:
     """Run the random control of a repeat."""
     searcher = RandomSearch(context.run.model, seed_of(context.study.seed, "control", repeat))
-    return _loop(context, searcher, f"control-{repeat}", judge, learner=None)
+    return _held(context, searcher, f"control-{repeat}", judge, None)
 
 
-def _loop(context: Context, searcher: Searcher, stage: str, judge: Judge, *, learner: Learner | None) -> Search:
+def _held(context: Context, searcher: Searcher, stage: str, judge: Judge, learner: Learner | None) -> Search:
     """Ask, evaluate, tell, until the target is met or the budget spent."""
     design = judge.design
-    budget = design.control_budget if stage.startswith("control") else design.budget
     found: list[Array] = []
-    tables: list[Evaluations] = []
-    calls, rounds = 0, 0
-    with stage_progress(stage) as report:
-        while calls < budget and not any((d <= 1).any() for d in found):
-            context.limits.check()
-            latents = searcher.ask(min(design.batch, budget - calls))
-            tasks = [Task(calls + k, z) for k, z in enumerate(latents)]
-            table = context.evaluate(stage, tasks, with_model=True)
-            tables.append(table)
-            found.append(judge.distances(table))
-            calls, rounds = calls + len(tasks), rounds + 1
-            searcher.tell(table.latents, distance_from(design.targets, table.properties), table.properties)
-            if learner is not None and rounds % design.retrain_every == 0:
-                learner.retrain(tables)
-            report(calls, budget, f"nearest design at {min(map(nearest, found)):.2f} tolerances")
+    unread: list[Evaluations] = []
+
+    def told(table: Evaluations) -> None:
+        found.append(judge.distances(table))
+        searcher.tell(table.latents, distance_from(design.targets, table.properties), table.properties)
+        unread.append(table)
+        if learner is not None and sum(map(len, unread)) >= design.retrain_every * design.batch:
+            learner.learn(joined(unread))
+            unread.clear()
+
+    calls = design.control_budget if stage.startswith("control") else design.budget
+    table = Conversation(
+        context,
+        design,
+        stage,
+        searcher,
+        calls,
+        told,
+        enough=lambda: any((d <= 1).any() for d in found),
+        text=lambda: f"nearest design at {min(map(nearest, found)):.2f} tolerances",
+    ).held()
     distances = np.concatenate(found)
     met = np.flatnonzero(distances <= 1)
-    return Search(stage, joined(tables), distances, int(met[0]) + 1 if len(met) else None)
-
-
-@dataclass(eq=False)
-class Learner:
-    """The head of one search, and what it learns from: encoded structures and verified designs."""
-
-    vae: VAE
-    structures: Structures
-    latents: Array
-    properties: dict[str, Array]
-    seed: int
-
-    @classmethod
-    def of(cls, vae: VAE, structures: Structures, *, seed: int) -> Learner:
-        """Return a learner that starts from the labelled structures."""
-        names = list(vae.heads)
-        known = np.all(
-            [np.isfinite(structures.properties[n]).reshape(len(structures), -1).all(axis=1) for n in names], axis=0
-        )
-        chosen = structures[np.flatnonzero(known)]
-        return cls(vae, chosen, vae.encode(chosen), {n: np.array(chosen.properties[n]) for n in names}, seed)
-
-    def retrain(self, tables: list[Evaluations]) -> None:
-        """Fit the heads to the structures and to the designs, which count more: they are where the search is."""
-        found = [t.where(t.done) for t in tables]
-        latents = np.concatenate([self.latents, *(t.latents for t in found)])
-        properties = {n: np.concatenate([a, *(t.properties[n] for t in found)]) for n, a in self.properties.items()}
-        new = len(latents) - len(self.latents)
-        weights = np.concatenate(
-            [np.ones(len(self.latents)), np.full(new, max(1.0, len(self.latents) / max(2 * new, 1)))]
-        )
-        refit_heads(self.vae, latents, properties, seed=self.seed, weights=weights)
+    return Search(stage, table, distances, int(met[0]) + 1 if len(met) else None)
 
 
 def _save(context: Context, judge: Judge, searches: list[Search], controls: list[Search]) -> None:
@@ -247,9 +185,9 @@ def _refined(context: Context, vae: VAE, best: Search) -> tuple[str, ...]:
         return (f"with twice the voxels the solver has no answer: {table['message'][0]}",)
     changes = []
     for target in design.targets:
-        before = float(component_values(best.table.properties, target.of)[row])
-        after = float(component_values(table.properties, target.of)[0])
-        changes.append(f"{target.of} {100 * (after / before - 1):+.2g} %")
+        before, after = numbers_of(target, best.table.properties)[row], numbers_of(target, table.properties)[0]
+        worst = np.abs(after - before).argmax()
+        changes.append(f"{target.of} {100 * (after[worst] - before[worst]) / target.scale:+.2g} %")
     return (f"with twice the voxels along every axis: {', '.join(changes)}",)
 
 
@@ -262,9 +200,9 @@ def _verdict(distance: float) -> str:
 
 def _found(design: DesignSettings, properties: Mapping[str, Array], row: int) -> tuple[str, ...]:
     """Return the targeted numbers of one structure, and the largest error among them."""
-    values = [float(component_values(properties, t.of)[row]) for t in design.targets]
-    error = max(float(misses(t, np.array(v))) * t.tolerance for v, t in zip(values, design.targets, strict=True))
-    return (*(f"{v:.5g}" for v in values), f"{100 * error:.2f} %")
+    values = [numbers_of(t, properties)[row] for t in design.targets]
+    error = max(float(misses(t, v)) * t.tolerance for v, t in zip(values, design.targets, strict=True))
+    return (*(in_words(v.tolist()) for v in values), f"{100 * error:.2f} %")
 
 
 def _calls(search: Search, budget: int) -> str:

@@ -16,7 +16,7 @@ from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
 from msvae.vae.model import VAE
 
-__all__ = ["Judge", "distance_from", "misses"]
+__all__ = ["Judge", "distance_from", "misses", "numbers_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +79,16 @@ def distance_from(targets: tuple[Target, ...], properties: Mapping[str, Any]) ->
 
     A design meets the target where this is at most 1; NaN where a property is unknown.
     """
-    return np.asarray(np.max([misses(t, component_values(properties, t.of)) for t in targets], axis=0))
+    return np.asarray(np.max([misses(t, numbers_of(t, properties)) for t in targets], axis=0))
+
+
+def numbers_of(target: Target, properties: Mapping[str, Any]) -> Array:
+    """Return the numbers (n, m) of properties that a target is about."""
+    return np.stack([component_values(properties, number) for number in target.numbers], axis=-1)
 
 
 def misses(target: Target, values: Array) -> Array:
-    """Return how far (n,) values are from a target, in tolerances."""
-    low, high = target.ends
-    return np.asarray(np.maximum(np.maximum(low - values, values - high), 0.0) / (target.tolerance * target.scale))
+    """Return how far (n,) values (n, m) are from a target, in tolerances."""
+    low, high = np.array(target.ends).T
+    excess = np.maximum(np.maximum(low - values, values - high), 0.0)
+    return np.asarray(excess.max(axis=-1) / (target.tolerance * target.scale))

@@ -14,11 +14,11 @@ import numpy as np
 
 from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.judge import Judge
+from msvae.campaigns.questions import Conversation
 from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
-from msvae.evaluations import Evaluations, joined
+from msvae.evaluations import Evaluations
 from msvae.metrics.pareto import front, hypervolume
-from msvae.progress import stage_progress
 from msvae.sampling.composite import CompositeSearch, Known
 from msvae.sampling.search import RandomSearch
 from msvae.seeds import seed_of
@@ -95,6 +95,22 @@ def run(context: Context, structures: Structures, judge: Judge) -> Table:
     return Table(f"Pareto front, {len(own)} solver calls", columns, tuple(rows), notes)
 
 
+@dataclass(frozen=True, eq=False)
+class _Aimed:
+    """A composite searcher that aims at another weighing with every question."""
+
+    searcher: CompositeSearch
+    losses: Losses
+    rng: np.random.Generator
+
+    def ask(self, n: int) -> Array:
+        self.searcher.aim(partial(self.losses.weighed, float(self.rng.uniform(0.02, 0.98))))
+        return self.searcher.ask(n)
+
+    def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
+        self.searcher.tell(latents, distances, properties)
+
+
 def _search(context: Context, known: Structures, losses: Losses, judge: Judge) -> tuple[Evaluations, Array]:
     """Return the designs of the search and their losses (n, 2); NaN for those that do not count."""
     design, vae, seed = judge.design, judge.vae, seed_of(context.study.seed, "search", 0)
@@ -108,18 +124,13 @@ def _search(context: Context, known: Structures, losses: Losses, judge: Judge) -
         expected=vae.predict if names <= set(vae.heads) else None,
         allowed=judge.allowed,
     )
-    weights = np.random.default_rng(seed_of(seed, "weights"))
-    tables: list[Evaluations] = []
-    calls = 0
-    with stage_progress("search-0") as report:
-        while calls < design.budget:
-            context.limits.check()
-            searcher.aim(partial(losses.weighed, float(weights.uniform(0.02, 0.98))))
-            latents = searcher.ask(min(design.batch, design.budget - calls))
-            table = context.evaluate("search-0", [Task(calls + k, z) for k, z in enumerate(latents)], with_model=True)
-            tables.append(table)
-            searcher.tell(table.latents, np.zeros(0), table.properties)
-            calls += len(latents)
-            report(calls, design.budget, "")
-    whole = joined(tables)
+    aimed = _Aimed(searcher, losses, np.random.default_rng(seed_of(seed, "weights")))
+    whole = Conversation(
+        context,
+        design,
+        "search-0",
+        aimed,
+        design.budget,
+        told=lambda table: searcher.tell(table.latents, np.zeros(0), table.properties),
+    ).held()
     return whole, np.where(judge.counts(whole)[:, None], losses(whole.properties), np.nan)

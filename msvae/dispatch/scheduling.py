@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from msvae.errors import RunError
 
-__all__ = ["Pace", "dispatch"]
+__all__ = ["Pace", "converse", "dispatch"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -85,6 +85,44 @@ def dispatch(
         seconds, tasks, result = _result(future)
         pace.learn(tasks, seconds)
         yield result
+
+
+def converse(
+    executor: Executor,
+    work: Callable[[Sequence[Item]], Result],
+    ask: Callable[[], Item | None],
+    *,
+    under_way: int,
+    until: Callable[[], bool] = lambda: False,
+) -> Iterator[Result | None]:
+    """Yield what `work` makes of single items as they complete; ask for another whenever fewer than `under_way` run.
+
+    ask: called after the caller has dealt with what completed; None is the end. until: once it is true, no more is
+    asked for, what has not begun is given up, and what runs is waited for. None is yielded as `dispatch` does.
+    """
+    complete: SimpleQueue[Future[Any]] = SimpleQueue()
+    running: set[Future[Any]] = set()
+    asking = True
+    while asking or running:
+        if until():
+            asking, running = False, {f for f in running if not f.cancel()}
+        while asking and len(running) < under_way:
+            item = ask()
+            asking = item is not None
+            if item is not None:
+                future = _submitted(executor, work, [item])
+                running.add(future)
+                future.add_done_callback(complete.put)
+        if not running:
+            return
+        try:
+            future = complete.get(timeout=PULSE)
+        except Empty:
+            yield None
+            continue
+        if not future.cancelled():
+            running.discard(future)
+            yield _result(future)[2]
 
 
 def _submitted(executor: Executor, work: Callable[[Sequence[Item]], Result], chunk: Sequence[Item]) -> Future[Any]:

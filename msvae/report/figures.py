@@ -100,22 +100,24 @@ def target_and_found(run: Run) -> Drawing | None:
         return None
     figure = Figure(figsize=(9.2, 3.6))
     left, right = axes_of(figure, 1, 2)
-    first, second = design.targets[0], design.targets[min(1, len(design.targets) - 1)]
+    first, second = design.numbers[0], design.numbers[min(1, len(design.numbers) - 1)]
+    aims = [ends for target in design.targets for ends in target.ends]
     for name, marker in (("label", "."), ("search-0", "o")):
         table = run.store(name).load()
         if len(table):
             left.scatter(
-                component_values(table.properties, first.of),
-                component_values(table.properties, second.of),
+                component_values(table.properties, first),
+                component_values(table.properties, second),
                 s=8 if name == "label" else 22,
                 marker=marker,
                 zorder=2 if name == "label" else 3,
                 label="training structures" if name == "label" else "designs of the first search",
             )
-    if first.value is not None and second.value is not None:
-        left.plot(first.value, second.value, "k+", markersize=14, markeredgewidth=2, label="target", zorder=4)
+    (low, high), (least, most) = aims[0], aims[min(1, len(aims) - 1)]
+    if low == high and least == most:
+        left.plot(low, least, "k+", markersize=14, markeredgewidth=2, label="target", zorder=4)
     units = run.store("search-0").load().units
-    left.set(xlabel=f"{first.of} ({units[first.property]})", ylabel=f"{second.of} ({units[second.property]})")
+    left.set(xlabel=f"{first} ({units[first.property]})", ylabel=f"{second} ({units[second.property]})")
     left.legend(loc="best", fontsize=7)
     _courses(right, searches)
     return Drawing(

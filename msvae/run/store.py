@@ -64,6 +64,10 @@ class EvaluationStore:
         """
         return self._load(0).latest()
 
+    def arrived(self) -> Evaluations:
+        """Return every acknowledged evaluation in the order in which they arrived."""
+        return self._load(0)
+
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that hold the evaluations at this moment."""

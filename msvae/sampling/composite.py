@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from msvae.errors import TargetError
 from msvae.metrics.descriptors import feature_vectors
@@ -29,11 +30,13 @@ __all__ = ["CompositeSearch", "Coordinates", "Known"]
 FIRST = 16  # latents that are drawn before anything is modelled
 POOL, MOVES, LEADERS = 600, 240, 6  # candidates from the prior, around the best designs, and how many of these
 STEPS = (0.05, 0.1, 0.2, 0.35, 0.6)  # of a move, against the spread of the prior
+TOGETHER = 32  # latents that are decoded at once
 DRAWS = 64  # of the models, for the expected improvement
 TREES, RELIABLE = 200, 0.8  # that say whether a design will fail; of the best chance, below which none is asked for
 WIDE = 30  # largest over least value of a number that is modelled by its logarithm
 MOST = 300  # points that a model is fitted to
 LATENTS = 0.3  # weight of the latents beside the descriptors, in the models' coordinates
+PARTS = 4  # principal components of a curve that are modelled
 AXES = 10  # principal axes of the descriptors
 
 Distance = Callable[[Mapping[str, Array]], Array]
@@ -150,7 +153,7 @@ class CompositeSearch:
 
     def _looked_at(self, latents: Array) -> tuple[Array, Array]:
         """Return the features (n, m) of what latents decode to, and which of them may be asked for."""
-        structures = self.vae.decode(latents)
+        structures = drafts(self.vae, latents)
         good = np.ones(len(latents), dtype=bool) if self.allowed is None else self.allowed(latents, structures)
         return feature_vectors(structures), good
 
@@ -248,13 +251,28 @@ class CompositeSearch:
         return found
 
 
+@torch.no_grad()
+def drafts(vae: VAE, latents: Array) -> Structures:
+    """Return what latents (n, d) decode to, many at a time: faster than `vae.decode`, and but for round-off alike."""
+    if not vae.blueprint.specification.is_discrete:
+        return vae.decode(latents)
+    z, told = torch.as_tensor(latents, dtype=torch.float32), vae.told(None, len(latents))
+    parts = [vae.likelihood.mode(vae.reconstruct(z[rows], told[rows], vae.sites)).numpy()
+             for rows in (slice(k, k + TOGETHER) for k in range(0, len(z), TOGETHER))]  # fmt: skip
+    return Structures(np.concatenate(parts), vae.blueprint.specification)
+
+
 @dataclass(frozen=True, eq=False)
 class _Models:
-    """Gaussian processes of several numbers with their own kernels. points: (n, k). values: (n, targets), scaled."""
+    """Gaussian processes of several numbers with their own kernels; of many numbers, of their principal components.
+
+    points: (n, k). values: (n, parts), scaled. axes: (parts, targets), what a part is of the scaled targets.
+    """
 
     kernels: tuple[Any, ...]
     points: Array
     values: Array
+    axes: Array
     centre: Array
     width: Array
 
@@ -266,8 +284,12 @@ class _Models:
         from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
         centre, width = values.mean(axis=0), values.std(axis=0) + 1e-12
+        scaled = (values - centre) / width
+        axes = np.eye(scaled.shape[1])
+        if scaled.shape[1] > PARTS:
+            axes = np.linalg.svd(scaled, full_matrices=False)[2][:PARTS]
         kernels = []
-        for column in ((values - centre) / width).T:
+        for column in (scaled @ axes.T).T:
             length = np.full(points.shape[1], np.sqrt(points.shape[1]))
             kernel = ConstantKernel(1.0, (1e-2, 1e3)) * Matern(length, (0.3, 300.0), nu=2.5) + WhiteKernel(
                 1e-3, (1e-6, 1)
@@ -276,20 +298,19 @@ class _Models:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: an axis without effect
                 kernels.append(model.fit(points, column).kernel_)
-        return cls(tuple(kernels), points, (values - centre) / width, centre, width)
+        return cls(tuple(kernels), points, scaled @ axes.T, axes, centre, width)
 
     def believing(self, points: Array) -> _Models:
         """Return models to which points (m, k) are known with the values that they expect there."""
         means = np.stack([self._moments(k, points)[0] for k in range(len(self.kernels))], axis=1)
-        return _Models(self.kernels, np.concatenate([self.points, points]), np.concatenate([self.values, means]),
-                       self.centre, self.width)  # fmt: skip
+        return replace(self, points=np.concatenate([self.points, points]), values=np.concatenate([self.values, means]))
 
     def draw(self, points: Array, rng: np.random.Generator) -> Array:
         """Return samples (draws, m, targets) of each point by itself."""
         normal = rng.standard_normal((DRAWS, 1, len(self.kernels)))
         moments = [self._moments(k, points) for k in range(len(self.kernels))]
         mean, deviation = (np.stack([m[i] for m in moments], axis=1) for i in (0, 1))
-        return np.asarray(self.centre + self.width * (mean + deviation * normal))
+        return np.asarray(self.centre + self.width * ((mean + deviation * normal) @ self.axes))
 
     def _moments(self, k: int, points: Array) -> tuple[Array, Array]:
         from scipy.linalg import cho_solve, cholesky

@@ -1,0 +1,86 @@
+"""Questions and answers: a searcher asks, workers evaluate, and it is told; in rounds, or as workers become free."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from msvae.campaigns.context import Context
+from msvae.dispatch.tasks import Task
+from msvae.errors import TargetError
+from msvae.evaluations import Evaluations, joined
+from msvae.progress import Report, stage_progress
+from msvae.sampling.search import Searcher
+from msvae.settings import DesignSettings
+from msvae.structures import Array
+
+__all__ = ["Conversation"]
+
+
+@dataclass(eq=False)
+class Conversation:
+    """One search: its questions, until the budget is spent or there is enough.
+
+    calls: that may be made. told: called with each answer, of which it tells the searcher. enough: ends the search.
+    text: how far it is, in words. conditions: under which latents are decoded, one row, or None.
+    """
+
+    context: Context
+    design: DesignSettings
+    stage: str
+    searcher: Searcher
+    calls: int
+    told: Callable[[Evaluations], None]
+    enough: Callable[[], bool] = lambda: False
+    text: Callable[[], str] = lambda: ""
+    conditions: Array | None = None
+    tables: list[Evaluations] = field(default_factory=list)
+    asked: int = 0
+    start: float = field(default_factory=time.monotonic)
+
+    def held(self) -> Evaluations:
+        """Return the evaluations of the whole conversation, in the order in which the searcher was told of them.
+
+        TargetError if the budget does not suffice for one.
+        """
+        with stage_progress(self.stage) as report:
+            (self._as_workers_become_free if self.design.asynchronous else self._in_rounds)(report)
+        if not self.tables:
+            raise TargetError(f"no design was asked for in '{self.stage}': its budget was spent before the first")
+        return joined(self.tables)
+
+    def _in_rounds(self, report: Report) -> None:
+        while not self._over:
+            self.context.limits.check()
+            tasks = self._ask(min(self.design.batch, self.calls - self.asked))
+            self._take(self.context.evaluate(self.stage, tasks, with_model=True), report)
+
+    def _as_workers_become_free(self, report: Report) -> None:
+        self.context.converse(
+            self.stage,
+            lambda: None if self._over else self._ask(1)[0],
+            lambda table: self._take(table, report),
+            under_way=self.design.batch,
+            total=self.calls,
+            enough=self.enough,
+        )
+
+    def _ask(self, n: int) -> list[Task]:
+        first, self.asked = self.asked, self.asked + n
+        return [Task(first + k, z, self.conditions) for k, z in enumerate(self.searcher.ask(n))]
+
+    def _take(self, table: Evaluations, report: Report) -> None:
+        self.tables.append(table)
+        self.told(table)
+        report(sum(map(len, self.tables)), self.calls, self.text())
+
+    @property
+    def _over(self) -> bool:
+        """Whether no more may be asked: by calls, core-hours or time, or because there is enough."""
+        study, design = self.context.study, self.design
+        cores = study.ranks_per_solver * study.executor.threads
+        hours = sum(float(t["cost"].sum()) for t in self.tables) * cores / 3600
+        late = design.wall_time is not None and time.monotonic() - self.start > design.wall_time
+        dear = design.core_hours is not None and hours >= design.core_hours
+        return self.asked >= self.calls or late or dear or self.enough()

@@ -1,0 +1,88 @@
+"""The searcher that a study names, and what it learns from as the search goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from msvae.campaigns.judge import Judge, distance_from
+from msvae.evaluations import Evaluations
+from msvae.sampling.composite import CompositeSearch, Known
+from msvae.sampling.search import GaussianProcessSearch, Searcher, descents
+from msvae.seeds import seed_of
+from msvae.settings import DesignSettings, Target
+from msvae.structures import Array, Structures
+from msvae.vae.model import VAE
+from msvae.vae.training import refit_heads
+
+__all__ = ["Learner", "searcher_of"]
+
+
+def searcher_of(design: DesignSettings, learner: Learner, judge: Judge, seed: int) -> Searcher:
+    """Return the study's searcher, which starts from what is known of the data set."""
+    smooth = partial(_torch_distance, design.targets)
+    if design.searcher == "composite":
+        return CompositeSearch(
+            learner.vae,
+            list(design.numbers),
+            partial(distance_from, design.targets),
+            seed=seed,
+            known=Known(learner.latents, learner.structures, learner.properties),
+            expected=learner.vae.predict,
+            more=lambda n, k: descents(learner.vae, smooth, learner.latents, n, seed_of(seed, k)),
+            allowed=judge.allowed,
+        )
+    known = distance_from(design.targets, learner.properties)
+    return GaussianProcessSearch(learner.vae, smooth, encoded=learner.latents, known=known, seed=seed)
+
+
+def _torch_distance(targets: tuple[Target, ...], properties: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the root mean square of the same distances, which is smooth."""
+
+    def part(target: Target) -> torch.Tensor:
+        array = properties[target.property]
+        places: list[tuple[Any, ...]] = [(slice(None), *number.component) for number in target.numbers]
+        values = torch.stack([array[place] for place in places])
+        low, high = torch.tensor(target.ends, dtype=values.dtype).T[..., None]
+        return torch.maximum(low - values, values - high).clamp_min(0) / (target.tolerance * target.scale)
+
+    parts = torch.cat([part(t) for t in targets])
+    return (parts.square().mean(dim=0) + 1e-12).sqrt()
+
+
+@dataclass(eq=False)
+class Learner:
+    """The head of one search, and what it learns from: encoded structures and verified designs."""
+
+    vae: VAE
+    structures: Structures
+    latents: Array
+    properties: dict[str, Array]
+    seed: int
+    found: list[Evaluations] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, vae: VAE, structures: Structures, *, seed: int) -> Learner:
+        """Return a learner that starts from the labelled structures."""
+        names = list(vae.heads)
+        known = np.all(
+            [np.isfinite(structures.properties[n]).reshape(len(structures), -1).all(axis=1) for n in names], axis=0
+        )
+        chosen = structures[np.flatnonzero(known)]
+        return cls(vae, chosen, vae.encode(chosen), {n: np.array(chosen.properties[n]) for n in names}, seed)
+
+    def learn(self, table: Evaluations) -> None:
+        """Fit the heads to the structures and to all designs, which count more: they are where the search is."""
+        self.found.append(table.where(table.done))
+        latents = np.concatenate([self.latents, *(t.latents for t in self.found)])
+        properties = {n: np.concatenate([a, *(t.properties[n] for t in self.found)])
+                      for n, a in self.properties.items()}  # fmt: skip
+        new = len(latents) - len(self.latents)
+        weights = np.concatenate(
+            [np.ones(len(self.latents)), np.full(new, max(1.0, len(self.latents) / max(2 * new, 1)))]
+        )
+        refit_heads(self.vae, latents, properties, seed=self.seed, weights=weights)
