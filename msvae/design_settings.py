@@ -12,7 +12,7 @@ from pydantic import Field
 
 from msvae.interfaces import Settings
 
-__all__ = ["Component", "DesignSettings", "FractionRange", "Objective", "Target", "in_words"]
+__all__ = ["Component", "Constraint", "DesignSettings", "FractionRange", "Objective", "Target", "in_words"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -138,6 +138,29 @@ class FractionRange(Settings):
 
 
 @dataclass(frozen=True)
+class Constraint(Settings):
+    """A constraint on the decoded structure of a design.
+
+    kind: "connected": the phase joins the two faces across `axis`, or across every axis if none is given.
+        "one-piece": at least `share` of the phase is in its largest cluster, as solid that is printed, or pores that
+        powder has to leave, should be. "feature-size": balls of the diameter `size` (m) inside of the phase cover at
+        least `share` of it. "symmetric": at least `share` of the voxels equal their mirror images across `axis`.
+    """
+
+    kind: Literal["connected", "one-piece", "feature-size", "symmetric"]
+    phase: Annotated[int, Field(ge=0)] = 1
+    axis: Annotated[int, Field(ge=0, le=2)] | None = None
+    size: Positive | None = None
+    share: Annotated[float, Field(gt=0, le=1)] = 0.95
+
+    def __post_init__(self) -> None:
+        if (self.size is not None) != (self.kind == "feature-size"):
+            raise ValueError(f"size belongs to kind 'feature-size' and to no other, found kind '{self.kind}'")
+        if self.kind == "symmetric" and self.axis is None:
+            raise ValueError("kind 'symmetric' needs the axis across which a structure is its mirror image")
+
+
+@dataclass(frozen=True)
 class DesignSettings(Settings):
     """[design]: active-learning inverse design.
 
@@ -149,7 +172,8 @@ class DesignSettings(Settings):
     retrain_every: rounds (batches) between two trainings of the head on what the solver found.
     searcher: "composite" (a Gaussian process for every targeted number, candidates from the prior and around the best),
         "gaussian-process" (scikit-optimize) or "random" (samples of the prior).
-    fractions: ranges of phase fractions that a design has to keep to.
+    fractions: ranges of phase fractions, and constraints: on connectivity, feature size and symmetry, that a design has
+        to keep to; exact, for they are of its decode.
     guards: only designs count that the data set's own structures do not make unlikely.
     refine: solve the best design again with twice the voxels along every axis.
     repeats: searches with different seeds.
@@ -166,6 +190,7 @@ class DesignSettings(Settings):
     retrain_every: Count = 2
     searcher: Literal["composite", "gaussian-process", "random"] = "composite"
     fractions: tuple[FractionRange, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
     guards: bool = True
     refine: bool = False
     repeats: Count = 1

@@ -10,7 +10,9 @@ import numpy as np
 
 from msvae.campaigns.context import Context
 from msvae.evaluations import Evaluations
-from msvae.sampling.guards import Bounds, Guards
+from msvae.sampling.bounds import Bounds
+from msvae.sampling.constraints import meets
+from msvae.sampling.guards import Guards
 from msvae.settings import DesignSettings, Target
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
@@ -43,13 +45,23 @@ class Judge:
         for limit in self.design.fractions:
             fraction = structures.fractions[:, limit.phase]
             good &= (fraction >= limit.low) & (fraction <= limit.high)
+        for constraint in self.design.constraints:
+            good &= meets(constraint, structures)
         return good if self.guards is None else good & self.guards.accept(latents, structures)
 
     def log(self, table: Evaluations) -> dict[str, list[float]]:
         """Return what every guard says of evaluated designs, by how much its limit is exceeded."""
         structures = self.vae.decode(table.latents)
         found = {} if self.guards is None else self.guards.judge(table.latents, structures)
+        if {t.property for t in self.design.targets} <= set(self.vae.heads):
+            found["spread of the head"] = self._spread(table.latents)
         return {k: v.tolist() for k, v in {**found, "bounds": self.bounds.excess(structures, table.properties)}.items()}
+
+    def _spread(self, latents: Array) -> Array:
+        """Return the largest standard deviation (n,) of the heads' answers for the targets, in tolerances."""
+        spread = {name: deviation for name, (_, deviation) in self.vae.predict_with_spread(latents).items()}
+        each = [numbers_of(t, spread).max(axis=1) / (t.tolerance * t.scale) for t in self.design.targets]
+        return np.asarray(np.max(each, axis=0, initial=0.0))
 
     def counts(self, table: Evaluations) -> Array:
         """Return which (n,) evaluated designs count: allowed, and inside of the bounds."""

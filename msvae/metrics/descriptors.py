@@ -14,7 +14,7 @@ from scipy import ndimage, sparse
 from msvae.errors import DataError
 from msvae.structures import Array, Structures
 
-__all__ = ["describe", "feature_vectors", "two_point_correlation"]
+__all__ = ["cluster_sizes", "describe", "feature_vectors", "two_point_correlation"]
 
 BATCH = 1 << 24  # voxels that are described at a time
 
@@ -48,7 +48,7 @@ def _describe(structures: Structures, phase: int) -> dict[str, Array]:
     count = inside.sum(axis=axes)
     with np.errstate(divide="ignore", invalid="ignore"):
         chords = np.where(starts > 0, count[:, None] * spacing / starts, np.where(count > 0, np.inf, np.nan)[:, None])
-    clusters = [_clusters(image, grid.periodic) for image in inside]
+    clusters = [cluster_sizes(image, grid.periodic) for image in inside]
     return {
         "fraction": inside.mean(axis=axes) if len(inside) else np.zeros(0),
         "two_point": two_point_correlation(inside, grid.periodic),
@@ -127,7 +127,7 @@ def _euler(inside: Array, periodic: tuple[bool, ...]) -> Array:
     return total
 
 
-def _clusters(image: Array, periodic: tuple[bool, ...]) -> Array:
+def cluster_sizes(image: Array, periodic: tuple[bool, ...]) -> Array:
     """Return the sizes of the clusters of voxels that touch by faces."""
     labels, count = ndimage.label(image)
     if count == 0:

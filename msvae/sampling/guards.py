@@ -3,8 +3,7 @@
 Every guard is a number with a limit that the data set itself sets: typicality, the log-density of the latents under the
 fitted prior (at least that of all but 0.5 % of the structures); re-encoding, how far the latents are from those of what
 they decode to; novelty, the distance of the decoded structure's descriptors from those of its nearest neighbours in the
-data set (at most those of all but 0.5 %). After the solver: bounds, no effective tensor is above the arithmetic or
-below the harmonic mean of its phases (Voigt 1889, Reuss 1929).
+data set (at most those of all but 0.5 %).
 """
 
 from __future__ import annotations
@@ -20,11 +19,10 @@ from msvae.structures import Array, Structures
 from msvae.vae.aggregate import Aggregate
 from msvae.vae.model import VAE
 
-__all__ = ["Bounds", "Guards"]
+__all__ = ["Guards"]
 
 SHARE = 0.005  # of the data set's structures that a guard would refuse
 NEIGHBOURS = 5
-SLACK = 1e-3  # of a bound, for the solver's own error
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,42 +73,3 @@ class Guards:
 
     def _moved(self, latents: Array, structures: Structures) -> Array:
         return np.asarray(np.sqrt(np.square((self.vae.encode(structures) - latents) / self.scatter).mean(axis=1)))
-
-
-@dataclass(frozen=True, eq=False)
-class Bounds:
-    """Effective tensors of a solver's pure phases, by property: (phases, v, v); none where they have no meaning."""
-
-    phases: Mapping[str, Array]
-
-    @classmethod
-    def of(cls, properties: Mapping[str, Array]) -> Bounds:
-        """Return the bounds that properties (phases, *shape) of pure phases set; NaN is taken to be an empty one."""
-        found = {name: np.nan_to_num(np.asarray(array)) for name, array in properties.items()
-                 if array.ndim == 3 and array.shape[1] == array.shape[2] and np.isfinite(array).any()}  # fmt: skip
-        return cls(found)
-
-    def excess(self, structures: Structures, properties: Mapping[str, Array]) -> Array:
-        """Return how far (n,) tensors are outside of Voigt's and Reuss's bounds, over Voigt's; 0 inside."""
-        worst = np.zeros(len(structures))
-        for name, pure in self.phases.items():
-            voigt = np.einsum("np,pij->nij", structures.fractions, pure)
-            size = np.linalg.eigvalsh(voigt)[:, -1]
-            tensors = np.asarray(properties[name])
-            known = np.isfinite(tensors).all(axis=(1, 2))
-            tensors = np.where(known[:, None, None], tensors, voigt)
-            above = np.linalg.eigvalsh(tensors - voigt)[:, -1]
-            below = np.linalg.eigvalsh(self._reuss(structures, pure) - tensors)[:, -1]
-            worst = np.maximum(worst, np.where(known, np.maximum(above, below) / np.maximum(size, 1e-300), 0.0))
-        return np.asarray(np.where(worst > SLACK, worst, 0.0))
-
-    @staticmethod
-    def _reuss(structures: Structures, pure: Array) -> Array:
-        """Return the harmonic means (n, v, v), zero where an empty phase is in the structure."""
-        solid = np.array([np.linalg.matrix_rank(p) == len(p) for p in pure])
-        inverse = np.stack([np.linalg.inv(p) if ok else np.zeros_like(p) for p, ok in zip(pure, solid, strict=True)])
-        bare = structures.fractions[:, ~solid].sum(axis=1) > 0
-        mean = np.einsum("np,pij->nij", structures.fractions, inverse)
-        result = np.zeros_like(mean)
-        result[~bare] = np.linalg.inv(mean[~bare])
-        return np.asarray(result)

@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from msvae import VAE, Architecture, Dataset, Structures, TargetError, load_solver
+from msvae.design_settings import Constraint
+from msvae.sampling.bounds import Bounds, hashin_shtrikman
 from msvae.sampling.composite import CompositeSearch, Known
-from msvae.sampling.guards import Bounds, Guards
+from msvae.sampling.constraints import meets
+from msvae.sampling.guards import Guards
 from msvae.settings import Component, ModelSettings, TrainingSettings
 from msvae.study import load_plugin
 from msvae.study_source import Source
@@ -79,6 +82,27 @@ def test_what_is_known_is_used_at_once(vae: VAE, structures: Structures) -> None
     assert np.median(warm) < 0.5 * np.median(cold)
 
 
+def test_a_curve_of_many_numbers_is_modelled_by_few(vae: VAE) -> None:
+    """Powers of one conductivity: nine numbers, as a stress-strain curve would have."""
+    powers = np.arange(1, 10) / 3
+
+    def curves(structures: Structures) -> dict[str, Any]:
+        return {"curve": SOLVER.evaluate(structures)["conductivity"][:, 0, 0, None] ** powers}
+
+    def apart(properties: Mapping[str, Any]) -> Any:
+        return np.abs(np.asarray(properties["curve"]) - 7.0**powers).max(axis=1) / 7.0 ** powers[-1]
+
+    search = CompositeSearch(vae, [Component("curve", (k,)) for k in range(9)], apart, seed=0)
+    found: list[Any] = []
+    for _ in range(10):
+        latents = search.ask(4)
+        properties = curves(vae.decode(latents))
+        found.append(apart(properties))
+        search.tell(latents, found[-1], properties)
+    random = apart(curves(vae.sample(40, 5)))
+    assert np.concatenate(found).min() < 0.5 * random.min()
+
+
 def test_it_learns_where_the_solver_fails(vae: VAE) -> None:
     """A third of the structures has no answer: those with the largest fraction of phase 1."""
     limit = np.quantile(vae.sample(300, 9).fractions[:, 1], 0.67)
@@ -124,3 +148,72 @@ def test_bounds_hold_for_the_solver_and_not_for_what_is_above_them(structures: S
     assert (bounds.excess(structures, {"conductivity": 0.2 * true}) > 0).mean() > 0.9
     assert (bounds.excess(structures, {"conductivity": np.full_like(true, np.nan)}) == 0).all()
     assert Bounds.of({"energy": np.zeros((2, 3))}).phases == {}
+
+
+def test_hashin_and_shtrikman_bound_what_is_inside_of_voigt_and_reuss(structures: Structures) -> None:
+    """Two phases by the textbook: K1 + f2 / (1 / (K2 - K1) + 3 f1 / (3 K1 + 4 G1)); and what only they refuse."""
+    k, g, f = np.array([10.0, 40.0]), np.array([6.0, 20.0]), np.array([[0.7, 0.3]])
+    low, high = hashin_shtrikman(f, np.stack([k, g], axis=1), 3)
+    assert low[0, 0] == pytest.approx(k[0] + f[0, 1] / (1 / (k[1] - k[0]) + 3 * f[0, 0] / (3 * k[0] + 4 * g[0])))
+    assert high[0, 0] == pytest.approx(k[1] + f[0, 0] / (1 / (k[0] - k[1]) + 3 * f[0, 1] / (3 * k[1] + 4 * g[1])))
+    shear = g[0] + f[0, 1] / (1 / (g[1] - g[0]) + 6 * f[0, 0] * (k[0] + 2 * g[0]) / (5 * g[0] * (3 * k[0] + 4 * g[0])))
+    assert low[0, 1] == pytest.approx(shear)
+    low, high = hashin_shtrikman(structures.fractions, np.array([[1.0], [20.0]]), 2)
+    bounds = Bounds({"conductivity": np.array([1.0, 20.0])[:, None, None] * np.eye(2)})
+    mean = structures.fractions @ [1.0, 20.0]
+    for value, refused in ((0.5 * (low + high)[:, 0], False), (0.3 * high[:, 0] + 0.7 * mean, True)):
+        judged = bounds.excess(structures, {"conductivity": value[:, None, None] * np.eye(2)}) > 0
+        assert judged[(structures.fractions > 0.05).all(axis=1)].all() == refused
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_elastic_bounds_hold_for_the_solver(dimensions: int) -> None:
+    """Composites and laminates, which are on the bounds of some of their components."""
+    labels = np.random.default_rng(0).integers(0, 2, (6, *(4,) * dimensions))
+    labels[0] = 0
+    labels[0, :2] = 1
+    for axis in range(1, dimensions + 1):
+        labels = labels.repeat(4, axis=axis)
+    solver = load_solver(
+        "elasticity",
+        phases=[{"youngs_modulus": 1e9, "poissons_ratio": 0.1}, {"youngs_modulus": 5e10, "poissons_ratio": 0.4}],
+    )
+    batch = Structures.from_labels(labels, 1e-6, phases=2)
+    pure = Structures.from_labels(
+        np.arange(2).reshape(2, *(1,) * dimensions) * np.ones((1, *(2,) * dimensions), dtype=int), 1e-6, phases=2
+    )
+    bounds = Bounds.of(solver.evaluate(pure))
+    true = solver.evaluate(batch)["stiffness"]
+    assert (bounds.excess(batch, {"stiffness": true}) == 0).all()
+    voigt = np.einsum("np,pij->nij", batch.fractions, bounds.phases["stiffness"])
+    assert (bounds.excess(batch, {"stiffness": 0.98 * voigt}) > 0).all()
+
+
+CUBE = np.zeros((1, 8, 8), dtype=int)
+CUBE[0, 2:6, 2:6] = 1
+BAR = np.zeros((1, 8, 8), dtype=int)
+BAR[0, :, 3:5] = 1
+LOOSE = CUBE.copy()
+LOOSE[0, 0, 0] = 1
+
+
+@pytest.mark.parametrize(
+    ("constraint", "labels", "met"),
+    [
+        (Constraint("connected", axis=0), BAR, True),
+        (Constraint("connected", axis=1), BAR, False),
+        (Constraint("connected"), BAR, False),
+        (Constraint("connected", phase=0), CUBE, True),
+        (Constraint("one-piece", share=1.0), CUBE, True),
+        (Constraint("one-piece", share=0.99), LOOSE, False),
+        (Constraint("one-piece", share=0.9), LOOSE, True),
+        (Constraint("one-piece"), 0 * CUBE, False),
+        (Constraint("feature-size", size=3e-6), CUBE, True),
+        (Constraint("feature-size", size=3e-6, share=1.0), BAR, False),
+        (Constraint("feature-size", size=1e-6, share=1.0), BAR, True),
+        (Constraint("symmetric", axis=0, share=1.0), CUBE, True),
+        (Constraint("symmetric", axis=1, share=1.0), LOOSE, False),
+    ],
+)
+def test_constraints_are_of_the_decoded_structure(constraint: Constraint, labels: Any, met: bool) -> None:
+    assert meets(constraint, Structures.from_labels(labels, 1e-6, phases=2)).tolist() == [met]
