@@ -176,6 +176,8 @@ class DesignSettings(Settings):
         to keep to; exact, for they are of its decode.
     guards: only designs count that the data set's own structures do not make unlikely.
     refine: solve the best design again with twice the voxels along every axis.
+    start_from: folders of earlier runs with the same data set's grid and the same solver, whose designs are known from
+        the start.
     repeats: searches with different seeds.
     control_budget: solver calls of the random control of each repeat; 0 for none.
     """
@@ -193,6 +195,7 @@ class DesignSettings(Settings):
     constraints: tuple[Constraint, ...] = ()
     guards: bool = True
     refine: bool = False
+    start_from: tuple[str, ...] = ()
     repeats: Count = 1
     control_budget: Annotated[int, Field(ge=0)] = 0
 

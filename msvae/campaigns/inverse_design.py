@@ -15,6 +15,7 @@ import numpy as np
 
 from msvae.campaigns import pareto
 from msvae.campaigns.context import Context, Table, torch_threads
+from msvae.campaigns.earlier import with_earlier
 from msvae.campaigns.judge import Judge, distance_from, misses, numbers_of
 from msvae.campaigns.questions import Conversation
 from msvae.campaigns.searchers import Learner, searcher_of
@@ -65,6 +66,7 @@ def run(context: Context) -> Table:
     _check_targets(structures, design)
     vae = trained(context, structures)
     judge = Judge.of(context, vae, structures)
+    structures = with_earlier(context, structures)
     if design.objectives:
         return pareto.run(context, structures, judge)
     searches = [_search(context, structures, judge, repeat=k) for k in range(design.repeats)]
@@ -161,7 +163,11 @@ def _summary(structures: Structures, design: DesignSettings, searches: list[Sear
     blank = ("",) * len(design.targets)
     rows = [
         ("target", *(t.text for t in design.targets), tolerances, ""),
-        ("best training structure", *_found(design, structures.properties, known_best), ""),
+        (
+            "best known structure" if design.start_from else "best training structure",
+            *_found(design, structures.properties, known_best),
+            "",
+        ),
         ("best designed structure", *_found(design, best.table.properties, best.best), _calls(best, design.budget)),
         (f"search, median of {len(searches)}", *blank, "", _median(searches, design.budget)),
     ]

@@ -138,6 +138,26 @@ def test_a_curve_is_reached_as_a_whole(study_file: Callable[..., Path], tmp_path
     write_report(tmp_path / "run")
 
 
+def test_a_search_starts_from_what_earlier_runs_found(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    """The first run's designs are known, and one of them is what the second is asked for."""
+    study = study_file("inverse-design")
+    launch(study, tmp_path / "first", overrides=["design.budget=12"])
+    first = Run.open(tmp_path / "first")
+    found = first.store("search-0").load()
+    value = found.properties["conductivity"][found.done][-1, 0, 0]
+    target = f"design.targets=[{{property='conductivity', component=[0, 0], value={value}, tolerance=1e-6}}]"
+    start = f"design.start_from=['{tmp_path / 'first'}']"
+    table = launch(study, tmp_path / "second", overrides=[target, start, "design.control_budget=0"])
+    assert table is not None
+    assert table.rows[1][:3] == ("best known structure", f"{value:.5g}", "0.00 %")
+    earlier = read_structures(tmp_path / "second" / "earlier.h5")
+    assert len(earlier) == len(found) + len(first.store("control-0").load())
+    for k, (override, says) in enumerate((("solver.phases=[{conductivity=1.0},{conductivity=9.0}]", "another solver"),
+                                          ("dataset.shape=[8, 10]", "another kind, grid"))):  # fmt: skip
+        with pytest.raises(MsvaeError, match=says):
+            launch(study, tmp_path / f"refused{k}", overrides=[target, start, override])
+
+
 def test_a_front_of_two_objectives_is_verified_and_dominates_more_than_random_samples(
     study_file: Callable[..., Path], tmp_path: Path
 ) -> None:
