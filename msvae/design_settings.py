@@ -171,11 +171,13 @@ class DesignSettings(Settings):
         under way at any time. What is asked then depends on which evaluation ends first, and so on the machine.
     retrain_every: rounds (batches) between two trainings of the head on what the solver found.
     searcher: "composite" (a Gaussian process for every targeted number, candidates from the prior and around the best),
-        "gaussian-process" (scikit-optimize) or "random" (samples of the prior).
+        "gaussian-process" (scikit-optimize), "random" (samples of the prior), or "conditional" (samples under the
+        targets, of a model whose conditions they are). With such a model every searcher samples and decodes under them.
     fractions: ranges of phase fractions, and constraints: on connectivity, feature size and symmetry, that a design has
         to keep to; exact, for they are of its decode.
     guards: only designs count that the data set's own structures do not make unlikely.
-    refine: solve the best design again with twice the voxels along every axis.
+    refine: solve the best design again with twice the voxels along every axis. interpret: say what its properties are
+        due to: sensitivities to every latent by the solver (two calls for each), and to every voxel.
     start_from: folders of earlier runs with the same data set's grid and the same solver, whose designs are known from
         the start.
     repeats: searches with different seeds.
@@ -190,11 +192,12 @@ class DesignSettings(Settings):
     batch: Count = 4
     asynchronous: bool = False
     retrain_every: Count = 2
-    searcher: Literal["composite", "gaussian-process", "random"] = "composite"
+    searcher: Literal["composite", "gaussian-process", "conditional", "random"] = "composite"
     fractions: tuple[FractionRange, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     guards: bool = True
     refine: bool = False
+    interpret: bool = False
     start_from: tuple[str, ...] = ()
     repeats: Count = 1
     control_budget: Annotated[int, Field(ge=0)] = 0

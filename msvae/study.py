@@ -25,7 +25,7 @@ from msvae import plugins
 from msvae.errors import MsvaeError, PluginError, StudyError, did_you_mean
 from msvae.interfaces import Architecture, Dataset, Plugin, Solver
 from msvae.part_settings import PushForwardSettings
-from msvae.settings import Component, GenerateSettings, Sections
+from msvae.settings import Component, DesignSettings, GenerateSettings, Sections
 from msvae.study_source import Source
 
 if sys.version_info >= (3, 11):
@@ -269,11 +269,26 @@ def _check(study: Study) -> None:
         for kind in ("targets", "objectives") if study.design is not None else ():
             for k, wanted in enumerate(getattr(study.design, kind)):
                 _check_component(wanted.of, declared, study.source, ["design", kind, k])
-    if study.design is not None and study.design.searcher != "random" and study.design.targets:
-        missing = {t.property for t in study.design.targets} - set(study.model.heads)
+    if study.design is not None and study.campaign == "inverse-design":
+        _check_design(study, study.design)
+
+
+def _check_design(study: Study, design: DesignSettings) -> None:
+    """Raise StudyError where a searcher lacks what leads it: heads, or conditions that the targets give."""
+    if design.searcher == "conditional" and not study.model.conditions:
+        raise StudyError(f"{study.source.at(['design', 'searcher'])}: 'conditional' needs model.conditions")
+    given = {(t.property, t.component) for t in design.targets if t.value is not None}
+    for k, condition in enumerate(study.model.conditions):
+        if (condition.property, condition.component) not in given:
+            raise StudyError(
+                f"{study.source.at(['model', 'conditions', k])}: a design needs a value of '{condition}': it "
+                "has to be among design.targets"
+            )
+    if design.searcher in ("composite", "gaussian-process") and design.targets:
+        missing = {t.property for t in design.targets} - set(study.model.heads)
         if missing:
             raise StudyError(
-                f"{study.source.at(['model', 'heads'])}: searcher '{study.design.searcher}' is led by the heads, so "
+                f"{study.source.at(['model', 'heads'])}: searcher '{design.searcher}' is led by the heads, so "
                 f"model.heads has to name every targeted property; '{min(missing)}' is missing"
             )
 

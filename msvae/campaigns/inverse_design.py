@@ -16,6 +16,7 @@ import numpy as np
 from msvae.campaigns import pareto
 from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.earlier import with_earlier
+from msvae.campaigns.interpretation import interpret
 from msvae.campaigns.judge import Judge, distance_from, misses, numbers_of
 from msvae.campaigns.questions import Conversation
 from msvae.campaigns.searchers import Learner, searcher_of
@@ -25,7 +26,7 @@ from msvae.errors import TargetError
 from msvae.evaluations import Evaluations, joined
 from msvae.sampling.search import RandomSearch, Searcher
 from msvae.seeds import seed_of
-from msvae.settings import DesignSettings
+from msvae.settings import Condition, DesignSettings
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
 from msvae.vae.model import VAE
@@ -65,6 +66,7 @@ def run(context: Context) -> Table:
     structures = training_structures(context)
     _check_targets(structures, design)
     vae = trained(context, structures)
+    vae.asked = _conditions(context.study.model.conditions, design)
     judge = Judge.of(context, vae, structures)
     structures = with_earlier(context, structures)
     if design.objectives:
@@ -74,7 +76,13 @@ def run(context: Context) -> Table:
     best = min(searches, key=lambda s: s.nearest)
     _save(context, judge, searches, controls)
     table = _summary(structures, design, searches, controls)
-    return replace(table, notes=(*table.notes, *_refined(context, vae, best))) if design.refine else table
+    notes = [*table.notes]
+    if design.refine:
+        notes += _refined(context, vae, best)
+    if design.interpret:
+        latents = best.table.latents[best.best : best.best + 1]
+        notes += interpret(context, judge, latents, vae.encode(context.run.labelled))
+    return replace(table, notes=tuple(notes))
 
 
 def nearest(distances: Array) -> float:
@@ -87,11 +95,17 @@ def _check_targets(structures: Structures, design: DesignSettings) -> None:
         component_values(structures.properties, component)
 
 
+def _conditions(conditions: tuple[Condition, ...], design: DesignSettings) -> Array:
+    """Return what the targets ask for of each condition (k,)."""
+    asked = {(t.property, t.component): t.value for t in design.targets}
+    return np.array([asked[c.property, c.component] for c in conditions], dtype=np.float64)
+
+
 def _search(context: Context, structures: Structures, judge: Judge, *, repeat: int) -> Search:
     """Run one search of the study's searcher, or read it from the store as far as it was made."""
     design = judge.design
     stage, seed = f"search-{repeat}", seed_of(context.study.seed, "search", repeat)
-    if design.searcher == "random":
+    if design.searcher in ("random", "conditional"):
         return _held(context, RandomSearch(judge.vae, seed), stage, judge, None)
     learner = Learner.of(copy.deepcopy(judge.vae), structures, seed=seed)
     with torch_threads(context.study.executor.threads):
@@ -100,7 +114,7 @@ def _search(context: Context, structures: Structures, judge: Judge, *, repeat: i
 
 def _control(context: Context, judge: Judge, *, repeat: int) -> Search:
     """Run the random control of a repeat."""
-    searcher = RandomSearch(context.run.model, seed_of(context.study.seed, "control", repeat))
+    searcher = RandomSearch(judge.vae, seed_of(context.study.seed, "control", repeat))
     return _held(context, searcher, f"control-{repeat}", judge, None)
 
 
@@ -127,6 +141,7 @@ def _held(context: Context, searcher: Searcher, stage: str, judge: Judge, learne
         calls,
         told,
         enough=lambda: any((d <= 1).any() for d in found),
+        conditions=judge.vae.asked,
         text=lambda: f"nearest design at {min(map(nearest, found)):.2f} tolerances",
     ).held()
     distances = np.concatenate(found)

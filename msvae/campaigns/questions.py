@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from msvae.campaigns.context import Context
 from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
@@ -23,7 +25,7 @@ class Conversation:
     """One search: its questions, until the budget is spent or there is enough.
 
     calls: that may be made. told: called with each answer, of which it tells the searcher. enough: ends the search.
-    text: how far it is, in words. conditions: under which latents are decoded, one row, or None.
+    text: how far it is, in words. conditions: (k,) under which latents are decoded.
     """
 
     context: Context
@@ -34,7 +36,7 @@ class Conversation:
     told: Callable[[Evaluations], None]
     enough: Callable[[], bool] = lambda: False
     text: Callable[[], str] = lambda: ""
-    conditions: Array | None = None
+    conditions: Array = field(default_factory=lambda: np.zeros(0))
     tables: list[Evaluations] = field(default_factory=list)
     asked: int = 0
     start: float = field(default_factory=time.monotonic)
@@ -68,7 +70,8 @@ class Conversation:
 
     def _ask(self, n: int) -> list[Task]:
         first, self.asked = self.asked, self.asked + n
-        return [Task(first + k, z, self.conditions) for k, z in enumerate(self.searcher.ask(n))]
+        conditions = self.conditions if len(self.conditions) else None
+        return [Task(first + k, z, conditions) for k, z in enumerate(self.searcher.ask(n))]
 
     def _take(self, table: Evaluations, report: Report) -> None:
         self.tables.append(table)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from msvae.metrics.prediction import determination, most_varying
+from msvae.report.design_figures import best_design, interpretation, pareto_front, target_and_found
 from msvae.report.drawing import Drawing, axes_of, picture
 from msvae.report.part_figures import dns, field, gradation, push_forward
 from msvae.run.directory import Run
@@ -93,93 +93,6 @@ def properties(run: Run) -> Drawing | None:
     return Drawing("properties", "What the solver computed for the data set.", figure)
 
 
-def target_and_found(run: Run) -> Drawing | None:
-    """Training structures, designs and target in the plane of the first two targets; and distance over solver calls."""
-    searches, design = run.read_json("searches.json"), run.study.design
-    if not searches or design is None:
-        return None
-    figure = Figure(figsize=(9.2, 3.6))
-    left, right = axes_of(figure, 1, 2)
-    first, second = design.numbers[0], design.numbers[min(1, len(design.numbers) - 1)]
-    aims = [ends for target in design.targets for ends in target.ends]
-    for name, marker in (("label", "."), ("search-0", "o")):
-        table = run.store(name).load()
-        if len(table):
-            left.scatter(
-                component_values(table.properties, first),
-                component_values(table.properties, second),
-                s=8 if name == "label" else 22,
-                marker=marker,
-                zorder=2 if name == "label" else 3,
-                label="training structures" if name == "label" else "designs of the first search",
-            )
-    (low, high), (least, most) = aims[0], aims[min(1, len(aims) - 1)]
-    if low == high and least == most:
-        left.plot(low, least, "k+", markersize=14, markeredgewidth=2, label="target", zorder=4)
-    units = run.store("search-0").load().units
-    left.set(xlabel=f"{first} ({units[first.property]})", ylabel=f"{second} ({units[second.property]})")
-    left.legend(loc="best", fontsize=7)
-    _courses(right, searches)
-    return Drawing(
-        "target_and_found",
-        "Left: solver-computed properties. Right: nearest verified design so far, in "
-        "tolerances (1 meets the target), for each search and for random samples of the prior.",
-        figure,
-    )
-
-
-def pareto_front(run: Run) -> Drawing | None:
-    """Data set and designs in the plane of two objectives, with the front."""
-    found = run.read_json("pareto.json")
-    if not found:
-        return None
-    figure = Figure(figsize=(4.8, 3.8))
-    axis = figure.subplots()
-    for name, marker in (("data set", "."), ("search", "o")):
-        values = np.array(found["sets"][name])
-        axis.scatter(values[:, 0], values[:, 1], s=8 if name == "data set" else 20, marker=marker, label=name)
-    axis.plot(*np.array(found["sets"]["search"])[found["front"]].T, "k-", lw=1, label="front")
-    axis.set(xlabel=found["names"][0], ylabel=found["names"][1])
-    axis.legend()
-    return Drawing(
-        "pareto_front", "Solver-computed properties of the data set and of the designs, and the front.", figure
-    )
-
-
-def _courses(axis: Any, searches: list[dict[str, Any]]) -> None:
-    for search in searches:
-        control = search["stage"].startswith("control")
-        course = np.fmin.accumulate([np.inf if d is None else d for d in search["distances"]])
-        first = search["stage"].endswith("-0")
-        label = ("random samples of the prior" if control else "search") if first else None
-        axis.step(
-            np.arange(1, len(course) + 1), course, where="post", color="C1" if control else "C0", alpha=0.8, label=label
-        )
-    axis.axhline(1, color="k", lw=0.8, ls="--")
-    axis.set(xscale="log", yscale="log", xlabel="solver calls", ylabel="distance (tolerances)")
-    axis.legend()
-
-
-def best_design(run: Run) -> Drawing | None:
-    """The best design: its surface in 3D, or its image in 2D."""
-    path = run.path / "best_design.h5"
-    if not path.exists():
-        return None
-    structures = read_structures(path)
-    values = structures.values[0, 0]
-    figure = Figure(figsize=(4.2, 4.0))
-    if structures.specification.grid.dimensions != 3:
-        picture(figure.subplots(), structures, 0)
-        return Drawing("best_design", "The best design.", figure)
-    axis: Any = figure.add_subplot(projection="3d")
-    phase = 0 if structures.fractions[0, 0] < 0.5 else 1
-    axis.voxels(values == phase, facecolors="#0072B2", edgecolor="#004a75", linewidth=0.1)
-    micrometres = [f"{1e6 * length:.3g}" for length in structures.specification.grid.lengths]
-    axis.set(xlabel="axis 0 (voxels)", ylabel="axis 1 (voxels)", zlabel="axis 2 (voxels)", box_aspect=values.shape)
-    name = structures.specification.constituents[phase]
-    return Drawing("best_design", f"The best design: {name}, a cell of {' x '.join(micrometres)} micrometres.", figure)
-
-
 def generated(run: Run) -> Drawing | None:
     """Generated structures, one row of samples for each asked value."""
     structures = _generated(run)
@@ -254,6 +167,7 @@ FIGURES: tuple[Callable[[Run], Drawing | None], ...] = (
     target_and_found,
     pareto_front,
     best_design,
+    interpretation,
     generated,
     asked_and_found,
     dns,

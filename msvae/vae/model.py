@@ -58,6 +58,7 @@ class VAE(nn.Module):
     ) -> None:
         super().__init__()
         self.blueprint, self.aggregate, self.latent_flow = blueprint, aggregate, latent_flow
+        self.asked = np.zeros(0)  # conditions that hold where none are given
         settings, specification = blueprint.settings, blueprint.specification
         k = settings.told
         self.conditions = Conditions(settings.conditions)
@@ -384,7 +385,7 @@ class VAE(nn.Module):
     def told(self, conditions: ArrayLike | None, n: int) -> Tensor:
         """Return conditions (n, k), or none, as the networks are told them (n, width)."""
         k = len(self.blueprint.settings.conditions)
-        given = np.zeros((n, 0)) if conditions is None else np.asarray(conditions, dtype=np.float64)
+        given = np.tile(self.asked, (n, 1)) if conditions is None else np.asarray(conditions, dtype=np.float64)
         if given.shape != (n, k):
             names = ", ".join(map(str, self.blueprint.settings.conditions)) or "none"
             raise DataError(f"conditions have the shape ({n}, {k}) - {names} - found {given.shape}")

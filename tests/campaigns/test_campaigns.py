@@ -158,6 +158,42 @@ def test_a_search_starts_from_what_earlier_runs_found(study_file: Callable[..., 
             launch(study, tmp_path / f"refused{k}", overrides=[target, start, override])
 
 
+@pytest.mark.parametrize("searcher", ["conditional", "composite"])
+def test_designs_are_asked_of_a_conditional_model(
+    study_file: Callable[..., Path], tmp_path: Path, searcher: str
+) -> None:
+    """Samples under the target come nearer than those under a far one, and a search starts from them."""
+    near, far = [], []
+    for value, found in ((4.0, near), (8.0, far)):
+        target = f"design.targets=[{{property='conductivity', component=[0, 0], value={value}, tolerance=1e-4}}]"
+        more = [target, f"design.searcher={searcher}", "design.budget=16", "design.control_budget=0"]
+        more += ["model.conditions=[{property='conductivity', component=[0, 0]}]"]
+        more += ["dataset.count=300", "training.epochs=20"]
+        launch(study_file("inverse-design"), tmp_path / f"run{value:g}", overrides=more)
+        table = Run.open(tmp_path / f"run{value:g}").store("search-0").load()
+        found += table.properties["conductivity"][table.done, 0, 0].tolist()
+    assert np.median(far) > np.median(near) + 1
+    assert abs(np.median(near) - 4) < 1.5
+
+
+def test_a_design_is_interpreted(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Sensitivities are the solver's; of a two-phase conductor every voxel has one, and it is not negative."""
+    more = ["design.interpret=true", "design.budget=8", "design.control_budget=0"]
+    table = launch(study_file("inverse-design"), tmp_path / "run", overrides=more)
+    assert table is not None
+    run = Run.open(tmp_path / "run")
+    found = run.read_json("interpretation.json")
+    assert np.shape(found["sensitivities"]) == (3, 1)
+    assert np.shape(found["traversal"]) == (1, 2, 5)
+    design = read_structures(run.path / "best_design.h5")
+    np.testing.assert_allclose(np.array(found["traversal"])[0, :, 2], design.properties["conductivity"][0, 0, 0])
+    attribution = read_structures(run.path / "attribution.h5")
+    assert (attribution.values >= 0).all()
+    assert any("half of its sensitivity" in note for note in table.notes)
+    write_report(run.path)
+    assert (run.path / "figures" / "interpretation.png").exists()
+
+
 def test_a_front_of_two_objectives_is_verified_and_dominates_more_than_random_samples(
     study_file: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -282,6 +318,12 @@ def test_the_report_of_a_design_has_its_figures_in_2d_and_3d(study_file: Callabl
     [
         ("train", ["model.heads=['energy']"], "no property 'energy'"),
         ("inverse-design", ["model.heads=[]"], "model.heads has to name"),
+        ("inverse-design", ["design.searcher=conditional"], "needs model.conditions"),
+        (
+            "inverse-design",
+            ["model.conditions=[{property='conductivity', component=[1, 1]}]"],
+            "has to be among design.targets",
+        ),
         ("inverse-design", ["design.targets=[{property='conductivity', value=1.0}]"], "component"),
         ("label", ["solver.phases=[{conductivity=1.0}]"], "phase 1"),
         ("label", ["solver.phases=[{conductivity=0.0}, {conductivity=0.0}]"], "all 24 evaluations"),
