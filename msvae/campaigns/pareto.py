@@ -26,9 +26,10 @@ from msvae.settings import DesignSettings
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
 
-__all__ = ["Losses", "run"]
+__all__ = ["Aimed", "Losses", "run"]
 
 AUGMENTED = 0.05  # weight of the sum beside the larger loss
+WORSE = 0.1  # of the front's range, by which the reference point is worse than it
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,19 @@ class Losses:
     def __call__(self, properties: Mapping[str, Array]) -> Array:
         """Return the losses (n, 2) of properties (n, *shape)."""
         return np.asarray((_signed(self.design, properties) - self.best) / (self.worst - self.best))
+
+    def reference(self, properties: Mapping[str, Array]) -> Array:
+        """Return the point (2,) that fronts are measured against: the worst values of a data set's front, and a tenth.
+
+        Of the front's range (Ishibuchi et al. 2018, Evol. Comput. 26, 411, on what a reference point does).
+        """
+        losses = self(properties)
+        own = losses[front(losses)]
+        return np.asarray(own.max(axis=0) + WORSE * np.maximum(np.ptp(own, axis=0), 0.1))
+
+    def weighed_equally(self, properties: Mapping[str, Array]) -> Array:
+        """Return the losses weighed alike."""
+        return self.weighed(0.5, properties)
 
     def weighed(self, weight: float, properties: Mapping[str, Array]) -> Array:
         """Return the larger of the weighed losses (n,), and a little of their sum."""
@@ -76,7 +90,7 @@ def run(context: Context, structures: Structures, judge: Judge) -> Table:
     chosen = front(own)
     if not len(chosen):
         raise TargetError(f"none of the {len(own)} designs was verified and passes the guards")
-    reference = np.ones(2)
+    reference = losses.reference(known.properties)
     rows = [(str(k + 1), *(f"{v:.5g}" for v in np.abs(_signed(design, table.properties)[i])))
             for k, i in enumerate(chosen)]  # fmt: skip
     sets = {"search": own, "random samples of the prior": control, "data set": losses(known.properties)}
@@ -89,14 +103,16 @@ def run(context: Context, structures: Structures, judge: Judge) -> Table:
     quantities = context.study.need_solver().quantities(structure.specification)
     solved = {q.name: table.properties[q.name][chosen] for q in quantities}
     context.run.save_structures(structure.with_properties(solved, quantities), "front.h5")
-    notes = tuple(f"area that it dominates, of the data set's box: {name} {area:.4f}" for name, area in areas.items())
+    notes = tuple(
+        f"area that it dominates up to the reference point: {name} {area:.4f}" for name, area in areas.items()
+    )
     units = {q.name: q.unit for q in quantities}
     columns = ("design", *(f"{o.of}, {o.goal} ({units[o.property]})" for o in design.objectives))
     return Table(f"Pareto front, {len(own)} solver calls", columns, tuple(rows), notes)
 
 
 @dataclass(frozen=True, eq=False)
-class _Aimed:
+class Aimed:
     """A composite searcher that aims at another weighing with every question."""
 
     searcher: CompositeSearch
@@ -118,13 +134,13 @@ def _search(context: Context, known: Structures, losses: Losses, judge: Judge) -
     searcher = CompositeSearch(
         vae,
         [objective.of for objective in design.objectives],
-        partial(losses.weighed, 0.5),
+        losses.weighed_equally,
         seed=seed,
         known=Known(vae.encode(known), known, {n: np.array(known.properties[n]) for n in names}),
         expected=vae.predict if names <= set(vae.heads) else None,
         allowed=judge.allowed,
     )
-    aimed = _Aimed(searcher, losses, np.random.default_rng(seed_of(seed, "weights")))
+    aimed = Aimed(searcher, losses, np.random.default_rng(seed_of(seed, "weights")))
     whole = Conversation(
         context,
         design,

@@ -199,8 +199,8 @@ def test_a_front_of_two_objectives_is_verified_and_dominates_more_than_random_sa
 ) -> None:
     objectives = "[{property='conductivity', component=[0, 0], goal='maximum'}, " \
                  "{property='conductivity', component=[1, 1], goal='minimum'}]"  # fmt: skip
-    overrides = ["design.targets=[]", f"design.objectives={objectives}", "design.budget=32", "design.control_budget=32",
-                 "dataset.count=60", "training.epochs=10"]  # fmt: skip
+    overrides = ["design.targets=[]", f"design.objectives={objectives}", "design.budget=24", "design.control_budget=24",
+                 "dataset.count=60", "training.epochs=10", "model.latents=8"]  # fmt: skip
     table = launch(study_file("inverse-design"), tmp_path / "run", overrides=overrides)
     assert table is not None
     run = Run.open(tmp_path / "run")
