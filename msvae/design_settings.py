@@ -171,7 +171,8 @@ class DesignSettings(Settings):
         under way at any time. What is asked then depends on which evaluation ends first, and so on the machine.
     retrain_every: rounds (batches) between two trainings of the head on what the solver found.
     searcher: "composite" (a Gaussian process for every targeted number, candidates from the prior and around the best),
-        "gaussian-process" (scikit-optimize), "random" (samples of the prior), or "conditional" (samples under the
+        "gaussian-process" (scikit-optimize), "botorch" (its noisy expected improvement, on the composite search's
+        candidates; needs msvae[botorch]), "random" (samples of the prior), or "conditional" (samples under the
         targets, of a model whose conditions they are). With such a model every searcher samples and decodes under them.
     fractions: ranges of phase fractions, and constraints: on connectivity, feature size and symmetry, that a design has
         to keep to; exact, for they are of its decode.
@@ -192,7 +193,7 @@ class DesignSettings(Settings):
     batch: Count = 4
     asynchronous: bool = False
     retrain_every: Count = 2
-    searcher: Literal["composite", "gaussian-process", "conditional", "random"] = "composite"
+    searcher: Literal["composite", "gaussian-process", "botorch", "conditional", "random"] = "composite"
     fractions: tuple[FractionRange, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     guards: bool = True
@@ -205,8 +206,8 @@ class DesignSettings(Settings):
     def __post_init__(self) -> None:
         if bool(self.targets) == bool(self.objectives) or len(self.objectives) not in (0, 2):
             raise ValueError("a design has targets, or two objectives")
-        if self.objectives and self.searcher != "composite":
-            raise ValueError(f"objectives are for the composite searcher, found '{self.searcher}'")
+        if self.objectives and self.searcher not in ("composite", "botorch"):
+            raise ValueError(f"objectives are for the searchers 'composite' and 'botorch', found '{self.searcher}'")
 
     @builtins.property
     def numbers(self) -> tuple[Component, ...]:

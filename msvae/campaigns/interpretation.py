@@ -52,7 +52,9 @@ def _attributed(context: Context, judge: Judge, latents: Array) -> tuple[str, ..
     """Keep what every voxel adds to the first number, where the solver has a gradient; say what is most due to it."""
     solver, structure = context.study.need_solver(), judge.vae.decode(latents)
     grid = structure.specification.grid
-    if "field" not in solver.kinds or len(structure.specification.constituents) != 2:
+    if "field" not in solver.kinds or structure.specification.channels != 1:
+        return ()
+    if structure.specification.is_discrete and len(structure.specification.constituents) != 2:
         return ()
     number = judge.design.numbers[0]
     grey = Structures.from_values(structure.values[:, 0].astype(np.float64), grid.spacing, periodic=grid.periodic)

@@ -19,8 +19,9 @@ from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
 from msvae.evaluations import Evaluations
 from msvae.metrics.pareto import front, hypervolume
+from msvae.sampling.botorch_search import BotorchSearch
 from msvae.sampling.composite import CompositeSearch, Known
-from msvae.sampling.search import RandomSearch
+from msvae.sampling.search import RandomSearch, Searcher
 from msvae.seeds import seed_of
 from msvae.settings import DesignSettings
 from msvae.structures import Array, Structures
@@ -131,16 +132,19 @@ def _search(context: Context, known: Structures, losses: Losses, judge: Judge) -
     """Return the designs of the search and their losses (n, 2); NaN for those that do not count."""
     design, vae, seed = judge.design, judge.vae, seed_of(context.study.seed, "search", 0)
     names = {objective.property for objective in design.objectives}
-    searcher = CompositeSearch(
+    maker = BotorchSearch if design.searcher == "botorch" else CompositeSearch
+    searcher = maker(
         vae,
         [objective.of for objective in design.objectives],
         losses.weighed_equally,
         seed=seed,
         known=Known(vae.encode(known), known, {n: np.array(known.properties[n]) for n in names}),
-        expected=vae.predict if names <= set(vae.heads) else None,
+        expected=vae.predict if names <= set(vae.heads) and maker is CompositeSearch else None,
         allowed=judge.allowed,
     )
-    aimed = Aimed(searcher, losses, np.random.default_rng(seed_of(seed, "weights")))
+    aimed: Searcher = Aimed(searcher, losses, np.random.default_rng(seed_of(seed, "weights")))
+    if isinstance(searcher, BotorchSearch):
+        aimed = searcher.towards(losses, losses.reference(known.properties))
     whole = Conversation(
         context,
         design,

@@ -11,6 +11,7 @@ import torch
 
 from msvae.campaigns.judge import Judge, distance_from
 from msvae.evaluations import Evaluations
+from msvae.sampling.botorch_search import BotorchSearch
 from msvae.sampling.composite import CompositeSearch, Known
 from msvae.sampling.search import GaussianProcessSearch, Searcher, descents
 from msvae.seeds import seed_of
@@ -34,6 +35,15 @@ def searcher_of(design: DesignSettings, learner: Learner, judge: Judge, seed: in
             known=Known(learner.latents, learner.structures, learner.properties),
             expected=learner.vae.predict,
             more=lambda n, k: descents(learner.vae, smooth, learner.latents, n, seed_of(seed, k)),
+            allowed=judge.allowed,
+        )
+    if design.searcher == "botorch":
+        return BotorchSearch(
+            learner.vae,
+            list(design.numbers),
+            partial(distance_from, design.targets),
+            seed=seed,
+            known=Known(learner.latents, learner.structures, learner.properties),
             allowed=judge.allowed,
         )
     known = distance_from(design.targets, learner.properties)

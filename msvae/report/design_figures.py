@@ -24,20 +24,15 @@ def target_and_found(run: Run) -> Drawing | None:
         return None
     figure = Figure(figsize=(9.2, 3.6))
     left, right = axes_of(figure, 1, 2)
-    first, second = design.numbers[0], design.numbers[min(1, len(design.numbers) - 1)]
+    last = -1 if len(design.targets) == 1 else 1  # of a curve its ends, of several targets the first two
+    first, second = design.numbers[0], design.numbers[last]
     aims = [ends for target in design.targets for ends in target.ends]
-    for name, marker in (("label", "."), ("search-0", "o")):
-        table = run.store(name).load()
-        if len(table):
-            left.scatter(
-                component_values(table.properties, first),
-                component_values(table.properties, second),
-                s=8 if name == "label" else 22,
-                marker=marker,
-                zorder=2 if name == "label" else 3,
-                label="training structures" if name == "label" else "designs of the first search",
-            )
-    (low, high), (least, most) = aims[0], aims[min(1, len(aims) - 1)]
+    known, found = run.labelled.properties, run.store("search-0").load().properties
+    for properties, size, marker, label in ((known, 8, ".", "training structures"),
+                                            (found, 22, "o", "designs of the first search")):  # fmt: skip
+        x, y = (component_values(properties, number) for number in (first, second))
+        left.scatter(x, y, s=size, marker=marker, label=label)
+    (low, high), (least, most) = aims[0], aims[last]
     if low == high and least == most:
         left.plot(low, least, "k+", markersize=14, markeredgewidth=2, label="target", zorder=4)
     units = run.store("search-0").load().units
@@ -98,7 +93,8 @@ def interpretation(run: Run) -> Drawing | None:
         return None
     structures, steps = read_structures(run.path / "traversal.h5"), found["steps"]
     figure = Figure(figsize=(1.2 * len(steps) + 4.6, 1.35 * len(found["axes"]) + 0.6), layout="constrained")
-    grid = figure.add_gridspec(len(found["axes"]), len(steps) + 4)
+    attributed = (run.path / "attribution.h5").exists()
+    grid = figure.add_gridspec(len(found["axes"]), len(steps) + (4 if attributed else 2))
     for row, latent in enumerate(found["axes"]):
         for k, step in enumerate(steps):
             axis = figure.add_subplot(grid[row, k])
@@ -108,11 +104,12 @@ def interpretation(run: Run) -> Drawing | None:
     plot = figure.add_subplot(grid[:, len(steps) : len(steps) + 2])
     for j, name in enumerate(found["numbers"]):
         for row, latent in enumerate(found["axes"]):
-            values = [np.nan if v is None else v for v in found["traversal"][j][row]]
+            values = np.array([np.nan if v is None else v for v in found["traversal"][j][row]])
+            values /= values[steps.index(0.0)]
             plot.plot(steps, values, "osD^"[j] + "-", color=f"C{row}", label=f"{name}, latent {latent}")
-    plot.set(xlabel="standard deviations")
+    plot.set(xlabel="standard deviations", ylabel="property over the design's (1)")
     plot.legend(fontsize=6)
-    if (run.path / "attribution.h5").exists():
+    if attributed:
         axis = figure.add_subplot(grid[:, len(steps) + 2 :])
         picture(axis, read_structures(run.path / "attribution.h5"), 0)
         axis.set_title(f"what voxels add to {found['numbers'][0]}", fontsize=8)

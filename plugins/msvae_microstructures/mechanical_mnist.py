@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,8 @@ class MechanicalMnist(Dataset):
     """Mechanical MNIST, uniaxial extension: grey values from 0 to 1 (local modulus 1 + 99 grey), 13 energies each.
 
     path: folder with the published files. part: "test" (10,000 rows) or "train" (60,000).
-    limit: only the first rows. images, energies: names of the files if they are not the published ones.
+    limit: only the first rows. displacements: of which energies are kept, among the published ones.
+    images, energies: names of the files if they are not the published ones.
     """
 
     name = "mechanical-mnist"
@@ -37,10 +38,13 @@ class MechanicalMnist(Dataset):
     limit: int | None = None
     images: str | None = None
     energies: str | None = None
+    displacements: tuple[float, ...] = DISPLACEMENTS
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is at least 1, found {self.limit}")
+        if not self.displacements or not set(self.displacements) <= set(DISPLACEMENTS):
+            raise ValueError(f"displacements are among {DISPLACEMENTS}, found {self.displacements}")
 
     def load(self, seed: int) -> Structures:
         bitmaps = _table(self._file(self.images or f"mnist_img_{self.part}.txt"), self.limit, columns=784)
@@ -53,7 +57,8 @@ class MechanicalMnist(Dataset):
         if bitmaps.min() < 0 or bitmaps.max() > 255:
             raise DataError(f"bitmaps of '{self.path}' are from 0 to 255, found {bitmaps.min():g} to {bitmaps.max():g}")
         values = bitmaps.reshape(-1, 1, 28, 28) / 255
-        return Structures(values, SPECIFICATION, {"energy": energies}, (ENERGY,))
+        kept = energies[:, [DISPLACEMENTS.index(d) for d in self.displacements]]
+        return Structures(values, SPECIFICATION, {"energy": kept}, (replace(ENERGY, shape=(kept.shape[1],)),))
 
     @classmethod
     def example(cls, n: int, seed: int) -> Structures:

@@ -138,6 +138,10 @@ def test_mechanical_mnist_is_read_plain_or_zipped(tmp_path: Path, zipped: bool) 
     assert structures.values.shape == (2, 1, 28, 28)
     assert structures.values.max() == pytest.approx(0.2)
     assert structures.properties["energy"].shape == (2, 13)
+    few = MechanicalMnist(path=tmp_path / "d", displacements=(4.0, 14.0)).load(0)
+    assert few.properties["energy"].shape == (3, 2)
+    with pytest.raises(ValueError, match="displacements are among"):
+        MechanicalMnist(path=tmp_path / "d", displacements=(3.0,))
 
 
 def test_mechanical_mnist_of_the_wrong_form_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import torch
 
 from msvae import VAE, Architecture, Dataset, Structures, TargetError, load_solver
 from msvae.design_settings import Constraint
+from msvae.metrics.pareto import hypervolume
+from msvae.sampling.botorch_search import BotorchSearch
 from msvae.sampling.bounds import Bounds, hashin_shtrikman
 from msvae.sampling.composite import CompositeSearch, Known
 from msvae.sampling.constraints import meets
@@ -63,6 +65,27 @@ def test_it_comes_nearer_in_forty_calls_than_four_hundred_random_samples(vae: VA
     random = distance(SOLVER.evaluate(vae.sample(400, 5)))
     assert np.median([f.min() for f in found]) < random.min()
     assert np.median([f.min() for f in found]) < 0.2 * np.median([random[k : k + 40].min() for k in range(0, 400, 40)])
+
+
+def test_botorch_comes_nearer_than_random_samples_and_its_front_is_larger(vae: VAE) -> None:
+    pytest.importorskip("botorch")
+    found = searched(BotorchSearch(vae, TARGETS, distance, seed=0), vae, 32)
+    random = SOLVER.evaluate(vae.sample(32, 5))
+    assert found.min() < 0.5 * distance(random).min()
+
+    def losses(properties: Mapping[str, Any]) -> Any:
+        k = np.asarray(properties["conductivity"])
+        return np.stack([-k[..., 0, 0], k[..., 1, 1]], axis=-1)
+
+    reference = np.array([-9.0, 4.0])
+    search = BotorchSearch(vae, TARGETS, distance, seed=0).towards(losses, reference)
+    own: list[Any] = []
+    for _ in range(8):
+        latents = search.ask(4)
+        properties = SOLVER.evaluate(vae.decode(latents))
+        own.append(losses(properties))
+        search.tell(latents, np.zeros(0), properties)
+    assert hypervolume(np.concatenate(own), reference) > 1.1 * hypervolume(losses(random), reference)
 
 
 def test_it_asks_the_same_again_and_accounts_for_what_is_pending(vae: VAE) -> None:
