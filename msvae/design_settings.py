@@ -172,8 +172,10 @@ class DesignSettings(Settings):
     retrain_every: rounds (batches) between two trainings of the head on what the solver found.
     searcher: "composite" (a Gaussian process for every targeted number, candidates from the prior and around the best),
         "gaussian-process" (scikit-optimize), "botorch" (its noisy expected improvement, on the composite search's
-        candidates; needs msvae[botorch]), "random" (samples of the prior), or "conditional" (samples under the
-        targets, of a model whose conditions they are). With such a model every searcher samples and decodes under them.
+        candidates; needs msvae[botorch]), "gradient" (steps with derivatives through decoder and solver, where it has
+        them; each costs two solver calls and one for every number), "random" (samples of the prior), or "conditional"
+        (samples under the targets, of a model whose conditions they are). With such a model every searcher samples and
+        decodes under them.
     fractions: ranges of phase fractions, and constraints: on connectivity, feature size and symmetry, that a design has
         to keep to; exact, for they are of its decode.
     guards: only designs count that the data set's own structures do not make unlikely.
@@ -193,7 +195,7 @@ class DesignSettings(Settings):
     batch: Count = 4
     asynchronous: bool = False
     retrain_every: Count = 2
-    searcher: Literal["composite", "gaussian-process", "botorch", "conditional", "random"] = "composite"
+    searcher: Literal["composite", "gaussian-process", "botorch", "gradient", "conditional", "random"] = "composite"
     fractions: tuple[FractionRange, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     guards: bool = True

@@ -36,12 +36,16 @@ __all__ = ["Search", "distance_from", "run"]
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """One search: its evaluations in order, their distances, and after how many calls the target was met (or None)."""
+    """One search: its evaluations in order, their distances, and after how many calls the target was met (or None).
+
+    price: solver calls that each of the evaluations cost.
+    """
 
     stage: str
     table: Evaluations
     distances: Array
     calls: int | None
+    price: int = 1
 
     @property
     def best(self) -> int:
@@ -107,9 +111,10 @@ def _search(context: Context, structures: Structures, judge: Judge, *, repeat: i
     stage, seed = f"search-{repeat}", seed_of(context.study.seed, "search", repeat)
     if design.searcher in ("random", "conditional"):
         return _held(context, RandomSearch(judge.vae, seed), stage, judge, None)
-    learner = Learner.of(copy.deepcopy(judge.vae), structures, seed=seed)
+    wanted = {target.property for target in design.targets}
+    learner = Learner.of(copy.deepcopy(judge.vae), structures, wanted, seed=seed)
     with torch_threads(context.study.executor.threads):
-        return _held(context, searcher_of(design, learner, judge, seed), stage, judge, learner)
+        return _held(context, searcher_of(context.study.need_solver(), learner, judge, seed), stage, judge, learner)
 
 
 def _control(context: Context, judge: Judge, *, repeat: int) -> Search:
@@ -146,7 +151,8 @@ def _held(context: Context, searcher: Searcher, stage: str, judge: Judge, learne
     ).held()
     distances = np.concatenate(found)
     met = np.flatnonzero(distances <= 1)
-    return Search(stage, table, distances, int(met[0]) + 1 if len(met) else None)
+    price = searcher.price
+    return Search(stage, table, distances, price * (int(met[0]) + 1) if len(met) else None, price)
 
 
 def _save(context: Context, judge: Judge, searches: list[Search], controls: list[Search]) -> None:
@@ -155,6 +161,7 @@ def _save(context: Context, judge: Judge, searches: list[Search], controls: list
         {
             "stage": s.stage,
             "calls": s.calls,
+            "price": s.price,
             "distances": [None if np.isnan(d) else float(d) for d in s.distances],
             "guards": judge.log(s.table),
         }

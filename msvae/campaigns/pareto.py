@@ -119,6 +119,7 @@ class Aimed:
     searcher: CompositeSearch
     losses: Losses
     rng: np.random.Generator
+    price: int = 1
 
     def ask(self, n: int) -> Array:
         self.searcher.aim(partial(self.losses.weighed, float(self.rng.uniform(0.02, 0.98))))

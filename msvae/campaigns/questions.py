@@ -55,7 +55,7 @@ class Conversation:
     def _in_rounds(self, report: Report) -> None:
         while not self._over:
             self.context.limits.check()
-            tasks = self._ask(min(self.design.batch, self.calls - self.asked))
+            tasks = self._ask(min(self.design.batch, self._most - self.asked))
             self._take(self.context.evaluate(self.stage, tasks, with_model=True), report)
 
     def _as_workers_become_free(self, report: Report) -> None:
@@ -64,7 +64,7 @@ class Conversation:
             lambda: None if self._over else self._ask(1)[0],
             lambda table: self._take(table, report),
             under_way=self.design.batch,
-            total=self.calls,
+            total=self._most,
             enough=self.enough,
         )
 
@@ -76,7 +76,12 @@ class Conversation:
     def _take(self, table: Evaluations, report: Report) -> None:
         self.tables.append(table)
         self.told(table)
-        report(sum(map(len, self.tables)), self.calls, self.text())
+        report(sum(map(len, self.tables)), self._most, self.text())
+
+    @property
+    def _most(self) -> int:
+        """Number of designs that may be asked for."""
+        return max(1, self.calls // self.searcher.price)
 
     @property
     def _over(self) -> bool:
@@ -86,4 +91,4 @@ class Conversation:
         hours = sum(float(t["cost"].sum()) for t in self.tables) * cores / 3600
         late = design.wall_time is not None and time.monotonic() - self.start > design.wall_time
         dear = design.core_hours is not None and hours >= design.core_hours
-        return self.asked >= self.calls or late or dear or self.enough()
+        return self.asked >= self._most or late or dear or self.enough()

@@ -11,11 +11,13 @@ import torch
 
 from msvae.campaigns.judge import Judge, distance_from
 from msvae.evaluations import Evaluations
+from msvae.interfaces import Solver
 from msvae.sampling.botorch_search import BotorchSearch
 from msvae.sampling.composite import CompositeSearch, Known
+from msvae.sampling.gradient import GradientSearch
 from msvae.sampling.search import GaussianProcessSearch, Searcher, descents
 from msvae.seeds import seed_of
-from msvae.settings import DesignSettings, Target
+from msvae.settings import Target
 from msvae.structures import Array, Structures
 from msvae.vae.model import VAE
 from msvae.vae.training import refit_heads
@@ -23,16 +25,22 @@ from msvae.vae.training import refit_heads
 __all__ = ["Learner", "searcher_of"]
 
 
-def searcher_of(design: DesignSettings, learner: Learner, judge: Judge, seed: int) -> Searcher:
+def searcher_of(solver: Solver, learner: Learner, judge: Judge, seed: int) -> Searcher:
     """Return the study's searcher, which starts from what is known of the data set."""
+    design, known = judge.design, Known(learner.latents, learner.structures, learner.properties)
+    distance = partial(distance_from, design.targets)
+    if design.searcher == "gradient":
+        return GradientSearch(
+            learner.vae, solver, design.targets, distance, known=known, allowed=judge.allowed, seed=seed
+        )
     smooth = partial(_torch_distance, design.targets)
     if design.searcher == "composite":
         return CompositeSearch(
             learner.vae,
             list(design.numbers),
-            partial(distance_from, design.targets),
+            distance,
             seed=seed,
-            known=Known(learner.latents, learner.structures, learner.properties),
+            known=known,
             expected=learner.vae.predict,
             more=lambda n, k: descents(learner.vae, smooth, learner.latents, n, seed_of(seed, k)),
             allowed=judge.allowed,
@@ -41,13 +49,13 @@ def searcher_of(design: DesignSettings, learner: Learner, judge: Judge, seed: in
         return BotorchSearch(
             learner.vae,
             list(design.numbers),
-            partial(distance_from, design.targets),
+            distance,
             seed=seed,
-            known=Known(learner.latents, learner.structures, learner.properties),
+            known=known,
             allowed=judge.allowed,
         )
-    known = distance_from(design.targets, learner.properties)
-    return GaussianProcessSearch(learner.vae, smooth, encoded=learner.latents, known=known, seed=seed)
+    nearness = distance(learner.properties)
+    return GaussianProcessSearch(learner.vae, smooth, encoded=learner.latents, known=nearness, seed=seed)
 
 
 def _torch_distance(targets: tuple[Target, ...], properties: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -76,9 +84,9 @@ class Learner:
     found: list[Evaluations] = field(default_factory=list)
 
     @classmethod
-    def of(cls, vae: VAE, structures: Structures, *, seed: int) -> Learner:
-        """Return a learner that starts from the labelled structures."""
-        names = list(vae.heads)
+    def of(cls, vae: VAE, structures: Structures, wanted: set[str], *, seed: int) -> Learner:
+        """Return a learner that starts from the labelled structures. wanted: properties, beside those of the heads."""
+        names = sorted({*vae.heads, *wanted})
         known = np.all(
             [np.isfinite(structures.properties[n]).reshape(len(structures), -1).all(axis=1) for n in names], axis=0
         )
@@ -87,6 +95,8 @@ class Learner:
 
     def learn(self, table: Evaluations) -> None:
         """Fit the heads to the structures and to all designs, which count more: they are where the search is."""
+        if not self.vae.heads:
+            return
         self.found.append(table.where(table.done))
         latents = np.concatenate([self.latents, *(t.latents for t in self.found)])
         properties = {n: np.concatenate([a, *(t.properties[n] for t in self.found)])

@@ -76,7 +76,7 @@ def _courses(axis: Any, searches: list[dict[str, Any]]) -> None:
         for row, search in zip(courses, own, strict=True):
             course = np.fmin.accumulate([np.inf if d is None else d for d in search["distances"]])
             row[: len(course)], row[len(course) :] = course, course[-1]
-        calls, count = np.arange(1, longest + 1), len(own)
+        calls, count = own[0].get("price", 1) * np.arange(1, longest + 1), len(own)
         low, middle, high = np.percentile(courses, [BAND[0], 50, BAND[1]], axis=0, method="nearest")
         axis.step(calls, middle, where="post", color=colour, label=name + (f", median of {count}" if count > 1 else ""))
         if count > 1:

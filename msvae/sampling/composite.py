@@ -81,6 +81,8 @@ class Coordinates:
 class CompositeSearch:
     """See the module. A searcher: ask for latents, tell what became of them; its state is what it was told."""
 
+    price = 1
+
     def __init__(
         self,
         vae: VAE,

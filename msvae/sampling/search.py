@@ -23,7 +23,10 @@ REMEMBERED = 60  # encoded structures that the Gaussian process starts from
 
 
 class Searcher(Protocol):
-    """What a campaign needs of a searcher."""
+    """What a campaign needs of a searcher. price: solver calls that a question costs, its answer included."""
+
+    @property
+    def price(self) -> int: ...
 
     def ask(self, n: int) -> Array:
         """Return n latents (n, d) to evaluate next."""
@@ -34,6 +37,8 @@ class Searcher(Protocol):
 
 class RandomSearch:
     """Samples of the fitted prior: the control that every search has to beat."""
+
+    price = 1
 
     def __init__(self, vae: VAE, seed: int) -> None:
         self.vae, self.seed, self.asked = vae, seed, 0
@@ -53,6 +58,8 @@ class GaussianProcessSearch:
     encoded data. Descent goes through the differentiable head: from latents near encoded structures, and from the best
     verified designs, where the head's prediction is shifted by its error there, as a quasi-Newton method would.
     """
+
+    price = 1
 
     def __init__(self, vae: VAE, distance: Distance, *, encoded: Array, known: Array, seed: int) -> None:
         """encoded: latents (n, d) of known structures. known: their distances (n,) from the target."""

@@ -126,6 +126,21 @@ def test_a_search_outlives_failures_and_says_when_nothing_was_verified(
             launch(study, tmp_path / "run", overrides=overrides)
 
 
+@pytest.mark.parametrize("searcher", ["gradient", "botorch"])
+def test_other_searchers_are_named_by_the_study(study_file: Callable[..., Path], tmp_path: Path, searcher: str) -> None:
+    """A step through the solver costs three calls here, so that a budget of twelve is spent by four designs."""
+    if searcher == "botorch":
+        pytest.importorskip("botorch")
+    overrides = ["design.budget=12", f"design.searcher={searcher}", "design.control_budget=0", "model.heads=[]"]
+    table = launch(study_file("inverse-design"), tmp_path / "run", overrides=overrides)
+    assert table is not None
+    run = Run.open(tmp_path / "run")
+    (course,) = run.read_json("searches.json")
+    assert len(run.store("search-0").load()) <= 12 // course["price"]
+    assert course["price"] == (3 if searcher == "gradient" else 1)
+    write_report(run.path)
+
+
 def test_a_curve_is_reached_as_a_whole(study_file: Callable[..., Path], tmp_path: Path) -> None:
     """The first row of the tensor stands for a curve of two numbers."""
     target = "design.targets=[{property='conductivity', component=[0], values=[4.0, 0.0], tolerance=0.05}]"

@@ -16,8 +16,9 @@ from msvae.sampling.botorch_search import BotorchSearch
 from msvae.sampling.bounds import Bounds, hashin_shtrikman
 from msvae.sampling.composite import CompositeSearch, Known
 from msvae.sampling.constraints import meets
+from msvae.sampling.gradient import GradientSearch
 from msvae.sampling.guards import Guards
-from msvae.settings import Component, ModelSettings, TrainingSettings
+from msvae.settings import Component, ModelSettings, Target, TrainingSettings
 from msvae.study import load_plugin
 from msvae.study_source import Source
 from msvae.vae.blueprint import Blueprint
@@ -86,6 +87,35 @@ def test_botorch_comes_nearer_than_random_samples_and_its_front_is_larger(vae: V
         own.append(losses(properties))
         search.tell(latents, np.zeros(0), properties)
     assert hypervolume(np.concatenate(own), reference) > 1.1 * hypervolume(losses(random), reference)
+
+
+def test_steps_through_decoder_and_solver_come_nearer(vae: VAE, structures: Structures) -> None:
+    """Derivatives are those of the expected structure; the steps that they give halve the distance of the data set."""
+    targets = tuple(Target(t.property, value=v, component=t.component) for t, v in zip(TARGETS, GOAL, strict=True))
+    known = Known(vae.encode(structures[:50]), structures[:50], dict(SOLVER.evaluate(structures[:50])))
+    search = GradientSearch(vae, SOLVER, targets, distance, known=known)
+    assert search.price == 4
+    z, eps = known.latents[0], 1e-2
+
+    def expected(latents: Any) -> Any:
+        output = vae.output(torch.as_tensor(latents[None]).float(), vae.told(None, 1))
+        grey = vae.likelihood(output).mean[:, 0].double().detach().numpy()
+        k = SOLVER.evaluate(Structures.from_values(grey, 1e-6))["conductivity"][0]
+        return np.array([k[0, 0], k[1, 1]])
+
+    slopes = search._slopes(z)
+    for axis in (0, 3):
+        step = eps * np.eye(len(z))[axis]
+        np.testing.assert_allclose(
+            slopes[:, axis], (expected(z + step) - expected(z - step)) / (2 * eps), rtol=0.03, atol=0.02
+        )
+    found: list[Any] = []
+    for _ in range(8):
+        latents = search.ask(2)
+        properties = SOLVER.evaluate(vae.decode(latents))
+        found.append(distance(properties))
+        search.tell(latents, found[-1], properties)
+    assert np.concatenate(found).min() < 0.5 * distance(known.properties).min()
 
 
 def test_it_asks_the_same_again_and_accounts_for_what_is_pending(vae: VAE) -> None:
