@@ -170,6 +170,7 @@ class DesignSettings(Settings):
     asynchronous: instead of waiting for the whole batch, ask for another design whenever one is answered; `batch` are
         under way at any time. What is asked then depends on which evaluation ends first, and so on the machine.
     retrain_every: rounds (batches) between two trainings of the head on what the solver found.
+    retrainings: of the whole model during a search, evenly spread over its budget, on the data set and best designs.
     searcher: "composite" (a Gaussian process for every targeted number, candidates from the prior and around the best),
         "gaussian-process" (scikit-optimize), "botorch" (its noisy expected improvement, on the composite search's
         candidates; needs msvae[botorch]), "gradient" (steps with derivatives through decoder and solver, where it has
@@ -195,6 +196,7 @@ class DesignSettings(Settings):
     batch: Count = 4
     asynchronous: bool = False
     retrain_every: Count = 2
+    retrainings: Annotated[int, Field(ge=0)] = 0
     searcher: Literal["composite", "gaussian-process", "botorch", "gradient", "conditional", "random"] = "composite"
     fractions: tuple[FractionRange, ...] = ()
     constraints: tuple[Constraint, ...] = ()

@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,14 +54,14 @@ class Table:
 
 @dataclass(frozen=True)
 class _Job:
-    """What tasks of a stage give, and what does them: by default the solver, for structures or for decoded latents.
+    """What tasks of a stage give, and what does them: by default the solver, for structures or for a model's latents.
 
     structures: that indices refer to, in this file of the run. quiet: failures are to be expected.
     """
 
     quantities: tuple[Quantity, ...]
     work: Callable[[Sequence[Task]], Evaluations] | None = None
-    with_model: bool = False
+    model: Path | None = None
     structures: Structures | None = None
     file: str = "structures.h5"
     quiet: bool = False
@@ -94,13 +95,14 @@ class Context:
         """What runs share, if the study names a place for it."""
         return Cache(self.study, self.run.path, self._quantities) if self.study.cache.path else None
 
-    def evaluate(self, stage: str, tasks: Sequence[Task], *, with_model: bool = False, title: str = "") -> Evaluations:
+    def evaluate(self, stage: str, tasks: Sequence[Task], *, model: Path | None = None, title: str = "") -> Evaluations:
         """Return the evaluations of tasks: those that the stage's store has, and the others made now.
 
-        What completes is acknowledged at once; what failed is a row like any other. Raises Stopped at a signal or after
-        the wall time, and TargetError after too many failures; what was acknowledged stays.
+        model: file of the model that decodes the tasks' latents, if they have some. What completes is acknowledged at
+        once; what failed is a row like any other. Raises Stopped at a signal or after the wall time, and TargetError
+        after too many failures; what was acknowledged stays.
         """
-        job = _Job(self._quantities, with_model=with_model, structures=self.run.structures)
+        job = _Job(self._quantities, model=model, structures=self.run.structures)
         return self._done(stage, tasks, job, title)
 
     def solve(self, stage: str, structures: Structures, *, title: str = "", quiet: bool = False) -> Evaluations:
@@ -131,6 +133,7 @@ class Context:
         ask: Callable[[], Task | None],
         told: Callable[[Evaluations], None],
         *,
+        model: Path,
         under_way: int,
         total: int,
         enough: Callable[[], bool],
@@ -152,7 +155,7 @@ class Context:
         asked = iter(list(waiting.values()))
         watch = Watch(self.run.journal, stage, total=total, before=before, width=self.width)
         writer = Writer(store, partial(self._acknowledge, watch, share=True))
-        call = partial(work, self.recipe(with_model=True))
+        call = partial(work, self.recipe(model=model))
         answers = converse(
             self.executor,
             call,
@@ -201,8 +204,8 @@ class Context:
         call = job.work
         twins: Mapping[int, list[int]] = {}
         if call is None:
-            recipe = self.recipe(with_model=job.with_model, structures=job.file)
-            if not job.with_model:
+            recipe = self.recipe(model=job.model, structures=job.file)
+            if job.model is None:
                 assert job.structures is not None
                 tasks, twins = self._for_workers(tasks, job.structures, recipe, writer)
                 recipe = replace(recipe, known=())  # what is known has been answered
@@ -235,7 +238,7 @@ class Context:
             kept &= ~np.isin(table["status"].astype(str), sorted(but))
         return table.where(kept)
 
-    def recipe(self, *, with_model: bool, structures: str = "structures.h5") -> Recipe:
+    def recipe(self, *, model: Path | None, structures: str = "structures.h5") -> Recipe:
         """Return where workers find study, structures, model, and what is known."""
         stores = [self.run.store(stage) for stage in self.run.stages]
         known_files = [File.now(f) for store in stores for f in store.files]
@@ -245,7 +248,7 @@ class Context:
         return Recipe(
             File.now(self.run.frozen_study),
             File.now(self.run.path / structures),
-            File.now(self.run.model_file) if with_model else None,
+            None if model is None else File.now(model),
             tuple(known_files),
         )
 

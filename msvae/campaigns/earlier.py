@@ -13,7 +13,7 @@ from msvae.run.directory import Run
 from msvae.structure_file import read_structures
 from msvae.structures import Structures
 
-__all__ = ["with_earlier"]
+__all__ = ["joined_structures", "with_earlier"]
 
 FILE = "earlier.h5"
 
@@ -28,8 +28,8 @@ def with_earlier(context: Context, structures: Structures) -> Structures:
         return structures
     if not (context.run.path / FILE).exists():
         parts = [_designs(context, structures, Path(folder)) for folder in context.study.design.start_from]
-        context.run.save_structures(_joined(parts), FILE)
-    return _joined([structures, read_structures(context.run.path / FILE)])
+        context.run.save_structures(joined_structures(parts), FILE)
+    return joined_structures([structures, read_structures(context.run.path / FILE)])
 
 
 def _designs(context: Context, structures: Structures, folder: Path) -> Structures:
@@ -51,7 +51,7 @@ def _designs(context: Context, structures: Structures, folder: Path) -> Structur
     return decoded.with_properties(properties, quantities)
 
 
-def _joined(parts: list[Structures]) -> Structures:
+def joined_structures(parts: list[Structures]) -> Structures:
     """Return batches as one; a property that one of them does not have is left out."""
     names = set.intersection(*(set(part.properties) for part in parts))
     quantities = tuple(q for q in parts[0].quantities if q.name in names)

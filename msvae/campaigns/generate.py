@@ -59,7 +59,7 @@ def run(context: Context) -> Table:
 def verified(context: Context, component: Component, latents: Array, asked: Array) -> Array:
     """Return what the solver says (n,) of the structures that the latents decode to; NaN where it failed."""
     tasks = [Task(k, z, c) for k, (z, c) in enumerate(zip(latents, asked, strict=True))]
-    table = context.evaluate("generated", tasks, with_model=True, title="verify")
+    table = context.evaluate("generated", tasks, model=context.run.model_file, title="verify")
     return component_values(table.properties, component)
 
 

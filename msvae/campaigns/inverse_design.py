@@ -7,60 +7,24 @@ within tolerance or the budget is spent. Only what the solver said counts.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from msvae.campaigns import pareto
-from msvae.campaigns.context import Context, Table, torch_threads
+from msvae.campaigns.context import Context, Table
 from msvae.campaigns.earlier import with_earlier
 from msvae.campaigns.interpretation import interpret
 from msvae.campaigns.judge import Judge, distance_from, misses, numbers_of
-from msvae.campaigns.questions import Conversation
-from msvae.campaigns.searchers import Learner, searcher_of
+from msvae.campaigns.searches import Search, control, search
 from msvae.campaigns.train import trained, training_structures
 from msvae.design_settings import in_words
-from msvae.errors import TargetError
-from msvae.evaluations import Evaluations, joined
-from msvae.sampling.search import RandomSearch, Searcher
-from msvae.seeds import seed_of
 from msvae.settings import Condition, DesignSettings
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
-from msvae.vae.model import VAE
 
-__all__ = ["Search", "distance_from", "run"]
-
-
-@dataclass(frozen=True, eq=False)
-class Search:
-    """One search: its evaluations in order, their distances, and after how many calls the target was met (or None).
-
-    price: solver calls that each of the evaluations cost.
-    """
-
-    stage: str
-    table: Evaluations
-    distances: Array
-    calls: int | None
-    price: int = 1
-
-    @property
-    def best(self) -> int:
-        """Row of the nearest verified design; TargetError if the solver verified none."""
-        if not np.isfinite(self.distances).any():
-            n, stage = len(self.table), self.stage
-            if self.table.done.any():
-                raise TargetError(f"none of the {n} designs of '{stage}' passes the guards: see searches.json")
-            raise TargetError(f"all {n} evaluations of '{stage}' failed; the first: {self.table['message'][0]}")
-        return int(np.nanargmin(self.distances))
-
-    @property
-    def nearest(self) -> float:
-        """Distance of the nearest verified design; infinite if there is none."""
-        return nearest(self.distances)
+__all__ = ["distance_from", "run"]
 
 
 def run(context: Context) -> Table:
@@ -75,23 +39,18 @@ def run(context: Context) -> Table:
     structures = with_earlier(context, structures)
     if design.objectives:
         return pareto.run(context, structures, judge)
-    searches = [_search(context, structures, judge, repeat=k) for k in range(design.repeats)]
-    controls = [_control(context, judge, repeat=k) for k in range(design.repeats)] if design.control_budget else []
-    best = min(searches, key=lambda s: s.nearest)
-    _save(context, judge, searches, controls)
+    searches = [search(context, structures, judge, repeat=k) for k in range(design.repeats)]
+    controls = [control(context, judge, repeat=k) for k in range(design.repeats)] if design.control_budget else []
+    _save(context, searches, controls)
     table = _summary(structures, design, searches, controls)
     notes = [*table.notes]
     if design.refine:
-        notes += _refined(context, vae, best)
+        notes += _refined(context, design, searches)
     if design.interpret:
-        latents = best.table.latents[best.best : best.best + 1]
-        notes += interpret(context, judge, latents, vae.encode(context.run.labelled))
+        part, row = min(searches, key=lambda s: s.nearest).best
+        own = part.judge.vae
+        notes += interpret(context, part.judge, part.table.latents[row : row + 1], own.encode(context.run.labelled))
     return replace(table, notes=tuple(notes))
-
-
-def nearest(distances: Array) -> float:
-    """Return the smallest of distances that may be unknown (NaN): infinity if all are."""
-    return float(np.min(np.where(np.isnan(distances), np.inf, distances), initial=np.inf))
 
 
 def _check_targets(structures: Structures, design: DesignSettings) -> None:
@@ -105,80 +64,30 @@ def _conditions(conditions: tuple[Condition, ...], design: DesignSettings) -> Ar
     return np.array([asked[c.property, c.component] for c in conditions], dtype=np.float64)
 
 
-def _search(context: Context, structures: Structures, judge: Judge, *, repeat: int) -> Search:
-    """Run one search of the study's searcher, or read it from the store as far as it was made."""
-    design = judge.design
-    stage, seed = f"search-{repeat}", seed_of(context.study.seed, "search", repeat)
-    if design.searcher in ("random", "conditional"):
-        return _held(context, RandomSearch(judge.vae, seed), stage, judge, None)
-    wanted = {target.property for target in design.targets}
-    learner = Learner.of(copy.deepcopy(judge.vae), structures, wanted, seed=seed)
-    with torch_threads(context.study.executor.threads):
-        return _held(context, searcher_of(context.study.need_solver(), learner, judge, seed), stage, judge, learner)
-
-
-def _control(context: Context, judge: Judge, *, repeat: int) -> Search:
-    """Run the random control of a repeat."""
-    searcher = RandomSearch(judge.vae, seed_of(context.study.seed, "control", repeat))
-    return _held(context, searcher, f"control-{repeat}", judge, None)
-
-
-def _held(context: Context, searcher: Searcher, stage: str, judge: Judge, learner: Learner | None) -> Search:
-    """Ask, evaluate, tell, until the target is met or the budget spent."""
-    design = judge.design
-    found: list[Array] = []
-    unread: list[Evaluations] = []
-
-    def told(table: Evaluations) -> None:
-        found.append(judge.distances(table))
-        searcher.tell(table.latents, distance_from(design.targets, table.properties), table.properties)
-        unread.append(table)
-        if learner is not None and sum(map(len, unread)) >= design.retrain_every * design.batch:
-            learner.learn(joined(unread))
-            unread.clear()
-
-    calls = design.control_budget if stage.startswith("control") else design.budget
-    table = Conversation(
-        context,
-        design,
-        stage,
-        searcher,
-        calls,
-        told,
-        enough=lambda: any((d <= 1).any() for d in found),
-        conditions=judge.vae.asked,
-        text=lambda: f"nearest design at {min(map(nearest, found)):.2f} tolerances",
-    ).held()
-    distances = np.concatenate(found)
-    met = np.flatnonzero(distances <= 1)
-    price = searcher.price
-    return Search(stage, table, distances, price * (int(met[0]) + 1) if len(met) else None, price)
-
-
-def _save(context: Context, judge: Judge, searches: list[Search], controls: list[Search]) -> None:
+def _save(context: Context, searches: list[Search], controls: list[Search]) -> None:
     """Write the course of every search, with what the guards say, and the best design into the run."""
     course = [
         {
-            "stage": s.stage,
+            "stage": s.name,
             "calls": s.calls,
             "price": s.price,
             "distances": [None if np.isnan(d) else float(d) for d in s.distances],
-            "guards": judge.log(s.table),
+            "guards": [part.judge.log(part.table) for part in s.parts],
         }
         for s in [*searches, *controls]
     ]
     context.run.write_json("searches.json", course)
-    best = min(searches, key=lambda s: s.nearest)
-    row = best.best
-    structure = judge.vae.decode(best.table.latents[row : row + 1])
+    part, row = min(searches, key=lambda s: s.nearest).best
+    structure = part.judge.vae.decode(part.table.latents[row : row + 1])
     quantities = context.study.need_solver().quantities(structure.specification)
-    properties = {q.name: best.table.properties[q.name][row : row + 1] for q in quantities}
+    properties = {q.name: part.table.properties[q.name][row : row + 1] for q in quantities}
     context.run.save_structures(structure.with_properties(properties, quantities), "best_design.h5")
 
 
 def _summary(structures: Structures, design: DesignSettings, searches: list[Search], controls: list[Search]) -> Table:
     known_best = int(np.nanargmin(distance_from(design.targets, structures.properties)))
     best = min(searches, key=lambda s: s.nearest)
+    part, row = best.best
     known = {q.name: q for q in structures.quantities}
     columns = ("", *(f"{t.of} ({known[t.property].unit})" for t in design.targets), "largest error", "solver calls")
     tolerances = "within " + "/".join(f"{100 * t.tolerance:g} %" for t in design.targets)
@@ -190,7 +99,7 @@ def _summary(structures: Structures, design: DesignSettings, searches: list[Sear
             *_found(design, structures.properties, known_best),
             "",
         ),
-        ("best designed structure", *_found(design, best.table.properties, best.best), _calls(best, design.budget)),
+        ("best designed structure", *_found(design, part.table.properties, row), _calls(best, design.budget)),
         (f"search, median of {len(searches)}", *blank, "", _median(searches, design.budget)),
     ]
     if controls:
@@ -199,11 +108,10 @@ def _summary(structures: Structures, design: DesignSettings, searches: list[Sear
     return Table("Inverse design", columns, tuple(rows), (_verdict(best.nearest),))
 
 
-def _refined(context: Context, vae: VAE, best: Search) -> tuple[str, ...]:
+def _refined(context: Context, design: DesignSettings, searches: list[Search]) -> tuple[str, ...]:
     """Return in words what the best design has with twice the voxels along every axis."""
-    design, row = context.study.design, best.best
-    assert design is not None
-    structure = vae.decode(best.table.latents[row : row + 1])
+    part, row = min(searches, key=lambda s: s.nearest).best
+    structure = part.judge.vae.decode(part.table.latents[row : row + 1])
     values, grid = structure.values, structure.specification.grid
     for axis in range(grid.dimensions):
         values = np.repeat(values, 2, axis=axis + 2)
@@ -213,7 +121,7 @@ def _refined(context: Context, vae: VAE, best: Search) -> tuple[str, ...]:
         return (f"with twice the voxels the solver has no answer: {table['message'][0]}",)
     changes = []
     for target in design.targets:
-        before, after = numbers_of(target, best.table.properties)[row], numbers_of(target, table.properties)[0]
+        before, after = numbers_of(target, part.table.properties)[row], numbers_of(target, table.properties)[0]
         worst = np.abs(after - before).argmax()
         changes.append(f"{target.of} {100 * (after[worst] - before[worst]) / target.scale:+.2g} %")
     return (f"with twice the voxels along every axis: {', '.join(changes)}",)

@@ -238,7 +238,7 @@ def _solved(context: Context, latents: Array, conditions: Array, train: Structur
     """Yield the distances of what the solver says of generated structures from what is known of held-back ones."""
     count = min(context.study.card.solve, len(latents))
     tasks = [Task(k, z, c) for k, (z, c) in enumerate(zip(latents[:count], conditions[:count], strict=True))]
-    table = context.evaluate("model-card", tasks, with_model=True, title="solve generated")
+    table = context.evaluate("model-card", tasks, model=context.run.model_file, title="solve generated")
     known = {q.name for q in test.quantities}
     for q in context.study.need_solver().quantities(test.specification):
         if q.name not in known or q.size > 100:

@@ -87,7 +87,7 @@ def run(context: Context, structures: Structures, judge: Judge) -> Table:
     if design.control_budget:
         latents = RandomSearch(judge.vae, seed_of(context.study.seed, "control", 0)).ask(design.control_budget)
         tasks = [Task(k, z) for k, z in enumerate(latents)]
-        control = losses(context.evaluate("control-0", tasks, with_model=True).latest().properties)
+        control = losses(context.evaluate("control-0", tasks, model=context.run.model_file).latest().properties)
     chosen = front(own)
     if not len(chosen):
         raise TargetError(f"none of the {len(own)} designs was verified and passes the guards")
@@ -152,6 +152,7 @@ def _search(context: Context, known: Structures, losses: Losses, judge: Judge) -
         "search-0",
         aimed,
         design.budget,
+        context.run.model_file,
         told=lambda table: searcher.tell(table.latents, np.zeros(0), table.properties),
     ).held()
     return whole, np.where(judge.counts(whole)[:, None], losses(whole.properties), np.nan)

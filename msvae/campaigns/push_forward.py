@@ -102,7 +102,7 @@ def _job(context: Context, wanted: PushForwardSettings) -> Realisations:
     head = structure_head(context, structures)
     place = latent_field(context, vae) if wanted.quantity else None
     return Realisations(
-        replace(context.recipe(with_model=True), known=()),
+        replace(context.recipe(model=context.run.model_file), known=()),
         wanted.fidelity,
         (wanted.quantity or wanted.property,),
         File.now(context.run.structure_head_file) if head is not None else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -24,8 +25,8 @@ __all__ = ["Conversation"]
 class Conversation:
     """One search: its questions, until the budget is spent or there is enough.
 
-    calls: that may be made. told: called with each answer, of which it tells the searcher. enough: ends the search.
-    text: how far it is, in words. conditions: (k,) under which latents are decoded.
+    calls: that may be made. model: file of the one that decodes. told: called with each answer, of which it tells the
+    searcher. enough: ends the search. text: how far it is, in words. conditions: (k,) under which latents are decoded.
     """
 
     context: Context
@@ -33,6 +34,7 @@ class Conversation:
     stage: str
     searcher: Searcher
     calls: int
+    model: Path
     told: Callable[[Evaluations], None]
     enough: Callable[[], bool] = lambda: False
     text: Callable[[], str] = lambda: ""
@@ -56,13 +58,14 @@ class Conversation:
         while not self._over:
             self.context.limits.check()
             tasks = self._ask(min(self.design.batch, self._most - self.asked))
-            self._take(self.context.evaluate(self.stage, tasks, with_model=True), report)
+            self._take(self.context.evaluate(self.stage, tasks, model=self.model), report)
 
     def _as_workers_become_free(self, report: Report) -> None:
         self.context.converse(
             self.stage,
             lambda: None if self._over else self._ask(1)[0],
             lambda table: self._take(table, report),
+            model=self.model,
             under_way=self.design.batch,
             total=self._most,
             enough=self.enough,

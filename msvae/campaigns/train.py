@@ -24,7 +24,7 @@ from msvae.vae.parallel import ALONE, Ranks, group
 from msvae.vae.structure_head import StructureHead, fit_structure_head
 from msvae.vae.training import History, fit, split
 
-__all__ = ["run", "structure_head", "trained", "training_structures"]
+__all__ = ["run", "structure_head", "trained", "training_structures", "usable_ones"]
 
 
 def run(context: Context) -> Table:
@@ -32,7 +32,7 @@ def run(context: Context) -> Table:
     structures = training_structures(context)
     vae = trained(context, structures)
     head = structure_head(context, structures)
-    usable = _usable(structures, vae.blueprint)
+    usable = usable_ones(structures, vae.blueprint)
     train, aside = split(usable, context.study.training.held_back, context.study.seed)
     return model_card(context, vae, usable[train], usable[aside], head)
 
@@ -68,7 +68,7 @@ def trained(context: Context, structures: Structures) -> VAE:
         return run.model
     assert study.architecture is not None
     blueprint = Blueprint.of(structures, study.model, study.architecture)
-    usable = _usable(structures, blueprint)
+    usable = usable_ones(structures, blueprint)
     vae, history = _fitted(context, blueprint, usable)
     train, aside = split(usable, study.training.held_back, study.seed)
     with torch_threads(study.executor.threads):
@@ -183,7 +183,7 @@ def _conditions(vae: VAE, structures: Structures) -> Array | None:
     return condition_values(structures, settings) if settings.conditions else None
 
 
-def _usable(structures: Structures, blueprint: Blueprint) -> Structures:
+def usable_ones(structures: Structures, blueprint: Blueprint) -> Structures:
     """Return the structures that can be trained on: all, or those whose conditions the networks can be told."""
     if blueprint.settings.semi_supervised:
         return structures

@@ -141,6 +141,31 @@ def test_other_searchers_are_named_by_the_study(study_file: Callable[..., Path],
     write_report(run.path)
 
 
+def test_a_model_is_trained_anew_on_what_was_found(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    """A search in three parts, which a resumed run finds again; each design is decoded by the model that made it."""
+    target = "design.targets=[{property='conductivity', component=[0, 0], value=9.5, tolerance=1e-4}]"
+    overrides = [target, "design.budget=12", "design.retrainings=2", "design.control_budget=0", "design.repeats=2"]
+    table = launch(study_file("inverse-design"), tmp_path / "run", overrides=overrides)
+    assert table is not None
+    run = Run.open(tmp_path / "run")
+    assert [s for s in run.stages if s.startswith("search")] == [
+        f"search-{k}{part}" for k in (0, 1) for part in ("", "-1", "-2")
+    ]
+    assert sorted(p.name for p in run.path.glob("model-*.safetensors")) == [
+        f"model-search-{k}-{n}.safetensors" for k in (0, 1) for n in (1, 2)
+    ]
+    courses = run.read_json("searches.json")
+    assert [len(c["distances"]) for c in courses] == [12, 12]
+    design = read_structures(run.path / "best_design.h5")
+    again = run.study.need_solver().evaluate(design)["conductivity"]
+    np.testing.assert_allclose(again, design.properties["conductivity"], rtol=1e-6)
+    count = len(run.evaluations)
+    resumed = launch(tmp_path / "study.toml", tmp_path / "run", overrides=overrides, resume=True)
+    assert resumed is not None
+    assert resumed.rows == table.rows
+    assert len(Run.open(tmp_path / "run").evaluations) == count
+
+
 def test_a_curve_is_reached_as_a_whole(study_file: Callable[..., Path], tmp_path: Path) -> None:
     """The first row of the tensor stands for a curve of two numbers."""
     target = "design.targets=[{property='conductivity', component=[0], values=[4.0, 0.0], tolerance=0.05}]"
@@ -258,7 +283,7 @@ def test_a_range_and_a_phase_fraction_are_kept_to(study_file: Callable[..., Path
     assert 2.99 <= design.properties["conductivity"][0, 0, 0] <= 4.01
     assert table.rows[0][1] == "3 to 4"
     assert any("twice the voxels" in note for note in table.notes)
-    assert set(Run.open(tmp_path / "run").read_json("searches.json")[0]["guards"]) == {
+    assert set(Run.open(tmp_path / "run").read_json("searches.json")[0]["guards"][0]) == {
         "typicality", "re-encoding", "novelty", "bounds", "spread of the head"}  # fmt: skip
 
 
