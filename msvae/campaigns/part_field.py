@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from msvae.campaigns.context import Context
 from msvae.errors import StudyError
+from msvae.metrics.regional import autocorrelation
 from msvae.part_settings import FieldSettings, Region
 from msvae.sampling.covariance import Coregionalization, Correlation
 from msvae.sampling.latent_field import LatentField, Observations
@@ -17,9 +19,11 @@ from msvae.seeds import seed_of
 from msvae.structures import Array, Grid, Structures
 from msvae.vae.model import VAE
 
-__all__ = ["cut", "encoded", "image_of", "latent_field"]
+__all__ = ["cut", "encoded", "image_of", "latent_field", "matched"]
 
 FILE = "latent_field.safetensors"
+TRIALS = 3  # of the strength of a field's correlation
+SAMPLED = 2000  # structures that are decoded in a trial, at least
 
 
 def latent_field(context: Context, vae: VAE) -> Path:
@@ -81,10 +85,37 @@ def _observed(context: Context, vae: VAE, settings: FieldSettings) -> Observatio
 def _fitted(context: Context, vae: VAE) -> LatentField:
     settings = context.study.field
     assert settings is not None
-    _, latents, centres = encoded(context, vae, settings.region)
-    if settings.marginals == "flow":
-        return LatentField.fit(centres, latents, trend=settings.trend, marginals=FlowMarginals.of(vae))
-    return LatentField.fit(centres, latents, trend=settings.trend)
+    pieces, latents, centres = encoded(context, vae, settings.region)
+    marginals: Any = FlowMarginals.of(vae) if settings.marginals == "flow" else "normal-score"
+    field = LatentField.fit(centres, latents, trend=settings.trend, marginals=marginals)
+    if not pieces.specification.is_discrete:
+        return field
+    return matched(field, vae, pieces, centres, seed_of(context.study.seed, "matched"))
+
+
+def matched(field: LatentField, vae: VAE, pieces: Structures, centres: Array, seed: int) -> LatentField:
+    """Return a field whose decoded neighbours correlate as those of the image do, in the fraction of the last phase.
+
+    A decoder is no linear map, so that less of the latents' correlation is left of what they decode to: it is made
+    stronger until the means over samples agree. pieces: structures (n) side by side, at centres (n, d) in m.
+    """
+    grid = pieces.specification.grid
+    size = np.array(grid.shape) * grid.spacing
+    shape = tuple(int(n) for n in np.round((np.ptp(centres, axis=0)) / size) + 1)
+    cells = Grid.of(shape, tuple(size.tolist()), periodic=False)
+    wanted = autocorrelation(pieces.fractions[:, -1].reshape(shape), 1)
+    factor, best, nearest = 1.0, field, np.inf
+    for trial in range(TRIALS):
+        tried = replace(field, covariance=field.covariance.strengthened(factor))
+        drawn = tried.sample_on(cells, max(1, SAMPLED // len(pieces)), seed_of(seed, trial))
+        parts = [vae.decode(z.reshape(-1, vae.latents)).fractions[:, -1].reshape(shape) for z in drawn]
+        found = float(np.mean([autocorrelation(part, 1) for part in parts]))
+        if abs(found - wanted) < nearest:
+            best, nearest = tried, abs(found - wanted)
+        if not found > 0 or not wanted > 0:
+            break
+        factor *= float(np.clip(wanted / found, 0.5, 2.0))
+    return best
 
 
 def _given(context: Context, vae: VAE) -> LatentField:

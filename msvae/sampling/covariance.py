@@ -19,9 +19,12 @@ from scipy import linalg, optimize, spatial
 from msvae.errors import DataError
 from msvae.structures import Array
 
-__all__ = ["SMOOTHNESS", "Coregionalization", "Correlation", "empirical_covariances", "fit_covariance"]
+__all__ = ["FITTED", "SMOOTHNESS", "Coregionalization", "Correlation", "empirical_covariances", "fit_covariance"]
 
 SMOOTHNESS = (0.5, 1.5, 2.5, math.inf)
+FITTED = (0.5, 1.5, math.inf)  # the best is taken; SVEs side by side share what crosses their border, and no more
+BINS = {1: 60, 2: 30, 3: 15}  # of the lags along an axis, up to half the extent
+NEAR = 2.0  # correlation lengths, within which the smoothness is judged
 LEADING = 3  # combinations of channels that lengths are fitted to
 SHORTEST = 0.3  # of the shortest lag along an axis: no length is below
 PAIRS = 4_000_000  # pairs of observations that are looked at
@@ -106,6 +109,15 @@ class Coregionalization:
             self.correlations, np.stack([factor @ b @ factor.T for b in self.matrices]), factor @ self.nugget @ factor.T
         )
 
+    def strengthened(self, factor: float) -> Coregionalization:
+        """Return it with more (or less) correlation between points, as far as can be, and the same at a point.
+
+        Of one correlation, as a fitted covariance has it.
+        """
+        (rho,), zero = self.correlations, self.at_zero
+        matrix = _part_of(zero, factor * self.matrices[0])
+        return Coregionalization((rho,), matrix[None], _part_of(zero, zero - matrix))
+
     def standardised(self, *, whitened: bool = False) -> Coregionalization:
         """Return it scaled so that every channel has variance 1; whitened: and no correlation with another at lag 0."""
         zero = self.at_zero
@@ -114,14 +126,14 @@ class Coregionalization:
         return self.scaled(np.diag(1 / np.sqrt(np.diag(zero))))
 
 
-def empirical_covariances(positions: Array, values: Array, *, bins: int = 15) -> tuple[Array, Array, Array]:
+def empirical_covariances(positions: Array, values: Array) -> tuple[Array, Array, Array]:
     """Return lags (b, d) in m, covariances (b, c, c) and numbers of pairs (b,) of values (n, c) with mean zero.
 
     Pairs are put together by their lag along each axis alone and by its length, so that anisotropy shows.
     """
     first, second = _pairs(np.asarray(positions, dtype=np.float64))
     lags = positions[second] - positions[first]
-    keys, centres = _binned(lags, bins)
+    keys, centres = _binned(lags, BINS[positions.shape[1]])
     covariances = np.zeros((len(centres), values.shape[1], values.shape[1]))
     counts = np.bincount(keys, minlength=len(centres)).astype(float)
     mean = np.zeros_like(centres)
@@ -156,7 +168,7 @@ def _binned(lags: Array, bins: int) -> tuple[Array, Array]:
 
 
 def fit_covariance(
-    positions: Array, values: Array, *, smoothness: Sequence[float] = SMOOTHNESS[:2], nugget: bool = True
+    positions: Array, values: Array, *, smoothness: Sequence[float] = FITTED, nugget: bool = True
 ) -> Coregionalization:
     """Return the covariance that fits values (n, c) with mean zero at positions (n, d) in m best.
 
@@ -174,7 +186,7 @@ def fit_covariance(
 
 def _fitted(nu: float, lags: Array, covariances: Array, counts: Array, zero: Array, nugget: bool
 ) -> tuple[float, Coregionalization]:  # fmt: skip
-    """Return the misfit and the covariance of one smoothness.
+    """Return the misfit at near lags, where smoothness shows, and the covariance of one smoothness.
 
     Lengths are fitted in the combinations of channels that correlate most with their neighbours, for many channels
     that do not would drown them: first one for all axes, then one for each, none below what the lags can show.
@@ -203,7 +215,9 @@ def _fitted(nu: float, lags: Array, covariances: Array, counts: Array, zero: Arr
     even = min((_least(misfit, start) for start in starts), key=lambda r: float(r.fun))
     best = _least(misfit, np.broadcast_to(even.x, extent.shape).copy())
     chosen = model(best.x, zero, covariances)
-    return float(np.square(weights * (chosen(lags) - covariances)).sum()), chosen
+    near = np.linalg.norm(lags / np.array(chosen.correlations[0].lengths), axis=1) < NEAR
+    nearby = np.square(weights * (chosen(lags) - covariances))[near].sum() / max(float(counts[near].sum()), 1.0)
+    return float(nearby) if near.any() else float("inf"), chosen
 
 
 def _least(misfit: Callable[[Array], float], start: Array) -> optimize.OptimizeResult:

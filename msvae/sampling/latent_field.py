@@ -19,7 +19,7 @@ from scipy import linalg
 from scipy.spatial import cKDTree
 
 from msvae.errors import DataError, RunError
-from msvae.sampling.covariance import Coregionalization, Correlation, fit_covariance
+from msvae.sampling.covariance import FITTED, Coregionalization, Correlation, fit_covariance
 from msvae.sampling.gaussian_field import field_at, field_on_grid
 from msvae.sampling.marginals import FlowMarginals, Marginals, NormalScores
 from msvae.seeds import seed_of
@@ -74,7 +74,7 @@ class LatentField:
         *,
         trend: Literal["constant", "linear"] = "constant",
         marginals: Literal["normal-score", "flow"] | Marginals = "normal-score",
-        smoothness: Sequence[float] = (0.5, 1.5),
+        smoothness: Sequence[float] = FITTED,
         seed: int = 0,
     ) -> LatentField:
         """Return the field that latents (n, c), encoded from SVEs at points (n, d) in m, are a sample of.

@@ -87,7 +87,6 @@ def test_a_spread_of_covariances_is_fitted_and_found_again() -> None:
     points = np.stack(np.meshgrid(np.arange(60.0), np.arange(60.0), indexing="ij"), -1).reshape(-1, 2)
     values = field_on_grid(truth, Grid.of((60, 60), 1.0), 3).reshape(3, -1).T
     fitted = fit_covariance(points, values)
-    assert fitted.correlations[0].smoothness in (0.5, 1.5)
     lags = np.array([[k, 0.0] for k in range(1, 8)] + [[0.0, k] for k in range(1, 8)])
     assert np.abs(fitted(lags) - truth(lags)).max() < 0.25
     np.testing.assert_allclose(fitted.at_zero, values.T @ values / len(values), atol=1e-9)
