@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy import special
-from scipy.stats import qmc
 
 from msvae.dispatch import world
 from msvae.dispatch.evaluation import evaluate
@@ -137,6 +135,9 @@ def _sobol_normals(job: Realisations, index: int, size: int) -> Array:
 
 @lru_cache(maxsize=2)
 def _sequence(count: int, size: int, seed: int) -> Array:
+    from scipy import special
+    from scipy.stats import qmc
+
     points = qmc.Sobol(size, scramble=True, rng=np.random.default_rng(seed)).random(count)
     return np.asarray(special.ndtri(np.clip(points, 1e-12, 1 - 1e-12)))
 

@@ -60,7 +60,8 @@ def field(run: Run) -> Drawing | None:
         right.plot(found["edges"], [np.nan if v is None else v for v in row["scatter"]], **style)
     left.axhline(0, color="0.6", lw=0.8)
     left.set(xlabel="distance (structures)", ylabel="autocorrelation (1)", xticks=found["lags"])
-    right.set(xlabel="edge of the block (voxels)", ylabel="scatter of its mean (1)", xticks=found["edges"], ylim=(0, None))
+    right.set(xlabel="edge of the block (voxels)", ylabel="scatter of its mean (1)", xticks=found["edges"])
+    right.set_ylim(0, None)
     right.legend(fontsize=7)
     phase = found["phase"]
     caption = (

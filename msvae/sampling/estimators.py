@@ -24,6 +24,7 @@ __all__ = ["Estimate", "Estimator"]
 
 FOLDS = 10
 GRID = 300  # values among which a quantile's interval is looked for
+LEAST = 0.2  # of the mean size of what surrogates miss, below which it is never taken to be
 
 
 @dataclass(frozen=True)
@@ -161,14 +162,14 @@ class Estimator:
     def _candidates(self) -> Array:
         """Increasing values among which quantiles are looked for."""
         known = np.concatenate([self.y, self._expected[1]])
-        margin = float(np.ptp(self._expected[2])) + 1e-9 * float(np.ptp(known)) + 1e-300
+        margin = float(np.ptp(self.y - self._expected[0])) + 1e-9 * float(np.ptp(known)) + 1e-300
         inner = np.quantile(known, np.linspace(0, 1, GRID))
         ends = np.linspace(0, 1, 40)[1:] * margin
         return np.unique(np.concatenate([known.min() - ends, inner, self.y, known.max() + ends]))
 
     @cached_property
-    def _expected(self) -> tuple[Array, Array, Array]:
-        """What surrogates expect of the n values (cross-fitted) and of further ones; what they miss (n,), sorted."""
+    def _expected(self) -> tuple[Array, Array]:
+        """What surrogates expect of the n values (cross-fitted), and of further ones."""
         k = self.g.shape[1]
         many = min((len(f) for f in self.further), default=0)
         further = np.stack([f[:many] for f in self.further], axis=1) if k else np.zeros((0, 0))
@@ -177,19 +178,38 @@ class Estimator:
             line = _regression(self.y[others], self.g[others])
             inside[own] = line[0] + self.g[own] @ line[1:]
         line = _regression(self.y, self.g)
-        return inside, line[0] + further @ line[1:], np.sort(self.y - inside)
+        return inside, line[0] + further @ line[1:]
+
+    @cached_property
+    def _missed(self) -> tuple[Array, Array, Array]:
+        """What surrogates miss (n,), sorted, in units of what is usual there; the units of both.
+
+        Errors often grow with the value: their size is taken to be a line, not below a fifth of its mean.
+        """
+        inside, outside = self._expected
+        missed = self.y - inside
+        size = np.abs(missed)
+        line = _regression(size, inside[:, None]) if np.ptp(inside) > 0 else np.array([size.mean(), 0.0])
+        least = LEAST * float(size.mean()) + 1e-300
+        units = [np.maximum(line[0] + line[1] * e, least) for e in (inside, outside)]
+        return np.sort(missed / units[0]), units[0], units[1]
 
     def _distribution(self, at: Array, probability: float) -> tuple[Array, Array]:
-        """Return the distribution function at values (t,) and its standard error where it is this probability."""
-        inside, outside, missed = self._expected
+        """Return the distribution function at values (t,) and its standard error where it is this probability.
+
+        What surrogates leave unexplained is what the n values show; the less they explain, the more it is held to be at
+        least what they cannot have explained, for few values show little of a tail.
+        """
+        (inside, outside), (missed, near, far) = self._expected, self._missed
         n = len(self.y)
         indicator = (self.y <= at[:, None]).astype(float)
         if not len(outside):
             return indicator.mean(axis=1), np.full(len(at), math.sqrt(probability * (1 - probability) / n))
-        own, many = (_smoothed(missed, at[:, None] - expected) for expected in (inside, outside))
+        own, many = (_smoothed(missed, (at[:, None] - e) / unit) for e, unit in ((inside, near), (outside, far)))
         rest = indicator - own
         explained, whole = many.var(axis=1), probability * (1 - probability)
-        unexplained = np.maximum((many * (1 - many)).mean(axis=1), whole - explained)
+        seen, share = rest.var(axis=1, ddof=1), np.clip(explained / whole, 0.0, 1.0)
+        unexplained = seen + (1 - share) * np.maximum(whole - explained - seen, 0.0)
         return rest.mean(axis=1) + many.mean(axis=1), np.sqrt(unexplained / n + explained / many.shape[1])
 
 
