@@ -27,7 +27,7 @@ from msvae.vae.model import VAE
 
 __all__ = ["CompositeSearch", "Coordinates", "Known"]
 
-FIRST = 16  # latents that are drawn before anything is modelled
+FIRST, FEWEST = 16, 4  # latents that are drawn before anything is modelled; of them, at least, with a result
 POOL, MOVES, LEADERS = 600, 240, 6  # candidates from the prior, around the best designs, and how many of these
 STEPS = (0.05, 0.1, 0.2, 0.35, 0.6)  # of a move, against the spread of the prior
 TOGETHER = 32  # latents that are decoded at once
@@ -134,9 +134,8 @@ class CompositeSearch:
         self.asked += 1
         rng = np.random.default_rng(seed_of(self.seed, "ask", self.asked))
         known = np.asarray(np.isfinite(self.values).all(axis=1))
-        if known.sum() < FIRST:
-            start = int(self.found.sum()) + len(self.pending)
-            chosen = self.pool[np.arange(start, start + n) % len(self.pool)]
+        if known.sum() < (FIRST if self.found.sum() < FIRST else FEWEST):
+            chosen = self._unmodelled(n)
         else:
             chosen = self._improving(n, known, rng)
         self.pending = np.concatenate([self.pending, chosen])
@@ -181,6 +180,16 @@ class CompositeSearch:
             if len(chosen) < n:
                 models = models.believing(where[chosen[-1:]])
         return candidates[chosen]
+
+    def _unmodelled(self, n: int) -> Array:
+        """Return n latents of the pool in its order; after some questions, those that the solver may well answer."""
+        start = int(self.found.sum()) + len(self.pending)
+        if self.found.sum() < FIRST:
+            return np.asarray(self.pool[np.arange(start, start + n) % len(self.pool)])
+        gone = {z.tobytes() for z in (*self.latents[self.found], *self.pending)}
+        fresh = np.array([k for k, z in enumerate(self.pool) if z.tobytes() not in gone] or [0])
+        chance = self._works(self._at(self.pool[fresh], self.pool_features[fresh]))
+        return np.asarray(self.pool[np.resize(fresh[np.argsort(-chance, kind="stable")], n)])
 
     def _works(self, where: Array) -> Array:
         """Return the chance (m,) that the solver has an answer, as past designs show; 0 where it is too low."""
