@@ -145,14 +145,7 @@ class Context:
         """
         store = self.run.store(stage, self._quantities, self._origin)
         before = store.arrived()
-        waiting: dict[int, Task] = {}
-        for k, index in enumerate(before["index"].tolist()):
-            while len(waiting) < under_way and (task := ask()) is not None:
-                waiting[task.index] = task
-            if waiting.pop(index, None) is None:
-                raise RunError(f"the record of stage '{stage}' does not fit the study: start again without --resume")
-            told(before.where(np.array([k])))
-        asked = iter(list(waiting.values()))
+        asked = iter(_asked_again(before, ask, told, under_way))
         watch = Watch(self.run.journal, stage, total=total, before=before, width=self.width)
         writer = Writer(store, partial(self._acknowledge, watch, share=True))
         call = partial(work, self.recipe(model=model))
@@ -308,6 +301,20 @@ class Context:
             return
         with stage_progress(title) as report:
             yield report
+
+
+def _asked_again(
+    before: Evaluations, ask: Callable[[], Task | None], told: Callable[[Evaluations], None], under_way: int
+) -> list[Task]:
+    """Ask what was asked before, tell what was answered, and return the tasks that have no answer yet."""
+    waiting: dict[int, Task] = {}
+    for k, index in enumerate(before["index"].tolist()):
+        while len(waiting) < under_way and (task := ask()) is not None:
+            waiting[task.index] = task
+        if waiting.pop(index, None) is None:
+            raise RunError(f"evaluation {index} of the record was never asked for: start again without --resume")
+        told(before.where(np.array([k])))
+    return list(waiting.values())
 
 
 def _with_twins(table: Evaluations, twins: Mapping[int, list[int]]) -> Evaluations:

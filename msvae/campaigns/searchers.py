@@ -33,26 +33,18 @@ def searcher_of(solver: Solver, learner: Learner, judge: Judge, seed: int) -> Se
         return GradientSearch(
             learner.vae, solver, design.targets, distance, known=known, allowed=judge.allowed, seed=seed
         )
-    smooth = partial(_torch_distance, design.targets)
+    smooth, numbers = partial(_torch_distance, design.targets), list(design.numbers)
+    shared: dict[str, Any] = {"seed": seed, "known": known, "allowed": judge.allowed}
+    if design.searcher == "botorch":
+        return BotorchSearch(learner.vae, numbers, distance, **shared)
     if design.searcher == "composite":
         return CompositeSearch(
             learner.vae,
-            list(design.numbers),
+            numbers,
             distance,
-            seed=seed,
-            known=known,
+            **shared,
             expected=learner.vae.predict,
             more=lambda n, k: descents(learner.vae, smooth, learner.latents, n, seed_of(seed, k)),
-            allowed=judge.allowed,
-        )
-    if design.searcher == "botorch":
-        return BotorchSearch(
-            learner.vae,
-            list(design.numbers),
-            distance,
-            seed=seed,
-            known=known,
-            allowed=judge.allowed,
         )
     nearness = distance(learner.properties)
     return GaussianProcessSearch(learner.vae, smooth, encoded=learner.latents, known=nearness, seed=seed)
