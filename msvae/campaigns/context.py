@@ -147,25 +147,30 @@ class Context:
         before = store.arrived()
         asked = iter(_asked_again(before, ask, told, under_way))
         watch = Watch(self.run.journal, stage, total=total, before=before, width=self.width)
-        writer = Writer(store, partial(self._acknowledge, watch, share=True))
-        call = partial(work, self.recipe(model=model))
         answers = converse(
             self.executor,
-            call,
+            partial(work, self.recipe(model=model)),
             lambda: next(asked, None) or ask(),
             under_way=under_way,
             until=lambda: bool(self.limits.reason) or enough(),
         )
-        try:
+        with self._written(store, watch, share=True) as writer:
             for table in answers:
                 if table is not None:
                     writer.add(table)
                     told(table)
                 self._keep_up(writer, watch)
+        self.limits.check()
+
+    @contextmanager
+    def _written(self, store: EvaluationStore, watch: Watch, *, share: bool) -> Iterator[Writer]:
+        """Yield the writer of a stage; however it ends, what was added is written, and the watch is over."""
+        writer = Writer(store, partial(self._acknowledge, watch, share=share))
+        try:
+            yield writer
         finally:
             writer.write()
             watch.end()
-        self.limits.check()
 
     def _keep_up(self, writer: Writer, watch: Watch) -> None:
         """Do what is due while evaluations arrive: write, show, and end where too many fail or time is over."""
@@ -181,13 +186,8 @@ class Context:
         missing = [task for task in tasks if task.index not in have]
         if missing:
             watch = Watch(self.run.journal, stage, total=len(tasks), before=before, width=self.width)
-            writer = Writer(store, partial(self._acknowledge, watch, share=job.work is None))
-            with self._reported(title) as report:
-                try:
-                    self._make(missing, writer, watch, report, job)
-                finally:
-                    writer.write()
-                    watch.end()
+            with self._reported(title) as report, self._written(store, watch, share=job.work is None) as writer:
+                self._make(missing, writer, watch, report, job)
         table = self._acknowledged(store, tasks)
         return table if job.quiet else _warn(table, stage)
 

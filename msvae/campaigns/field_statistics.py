@@ -5,18 +5,18 @@ These are of another region of the image than the field was fitted to, if the st
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from msvae.campaigns.context import Context
-from msvae.campaigns.part_field import encoded, latent_field
+from msvae.campaigns.part_field import cells_of, decoded_fractions, encoded, latent_field
 from msvae.errors import StudyError
 from msvae.metrics.regional import autocorrelation, block_scatter
 from msvae.sampling.latent_field import LatentField
 from msvae.seeds import seed_of
-from msvae.structures import Array, Grid
+from msvae.structures import Array
 from msvae.vae.model import VAE
 
 __all__ = ["compare_field"]
@@ -32,10 +32,9 @@ def compare_field(context: Context, vae: VAE) -> tuple[str, ...]:
     grid = vae.blueprint.specification.grid
     pieces, latents, _ = encoded(context, vae, settings.against, "against")
     shape = tuple((b - a) // n for (a, b), n in zip(settings.against, grid.shape, strict=True))
-    cells = Grid.of(shape, tuple(n * h for n, h in zip(grid.shape, grid.spacing, strict=True)), periodic=False)
     field = LatentField.load(latent_field(context, vae), vae)
-    seed, measured = seed_of(context.study.seed, "field"), _measure(vae, shape)
-    drawn = field.sample_on(cells, settings.parts, seed)
+    seed, measured = seed_of(context.study.seed, "field"), partial(decoded_fractions, vae, shape=shape)
+    drawn = field.sample_on(cells_of(grid, shape), settings.parts, seed)
     rng = np.random.default_rng(seed)
     loose = [rng.permutation(z.reshape(-1, vae.latents)) for z in drawn]
     found = {
@@ -56,11 +55,6 @@ def compare_field(context: Context, vae: VAE) -> tuple[str, ...]:
         f"{row['scatter'][k] / real:.2f} of the image's"
         for name, row in found.items()
     )
-
-
-def _measure(vae: VAE, shape: tuple[int, ...]) -> Callable[[Array], Array]:
-    """Return what turns latents of cells into the fractions (*shape) of the last phase that they decode to."""
-    return lambda latents: vae.decode(np.asarray(latents).reshape(-1, vae.latents)).fractions[:, -1].reshape(shape)
 
 
 def _statistics(parts: list[Array]) -> dict[str, Any]:

@@ -14,13 +14,13 @@ import numpy as np
 
 from msvae.campaigns import pareto
 from msvae.campaigns.context import Context, Table
-from msvae.campaigns.earlier import with_earlier
+from msvae.campaigns.designs import asked_conditions, designs, with_earlier
 from msvae.campaigns.interpretation import interpret
 from msvae.campaigns.judge import Judge, distance_from, misses, numbers_of
-from msvae.campaigns.searches import Search, control, search
+from msvae.campaigns.searches import Search, control, nearest_of, search
 from msvae.campaigns.train import trained, training_structures
 from msvae.design_settings import in_words
-from msvae.settings import Condition, DesignSettings
+from msvae.settings import DesignSettings
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
 
@@ -34,22 +34,25 @@ def run(context: Context) -> Table:
     structures = training_structures(context)
     _check_targets(structures, design)
     vae = trained(context, structures)
-    vae.asked = _conditions(context.study.model.conditions, design)
+    vae.asked = asked_conditions(context.study)
     judge = Judge.of(context, vae, structures)
     structures = with_earlier(context, structures)
     if design.objectives:
         return pareto.run(context, structures, judge)
     searches = [search(context, structures, judge, repeat=k) for k in range(design.repeats)]
     controls = [control(context, judge, repeat=k) for k in range(design.repeats)] if design.control_budget else []
-    _save(context, searches, controls)
+    _save_courses(context, [*searches, *controls])
+    part, row = nearest_of(searches).best
+    quantities = context.study.need_solver().quantities(structures.specification)
+    best = designs(part.judge.vae, part.table, np.array([row]), quantities)
+    context.run.save_structures(best, "best_design.h5")
     table = _summary(structures, design, searches, controls)
     notes = [*table.notes]
     if design.refine:
-        notes += _refined(context, design, searches)
+        notes += _refined(context, design, best)
     if design.interpret:
-        part, row = min(searches, key=lambda s: s.nearest).best
-        own = part.judge.vae
-        notes += interpret(context, part.judge, part.table.latents[row : row + 1], own.encode(context.run.labelled))
+        encoded = part.judge.vae.encode(context.run.labelled)
+        notes += interpret(context, part.judge, part.table.latents[row : row + 1], encoded)
     return replace(table, notes=tuple(notes))
 
 
@@ -58,14 +61,8 @@ def _check_targets(structures: Structures, design: DesignSettings) -> None:
         component_values(structures.properties, component)
 
 
-def _conditions(conditions: tuple[Condition, ...], design: DesignSettings) -> Array:
-    """Return what the targets ask for of each condition (k,)."""
-    asked = {(t.property, t.component): t.value for t in design.targets}
-    return np.array([asked[c.property, c.component] for c in conditions], dtype=np.float64)
-
-
-def _save(context: Context, searches: list[Search], controls: list[Search]) -> None:
-    """Write the course of every search, with what the guards say, and the best design into the run."""
+def _save_courses(context: Context, searches: list[Search]) -> None:
+    """Write the course of every search, with what the guards say, into the run."""
     course = [
         {
             "stage": s.name,
@@ -74,19 +71,14 @@ def _save(context: Context, searches: list[Search], controls: list[Search]) -> N
             "distances": [None if np.isnan(d) else float(d) for d in s.distances],
             "guards": [part.judge.log(part.table) for part in s.parts],
         }
-        for s in [*searches, *controls]
+        for s in searches
     ]
     context.run.write_json("searches.json", course)
-    part, row = min(searches, key=lambda s: s.nearest).best
-    structure = part.judge.vae.decode(part.table.latents[row : row + 1])
-    quantities = context.study.need_solver().quantities(structure.specification)
-    properties = {q.name: part.table.properties[q.name][row : row + 1] for q in quantities}
-    context.run.save_structures(structure.with_properties(properties, quantities), "best_design.h5")
 
 
 def _summary(structures: Structures, design: DesignSettings, searches: list[Search], controls: list[Search]) -> Table:
     known_best = int(np.nanargmin(distance_from(design.targets, structures.properties)))
-    best = min(searches, key=lambda s: s.nearest)
+    best = nearest_of(searches)
     part, row = best.best
     known = {q.name: q for q in structures.quantities}
     columns = ("", *(f"{t.of} ({known[t.property].unit})" for t in design.targets), "largest error", "solver calls")
@@ -108,20 +100,18 @@ def _summary(structures: Structures, design: DesignSettings, searches: list[Sear
     return Table("Inverse design", columns, tuple(rows), (_verdict(best.nearest),))
 
 
-def _refined(context: Context, design: DesignSettings, searches: list[Search]) -> tuple[str, ...]:
-    """Return in words what the best design has with twice the voxels along every axis."""
-    part, row = min(searches, key=lambda s: s.nearest).best
-    structure = part.judge.vae.decode(part.table.latents[row : row + 1])
-    values, grid = structure.values, structure.specification.grid
+def _refined(context: Context, design: DesignSettings, best: Structures) -> tuple[str, ...]:
+    """Return in words what the best design, a batch of one, has with twice the voxels along every axis."""
+    values, grid = best.values, best.specification.grid
     for axis in range(grid.dimensions):
         values = np.repeat(values, 2, axis=axis + 2)
     finer = replace(grid, shape=values.shape[2:], spacing=tuple(h / 2 for h in grid.spacing))
-    table = context.solve("refined", Structures(values, replace(structure.specification, grid=finer)))
+    table = context.solve("refined", Structures(values, replace(best.specification, grid=finer)))
     if not table.done.all():
         return (f"with twice the voxels the solver has no answer: {table['message'][0]}",)
     changes = []
     for target in design.targets:
-        before, after = numbers_of(target, part.table.properties)[row], numbers_of(target, table.properties)[0]
+        before, after = numbers_of(target, best.properties)[0], numbers_of(target, table.properties)[0]
         worst = np.abs(after - before).argmax()
         changes.append(f"{target.of} {100 * (after[worst] - before[worst]) / target.scale:+.2g} %")
     return (f"with twice the voxels along every axis: {', '.join(changes)}",)

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from msvae.campaigns.context import Context, Table, torch_threads
+from msvae.campaigns.designs import designs
 from msvae.campaigns.judge import Judge
 from msvae.campaigns.questions import Conversation
 from msvae.dispatch.tasks import Task
@@ -100,10 +101,8 @@ def run(context: Context, structures: Structures, judge: Judge) -> Table:
         "names": [str(o.of) for o in design.objectives], "areas": areas, "front": chosen.tolist(),
         "sets": {n: np.abs(_signed(design, p)).tolist() for n, p in
                  (("data set", known.properties), ("search", table.properties))}})  # fmt: skip
-    structure = judge.vae.decode(table.latents[chosen])
-    quantities = context.study.need_solver().quantities(structure.specification)
-    solved = {q.name: table.properties[q.name][chosen] for q in quantities}
-    context.run.save_structures(structure.with_properties(solved, quantities), "front.h5")
+    quantities = context.study.need_solver().quantities(structures.specification)
+    context.run.save_structures(designs(judge.vae, table, chosen, quantities), "front.h5")
     notes = tuple(
         f"area that it dominates up to the reference point: {name} {area:.4f}" for name, area in areas.items()
     )
@@ -140,7 +139,7 @@ def _search(context: Context, known: Structures, losses: Losses, judge: Judge) -
         losses.weighed_equally,
         seed=seed,
         known=Known(vae.encode(known), known, {n: np.array(known.properties[n]) for n in names}),
-        expected=vae.predict if names <= set(vae.heads) and maker is CompositeSearch else None,
+        expected=vae.predict if names <= set(vae.heads) else None,
         allowed=judge.allowed,
     )
     aimed: Searcher = Aimed(searcher, losses, np.random.default_rng(seed_of(seed, "weights")))

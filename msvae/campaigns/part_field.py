@@ -19,7 +19,7 @@ from msvae.seeds import seed_of
 from msvae.structures import Array, Grid, Structures
 from msvae.vae.model import VAE
 
-__all__ = ["cut", "encoded", "image_of", "latent_field", "matched"]
+__all__ = ["cells_of", "cut", "decoded_fractions", "encoded", "image_of", "latent_field", "matched"]
 
 FILE = "latent_field.safetensors"
 TRIALS = 3  # of the strength of a field's correlation
@@ -99,23 +99,30 @@ def matched(field: LatentField, vae: VAE, pieces: Structures, centres: Array, se
     A decoder is no linear map, so that less of the latents' correlation is left of what they decode to: it is made
     stronger until the means over samples agree. pieces: structures (n) side by side, at centres (n, d) in m.
     """
-    grid = pieces.specification.grid
-    size = np.array(grid.shape) * grid.spacing
-    shape = tuple(int(n) for n in np.round((np.ptp(centres, axis=0)) / size) + 1)
-    cells = Grid.of(shape, tuple(size.tolist()), periodic=False)
+    shape = tuple(int(n) for n in np.round(np.ptp(centres, axis=0) / pieces.specification.grid.lengths) + 1)
+    cells = cells_of(pieces.specification.grid, shape)
     wanted = autocorrelation(pieces.fractions[:, -1].reshape(shape), 1)
     factor, best, nearest = 1.0, field, np.inf
     for trial in range(TRIALS):
         tried = replace(field, covariance=field.covariance.strengthened(factor))
         drawn = tried.sample_on(cells, max(1, SAMPLED // len(pieces)), seed_of(seed, trial))
-        parts = [vae.decode(z.reshape(-1, vae.latents)).fractions[:, -1].reshape(shape) for z in drawn]
-        found = float(np.mean([autocorrelation(part, 1) for part in parts]))
+        found = float(np.mean([autocorrelation(decoded_fractions(vae, z, shape), 1) for z in drawn]))
         if abs(found - wanted) < nearest:
             best, nearest = tried, abs(found - wanted)
         if not found > 0 or not wanted > 0:
             break
         factor *= float(np.clip(wanted / found, 0.5, 2.0))
     return best
+
+
+def cells_of(grid: Grid, shape: tuple[int, ...]) -> Grid:
+    """Return the grid whose voxels are structures on a grid, so many side by side along each axis."""
+    return Grid.of(shape, grid.lengths, periodic=False)
+
+
+def decoded_fractions(vae: VAE, latents: Array, shape: tuple[int, ...]) -> Array:
+    """Return the fractions (*shape) of the last phase in what latents, so many side by side, decode to."""
+    return vae.decode(np.asarray(latents).reshape(-1, vae.latents)).fractions[:, -1].reshape(shape)
 
 
 def _given(context: Context, vae: VAE) -> LatentField:

@@ -8,13 +8,14 @@ retraining): a search then has several parts, with a latent space each.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from msvae.campaigns.context import Context, torch_threads
-from msvae.campaigns.earlier import joined_structures
+from msvae.campaigns.designs import designs, joined_structures
 from msvae.campaigns.judge import Judge, distance_from
 from msvae.campaigns.questions import Conversation
 from msvae.campaigns.searchers import Learner, searcher_of
@@ -27,7 +28,7 @@ from msvae.structures import Array, Structures
 from msvae.vae.files import load_model, save_model
 from msvae.vae.training import fit
 
-__all__ = ["Part", "Search", "control", "search"]
+__all__ = ["Part", "Search", "control", "nearest_of", "search"]
 
 SHARE = 0.2  # of a retraining's structures that are designs
 GOOD = 0.25  # of the designs, that are shown
@@ -85,6 +86,11 @@ def nearest(distances: Array) -> float:
     return float(np.min(np.where(np.isnan(distances), np.inf, distances), initial=np.inf))
 
 
+def nearest_of(searches: Sequence[Search]) -> Search:
+    """Return the search that came nearest to the target."""
+    return min(searches, key=lambda s: s.nearest)
+
+
 def search(context: Context, structures: Structures, judge: Judge, *, repeat: int) -> Search:
     """Run one search of the study's searcher, or read it from the store as far as it was made.
 
@@ -105,7 +111,7 @@ def search(context: Context, structures: Structures, judge: Judge, *, repeat: in
         if nearest(part.distances) <= 1 or left < price or number == design.retrainings:
             break
         structures = _with_designs(structures, part)
-        model = context.run.path / f"model-{name}-{number + 1}.safetensors"
+        model = context.run.own_model_file(f"{name}-{number + 1}")
         with torch_threads(context.study.executor.threads):
             judge = _retrained(context, structures, judge, model, seed_of(seed, "retraining", number))
     return Search(name, tuple(parts), price)
@@ -173,10 +179,7 @@ def _with_designs(structures: Structures, part: Part) -> Structures:
     order = rows[np.argsort(np.nan_to_num(part.distances[rows], nan=np.inf), kind="stable")]
     best = order[: max(1, round(GOOD * len(rows)))]
     often = np.resize(best, max(len(best), round(SHARE * len(structures))))
-    quantities = tuple(q for q in structures.quantities if q.name in part.table.properties)
-    decoded = part.judge.vae.decode(part.table.latents[often])
-    properties = {q.name: part.table.properties[q.name][often] for q in quantities}
-    return joined_structures([structures, decoded.with_properties(properties, quantities)])
+    return joined_structures([structures, designs(part.judge.vae, part.table, often, structures.quantities)])
 
 
 def _retrained(context: Context, structures: Structures, judge: Judge, file: Path, seed: int) -> Judge:

@@ -104,7 +104,7 @@ def interpretation(run: Run) -> Drawing | None:
     plot = figure.add_subplot(grid[:, len(steps) : len(steps) + 2])
     for j, name in enumerate(found["numbers"]):
         for row, latent in enumerate(found["axes"]):
-            values = np.array([np.nan if v is None else v for v in found["traversal"][j][row]])
+            values = np.array(found["traversal"][j][row], dtype=float)
             values /= values[steps.index(0.0)]
             plot.plot(steps, values, "osD^"[j] + "-", color=f"C{row}", label=f"{name}, latent {latent}")
     plot.set(xlabel="standard deviations", ylabel="property over the design's (1)")

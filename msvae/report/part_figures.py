@@ -56,8 +56,8 @@ def field(run: Run) -> Drawing | None:
     left, right = axes_of(figure, 1, 2)
     for k, (name, row) in enumerate(found["found"].items()):
         style: dict[str, Any] = {"marker": "osD^"[k % 4], "color": "k" if k == 0 else f"C{k - 1}", "label": name}
-        left.plot(found["lags"], [np.nan if v is None else v for v in row["correlation"]], **style)
-        right.plot(found["edges"], [np.nan if v is None else v for v in row["scatter"]], **style)
+        left.plot(found["lags"], np.array(row["correlation"], dtype=float), **style)
+        right.plot(found["edges"], np.array(row["scatter"], dtype=float), **style)
     left.axhline(0, color="0.6", lw=0.8)
     left.set(xlabel="distance (structures)", ylabel="autocorrelation (1)", xticks=found["lags"])
     right.set(xlabel="edge of the block (voxels)", ylabel="scatter of its mean (1)", xticks=found["edges"])

@@ -178,6 +178,15 @@ class Run:
         """The file with the model's weights."""
         return self.path / "model.safetensors"
 
+    def own_model_file(self, stage: str) -> Path:
+        """The weights of the model that was trained anew for a stage, if it was."""
+        return self.path / f"model-{stage}.safetensors"
+
+    def model_file_of(self, stage: str) -> Path:
+        """The weights of the model that decodes a stage's latents."""
+        own = self.own_model_file(stage)
+        return own if own.exists() else self.model_file
+
     @property
     def structure_head_file(self) -> Path:
         """The file with the structure-space head."""

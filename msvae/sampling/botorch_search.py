@@ -26,7 +26,10 @@ Losses = Callable[[Mapping[str, Array]], Array]
 
 
 class BotorchSearch(CompositeSearch):
-    """A composite search whose next questions BoTorch chooses; with `pareto`, those that a front grows by most."""
+    """A composite search whose next questions BoTorch chooses; with `pareto`, those that a front grows by most.
+
+    It models the targets themselves, whatever a head expects of them.
+    """
 
     pareto: tuple[Losses, Array] | None = None
 
@@ -44,7 +47,7 @@ class BotorchSearch(CompositeSearch):
             warnings.simplefilter("ignore")  # of kernels without effect, and of inputs that are not in a unit cube
             torch.manual_seed(int(rng.integers(2**31)))
             points = torch.as_tensor(self._at(self.latents[rows], self.features[rows]))
-            acquisition = self._acquisition(points, torch.as_tensor(self._rest(rows)))
+            acquisition = self._acquisition(points, torch.as_tensor(self._scaled(self.values[rows])))
             chosen = _best(acquisition, torch.as_tensor(where), n)
         return np.asarray(candidates[chosen])
 

@@ -84,7 +84,7 @@ class GradientSearch:
         missing = (np.clip(self.values[k], low, high) - self.values[k]) / scale
         slopes = slopes / scale[:, None]
         square = slopes @ slopes.T
-        square += DAMPING * np.trace(square) / len(square) * np.eye(len(square)) + 1e-300 * np.eye(len(square))
+        square += (DAMPING * np.trace(square) / len(square) + 1e-300) * np.eye(len(square))
         step = slopes.T @ np.linalg.solve(square, missing)
         step *= min(1.0, LONGEST / max(float(np.linalg.norm(step)), 1e-300)) * 0.5 ** self.steps[k]
         self.steps[k] += 1

@@ -164,6 +164,12 @@ def test_a_model_is_trained_anew_on_what_was_found(study_file: Callable[..., Pat
     assert resumed is not None
     assert resumed.rows == table.rows
     assert len(Run.open(tmp_path / "run").evaluations) == count
+    start = [target, "design.budget=4", "design.control_budget=0", f"design.start_from=['{tmp_path / 'run'}']"]
+    launch(tmp_path / "study.toml", tmp_path / "next", overrides=start)
+    earlier = read_structures(tmp_path / "next" / "earlier.h5")  # each decoded by the model of its part
+    assert len(earlier) == 24
+    solved = run.study.need_solver().evaluate(earlier)["conductivity"]
+    np.testing.assert_allclose(solved, earlier.properties["conductivity"], rtol=1e-6)
 
 
 def test_a_curve_is_reached_as_a_whole(study_file: Callable[..., Path], tmp_path: Path) -> None:
