@@ -198,9 +198,7 @@ def scaling(repeats: int) -> list[str]:
 
     bare = {name: t for name, (t, _) in measure({"fft": transforms, "copy": copy}, 3 * repeats).items()}
     step = each["64"] * 64**3
-    vectors = (
-        2 + 12 + 2 + 3 + 2 + 5
-    )  # passes over a pair of load cases: product, transforms, symbol, reduce, dot, advance
+    vectors = 6 + 4 + 2 + 3  # passes over a pair of load cases: product with advance; planes, columns, planes again
     moved = 3 * 64**3 * 4 * (6 * vectors + 2)
     bandwidth = 2 * source.nbytes / bare["copy"]
     counts = {n: iterations(labels(n), 0.0) for n in (16, 32, 64, 128)}

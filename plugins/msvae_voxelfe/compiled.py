@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from msvae import Array
 
 __all__ = ["Kernels", "kernels"]
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCE, HEADER = Path(__file__).with_name("kernels.c"), Path(__file__).with_name("fourier.h")
+LANES = 8  # complex numbers of single precision in a vector of kernels.c
 # what lets sums be vectorised; -ffast-math itself would set the whole process to flush subnormal numbers to zero, which
 # scipy's search trees do not survive
 REORDERED = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math")
@@ -32,6 +34,14 @@ FLAGS = ("-O3", "-march=native", *REORDERED, "-fopenmp-simd", "-fPIC", "-shared"
 CTYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 PRODUCTS = {1: "conduct", 2: "elastic", 21: "anisotropic"}  # by the number of material parameters
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Forces:
+    """Pairs of forces, whose components and planes lie apart by layout (2,), counted in real numbers."""
+
+    memory: Array
+    layout: Array
 
 
 class Kernels:
@@ -43,12 +53,14 @@ class Kernels:
         library.jacobi_gradients.restype = ctypes.c_long
 
     def product(
-        self, u: Array, force: Array, material: Array, spacing: Array, *, macro: Array | None = None
-    ) -> tuple[Array, Array]:
+        self, u: Array, force: Array | Forces, material: Array, spacing: Array, *, macro: Array | None = None,
+        step: tuple[Array, Array, Array] | None = None,
+    ) -> tuple[Array, Array]:  # fmt: skip
         """Set force (components, *grid) to the forces of macro + B u, for material fields (1, 2 or 21, *grid).
 
         u, force and macro (components, 3) are complex: two load cases. Return their stresses (components, 3) integrated
         over the grid, and, if there is no macro, the products (2,) of u and the forces.
+        step: x, alpha (2,) and beta (2,), for x += alpha u; u = force + beta u to be done first, with the old force.
         """
         components, length = len(u), u.shape[-1]
         total = np.zeros(3 * components + 1, dtype=np.complex128)
@@ -56,14 +68,14 @@ class Kernels:
         work = np.empty((36 + len(material)) * (2 * length + 32), dtype=self.dtype)  # see apply in kernels.c
         function = getattr(self.library, PRODUCTS[len(material)])
         shape = np.array(u.shape[1:], dtype=np.int64)
-        function(_at(u), _at(force), _at(material), _at(shape), _at(spacing), _at(given), _at(total), _at(work))
+        x, factors = (None, np.zeros(4)) if step is None else (_at(step[0]), np.concatenate(step[1:]))
+        factors = factors.astype(self.dtype)
+        if not isinstance(force, Forces):
+            plane = 2 * u[0, 0].size
+            force = Forces(force, np.array([u.shape[1] * plane, plane], dtype=np.int64))
+        arrays = [_at(array) for array in (u, force.memory, force.layout, material, shape, spacing, given)]
+        function(*arrays, x, _at(factors), _at(total), _at(work))
         return total[:-1].reshape(components, 3), total[-1:].view(np.float64)
-
-    def dot(self, a: Array, b: Array) -> Array:
-        """Return the sums (2,) of a b over the real and over the imaginary parts, added up in double precision."""
-        sums = np.empty(2)
-        self.library.dot(_at(a), _at(b), ctypes.c_long(2 * a.size), _at(sums))
-        return sums
 
     def peaks(self, rest: Array) -> Array:
         """Return the largest magnitudes (2,) of the real and the imaginary parts of a complex128 array."""
@@ -71,39 +83,33 @@ class Kernels:
         self.library.peaks(_at(rest), _at(largest), ctypes.c_long(2 * rest.size))
         return largest
 
-    def narrow(self, rest: Array, factors: Array) -> Array:
-        """Return a complex128 array in this precision, with its real and imaginary parts times one factor (2,) each."""
-        result = np.empty(rest.shape, dtype=self.complex)
+    def products(self, a: Array, b: Array) -> Array:
+        """Return the products (2, 2) of a's real and imaginary parts with b's, complex128, summed over all entries."""
+        sums = np.empty((2, 2))
+        self.library.products(_at(a), _at(b), ctypes.c_long(2 * a.size), _at(sums))
+        return sums
+
+    def narrow(self, rest: Array, result: Array, factors: Array) -> None:
+        """Set an array of this precision to a complex128 one, real and imaginary parts times one factor (2,) each."""
         self.library.narrow(_at(rest), _at(result), _at(factors), ctypes.c_long(2 * rest.size))
-        return result
 
     def widen(self, x: Array, u: Array, factors: Array) -> None:
         """u += factors x, for a complex128 u and an x in this precision."""
         self.library.widen(_at(x), _at(u), _at(factors), ctypes.c_long(2 * x.size))
 
-    def reduce(self, r: Array, q: Array, alpha: Array) -> None:
-        """r -= alpha q, with one alpha (2,) for the real and one for the imaginary parts."""
+    def add(self, x: Array, p: Array, alpha: Array) -> None:
+        """x += alpha p, with one alpha (2,) for the real and one for the imaginary parts."""
         factor = alpha.astype(self.dtype)
-        self.library.reduce(_at(r), _at(q), _at(factor), ctypes.c_long(2 * r.size))
+        self.library.add(_at(x), _at(p), _at(factor), ctypes.c_long(2 * x.size))
 
-    def advance(self, x: Array, p: Array, z: Array, alpha: Array, beta: Array) -> None:
-        """x += alpha p; p = z + beta p, with one alpha and beta (2,) for the real and one for the imaginary parts."""
-        factors = alpha.astype(self.dtype), beta.astype(self.dtype)
-        self.library.advance(_at(x), _at(p), _at(z), _at(factors[0]), _at(factors[1]), ctypes.c_long(2 * x.size))
-
-    def multiply(self, spectrum: Array, symbol: Array) -> None:
-        """spectrum (components, *grid) = symbol (1 or 6, *octant) applied to it, in place."""
-        function = self.library.multiply3 if len(spectrum) == 3 else self.library.multiply1
-        shape = np.array(spectrum.shape[1:], dtype=np.int64)
-        work = np.empty(6 * spectrum.shape[-1], dtype=self.dtype)
-        function(_at(spectrum), _at(symbol), _at(shape), _at(work))
-
-    def fourier(self, field: Array, axis: int, tables: tuple[Array, Array]) -> None:
-        """Transform a complex field along an axis, in place; tables: see fourier in kernels.c."""
-        outer, n, inner = (int(np.prod(part)) for part in np.split(field.shape, [axis, axis + 1]))
-        work = np.empty((2 * n + 5) * 64 // self.dtype.itemsize, dtype=self.dtype)
-        sizes = (ctypes.c_long(size) for size in (outer, n, inner))
-        self.library.fourier(_at(field), *sizes, _at(tables[0]), _at(tables[1]), _at(work))
+    def precondition(
+        self, r: Array, q: Forces, alpha: Array, given: tuple[Array, ...], tables: Any, workspace: Array
+    ) -> Array:
+        """r -= alpha q; set q to the homogeneous solution for r; return the sums (2,) of r q: see preconditioner.py."""
+        function = self.library.precondition3 if len(r) == 3 else self.library.precondition1
+        factor, sums = alpha.astype(self.dtype), np.empty(2)
+        function(_at(r), _at(q.memory), _at(q.layout), _at(factor), *map(_at, given), tables, _at(sums), _at(workspace))
+        return sums
 
     def jacobi_gradients(self, matrix: Any, inverse: Array, force: Array, reduction: float, limit: int) -> Array | None:
         """Return the solution of a symmetric CSR matrix (int32 indices, this dtype); None if it does not converge.
@@ -138,9 +144,8 @@ def kernels(precision: str) -> Kernels | None:
 
 def _built(compiler: str, real: str) -> Path:
     """Return the shared library for this source, compiler and processor, building it if it is not in the cache."""
-    key = hashlib.sha256("\0".join([SOURCE.read_text(), compiler, real, *FLAGS, _processor()]).encode()).hexdigest()[
-        :16
-    ]
+    given = [SOURCE.read_text(), HEADER.read_text(), compiler, real, *FLAGS, _processor()]
+    key = hashlib.sha256("\0".join(given).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msvae"
     library = folder / f"voxelfe-{real}-{key}{sysconfig.get_config_var('SHLIB_SUFFIX') or '.so'}"
     if not library.exists():

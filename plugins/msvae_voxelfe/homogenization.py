@@ -62,13 +62,13 @@ def homogenize(material: Array, element: LinearElement, *, tolerance: float = 1e
 
 
 def bytes_needed(shape: tuple[int, ...], element: LinearElement) -> int:
-    """Return about how many bytes one structure takes; 650 a voxel for elasticity in 3D on two threads.
+    """Return about how many bytes one structure takes; 500 a voxel for elasticity in 3D on two threads.
 
     These are material fields (m, *grid) in two precisions, fluctuation and force of each pair of load cases, and the
     vectors of conjugate gradients.
     """
     pairs, components = (int(element.load.shape[2]) + 1) // 2, 1 if element.components == 1 else 3
-    voxel = 12 * shape[0] + components * (32 * pairs + 56 * min(allowed(), pairs))
+    voxel = 12 * shape[0] + components * (32 * pairs + 32 * min(allowed(), pairs))
     return voxel * math.prod(shape[1:])
 
 

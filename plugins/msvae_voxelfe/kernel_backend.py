@@ -8,20 +8,20 @@ is quadratic in theirs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
-import torch
-from scipy import fft
 
 from msvae import Array
-from msvae_voxelfe.compiled import Kernels
+from msvae_voxelfe.compiled import Forces, Kernels
 from msvae_voxelfe.element import VOIGT, LinearElement
+from msvae_voxelfe.preconditioner import Preconditioner
 from msvae_voxelfe.threads import allowed, each
 
+Anything = TypeVar("Anything")
 REDUCTION = 1e-4  # of the residual, that single precision can be trusted with before the residual is renewed
-ORTHOTROPIC = [(i < 3 and j < 3) or i == j for i in range(6) for j in range(i, 6)]  # places among the 21 parameters
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,13 +49,37 @@ class Tensor:
     iterations: int
 
 
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """What conjugate gradients need for a pair of load cases: r, x, p (components, *grid), q; memory of kernels."""
+
+    r: Array
+    x: Array
+    p: Array
+    q: Forces
+    workspace: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Spare:
+    """Memory of solved load cases, for those to come: fresh memory costs as much as iterations do.
+
+    fields: fluctuation and force (components, *grid), complex128.
+    """
+
+    vectors: list[Vectors] = field(default_factory=list)
+    fields: list[tuple[Array, Array]] = field(default_factory=list)
+
+
 class Periodic:
     """One structure's operator K = sum B^T D B in both precisions, and the inverse of its homogeneous counterpart."""
 
     def __init__(
-        self, material: Array, spacing: tuple[float, ...], components: int, single: Kernels, double: Kernels
-    ) -> None:
-        """material: (m, nx, ny, nz), float64; spacing: of the three axes."""
+        self, material: Array, spacing: tuple[float, ...], components: int, backends: tuple[Kernels, Kernels],
+        spare: Spare,
+    ) -> None:  # fmt: skip
+        """material: (m, nx, ny, nz), float64; spacing: of the three axes. spare: of structures on the same grid."""
+        single, double = backends
         self.single, self.double, self.components = single, double, components
         self.grid = tuple(int(n) for n in material.shape[1:])
         self.fine = np.ascontiguousarray(material)
@@ -63,13 +87,8 @@ class Periodic:
         self.spacing = np.array(spacing)
         self.spacing32 = self.spacing.astype(np.float32)
         reference = material.reshape(len(material), -1).mean(axis=1)
-        self.symbol = inverse_symbol(self.grid, spacing, components, reference, double)
-
-    def precondition(self, residual: Array) -> Array:
-        """Return the homogeneous solution (components, *grid) for a residual in single precision."""
-        spectrum = transform(residual, self.single)
-        self.single.multiply(spectrum, self.symbol)
-        return transform(spectrum, self.single, inverse=True)
+        self.preconditioner = Preconditioner(self.grid, spacing, components, reference, backends)
+        self.spare = spare
 
     def force(self, u: Array, macro: Array, force: Array) -> Array:
         """Set force to B^T D (macro + B u) and return the sum of the stresses (components, 3), in double precision."""
@@ -77,149 +96,86 @@ class Periodic:
 
     def fluctuation(self, macro: Array, tolerance: float, limit: int) -> Fluctuation:
         """Return the fluctuations that balance two macroscopic gradients, a complex (components, 3)."""
-        u = np.zeros((self.components, *self.grid), dtype=np.complex128)
-        force = np.empty_like(u)
-        r, peak, stress = self._first_residual(macro)
+        vectors = _taken(self.spare.vectors, self._vectors)
+        u, force = _taken(self.spare.fields, self._fields)
+        found = self._balanced(macro, tolerance, limit, vectors, u, force)
+        self.spare.vectors.append(vectors)
+        return found
+
+    def _vectors(self) -> Vectors:
+        r, x, p = (np.empty((self.components, *self.grid), dtype=np.complex64) for _ in range(3))
+        return Vectors(r, x, p, self.preconditioner.forces(), self.preconditioner.workspace())
+
+    def _fields(self) -> tuple[Array, Array]:
+        u = np.empty((self.components, *self.grid), dtype=np.complex128)
+        return u, np.empty_like(u)
+
+    def _balanced(
+        self, macro: Array, tolerance: float, limit: int, vectors: Vectors, u: Array, force: Array
+    ) -> Fluctuation:
+        u.fill(0)
+        peak, stress = self._first_residual(macro, vectors)
         energies = (_parts(macro) * _parts(stress)).sum(axis=0)
         goal = tolerance * np.sqrt(np.maximum(energies, 0.0))
         used, before = 0, np.full(2, np.inf)
         while True:
-            z = self.precondition(r)
-            size = peak * np.sqrt(np.maximum(self.single.dot(r, z), 0.0))
+            vectors.q.memory.fill(0)
+            norm = self.preconditioner.apply(vectors.r, vectors.q, np.zeros(2), vectors.workspace)
+            size = peak * np.sqrt(np.maximum(norm, 0.0))
             wanting = size > goal
             if not wanting.any() or used >= limit or (wanting & (size >= before)).any():
                 if used == 0:
                     stress = self.force(u, macro, force)
                 return Fluctuation(u, force, stress, size, used, not wanting.any())
             reduction = np.where(wanting, np.maximum(0.5 * goal / np.where(size > 0, size, 1.0), REDUCTION), 1.0)
-            correction, count = self._gradients(r, z, reduction, limit - used)
-            self.single.widen(correction, u, peak)
+            count = self._gradients(vectors, norm, reduction**2 * norm, limit - used)
+            self.single.widen(vectors.x, u, peak)
             used, before = used + count, size
             stress = self.force(u, macro, force)
             peak = self.single.peaks(force)
-            r = self.single.narrow(force, -1 / np.where(peak > 0, peak, 1.0))
+            self.single.narrow(force, vectors.r, -1 / np.where(peak > 0, peak, 1.0))
 
-    def _first_residual(self, macro: Array) -> tuple[Array, Array, Array]:
-        """Return the residual without fluctuation, its unit (2,) and the stresses: single precision is enough here."""
-        r = np.empty((self.components, *self.grid), dtype=np.complex64)
-        stress, _ = self.single.product(np.zeros_like(r), r, self.coarse, self.spacing32, macro=macro)
-        return np.negative(r, out=r), np.ones(2), stress
+    def _first_residual(self, macro: Array, vectors: Vectors) -> tuple[Array, Array]:
+        """Set r to the residual without fluctuation; return its unit (2,) and the stresses, in single precision."""
+        vectors.x.fill(0)
+        stress, _ = self.single.product(vectors.x, vectors.r, self.coarse, self.spacing32, macro=macro)
+        np.negative(vectors.r, out=vectors.r)
+        return np.ones(2), stress
 
-    def _gradients(self, r: Array, z: Array, reduction: Array, limit: int) -> tuple[Array, int]:
-        """Return the solutions of K x = r to a reduction (2,) of the residuals, in single precision; and iterations.
+    def _gradients(self, vectors: Vectors, norm: Array, goal: Array, limit: int) -> int:
+        """Set x to the solutions of K x = r to a goal (2,) for the residuals' norms; return the iterations.
 
-        z: r, preconditioned. A part that is there rests while the other goes on.
+        q is r, preconditioned, and norm their products (2,). A part that is there rests while the other goes on.
         """
-        x, q, p = np.zeros_like(r), np.empty_like(r), z.copy()
-        norm = self.single.dot(r, z)
-        goal = reduction**2 * norm
-        active = (reduction < 1) & (norm > 0)
+        r, x, p, q = vectors.r, vectors.x, vectors.p, vectors.q
+        x.fill(0)
+        p.fill(0)
+        length, turn = np.zeros(2), np.zeros(2)
+        active = (norm > goal) & (norm > 0)
         step = 0
         while step < limit and active.any():
             step += 1
-            _, curvature = self.single.product(p, q, self.coarse, self.spacing32)
+            _, curvature = self.single.product(p, q, self.coarse, self.spacing32, step=(x, length, turn))
             active &= curvature > 0
             length = np.where(active, norm / np.where(active, curvature, 1.0), 0.0)
-            self.single.reduce(r, q, length)
-            z = self.precondition(r)
-            previous, norm = norm, self.single.dot(r, z)
+            previous, norm = norm, self.preconditioner.apply(r, q, length, vectors.workspace)
             active &= norm > goal
-            self.single.advance(x, p, z, length, np.where(active, norm / np.where(active, previous, 1.0), 0.0))
-        return x, step
+            turn = np.where(active, norm / np.where(active, previous, 1.0), 0.0)
+        self.single.add(x, p, length)
+        return step
 
 
-def transform(field: Array, single: Kernels, *, inverse: bool = False) -> Array:
-    """Return the Fourier transform of a complex64 field (components, *grid) over its grid; it may be the field itself.
-
-    Along an axis of few voxels with a large prime factor, it is a product with the matrix of the transform.
-    """
-    awkward = [axis for axis in (1, 2, 3) if _is_awkward(field.shape[axis])]
-    others = [axis for axis in (1, 2, 3) if axis not in awkward]
-    given = field.copy() if awkward and not inverse else field
-    for axis in awkward:
-        single.fourier(given, axis, _fourier_tables(field.shape[axis], inverse))
-    if not others:
-        return given
-    transformed = (torch.fft.ifftn if inverse else torch.fft.fftn)(torch.from_numpy(given), dim=others)
-    return np.ascontiguousarray(transformed.numpy())
+def _taken(spare: list[Anything], make: Callable[[], Anything]) -> Anything:
+    """Return one of what is spare, or make another; threads may share the list."""
+    try:
+        return spare.pop()
+    except IndexError:
+        return make()
 
 
-def _is_awkward(n: int) -> bool:
-    """Return whether a product with a matrix was measured to be faster than a fast Fourier transform."""
-    rest = n
-    for prime in (2, 3, 5, 7, 11, 13):
-        while rest % prime == 0:
-            rest //= prime
-    return rest > 1 and n <= 128
-
-
-@lru_cache(maxsize=16)
-def _fourier_tables(n: int, inverse: bool) -> tuple[Array, Array]:
-    """Return the cosines and sines (n // 2 + 1, blocks of four) of a transform, single precision: see kernels.c."""
-    half = n // 2 + 1
-    rows, columns = np.arange(half), np.arange(-(-half // 4) * 4)
-    phase = 2 * np.pi / n * (np.outer(rows, columns) % n)
-    scale = np.where(columns < half, 1 / n if inverse else 1.0, 0.0)
-    sign = 1.0 if inverse else -1.0
-    return (scale * np.cos(phase)).astype(np.float32), (sign * scale * np.sin(phase)).astype(np.float32)
-
-
-def _parts(field: Array) -> Array:
+def _parts(array: Array) -> Array:
     """Return real and imaginary parts (size, 2) of a contiguous complex array, as a view."""
-    return np.ascontiguousarray(field).reshape(-1).view(field.real.dtype).reshape(-1, 2)
-
-
-def _products(u: Array, force: Array) -> Array:
-    """Return the products (2, 2) of the real and imaginary parts of u with those of force, summed over all entries.
-
-    From sum u f and sum u conj(f), which stream through memory where products of two-column matrices do not.
-    """
-    same, other = np.dot(u.ravel(), force.ravel()), np.vdot(force, u)
-    return 0.5 * np.array([[(other + same).real, (same - other).imag], [(same + other).imag, (other - same).real]])
-
-
-def inverse_symbol(
-    grid: tuple[int, ...], spacing: tuple[float, ...], components: int, reference: Array, double: Kernels
-) -> Array:
-    """Return the inverse (1 or 6, *octant), float32, of the homogeneous operator's symbol; 0 at frequency 0.
-
-    Of a general law only the orthotropic part counts: its symbol is known from one octant of the frequencies.
-    """
-    units = _unit_symbols(grid, spacing, components, len(reference), double)
-    symbol = np.tensordot(np.where(ORTHOTROPIC, reference, 0.0) if len(reference) == 21 else reference, units, axes=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = 1 / symbol if components == 1 else _inverted(symbol)
-    inverse[(slice(None), 0, 0, 0)] = 0.0
-    return np.ascontiguousarray(inverse, dtype=np.float32)
-
-
-@lru_cache(maxsize=8)
-def _unit_symbols(
-    grid: tuple[int, ...], spacing: tuple[float, ...], components: int, laws: int, double: Kernels
-) -> Array:
-    """Return the symbols (laws, 1 or 6, *octant) of the unit laws; real, for a brick is its own mirror image."""
-    pairs = ((0, 0),) if components == 1 else VOIGT[3]
-    octant = (slice(None), *(slice(n // 2 + 1) for n in grid))
-    result = []
-    for law in range(laws):
-        material = np.zeros((laws, *grid))
-        material[law] = 1.0
-        columns = []
-        for c in range(components):
-            impulse = np.zeros((components, *grid), dtype=np.complex128)
-            impulse[c, 0, 0, 0] = 1.0
-            force = np.empty_like(impulse)
-            double.product(impulse, force, material, np.array(spacing))
-            columns.append(fft.rfftn(force.real, axes=(1, 2, 3)).real[octant])
-        result.append(np.stack([columns[j][i] for i, j in pairs]))
-    return np.stack(result)
-
-
-def _inverted(symbol: Array) -> Array:
-    """Return the inverse of symmetric 3 x 3 matrices (6, ...) in the order 11 22 33 23 13 12."""
-    a, b, c, d, e, f = symbol
-    cofactors = np.stack([b * c - d * d, a * c - e * e, a * b - f * f, e * f - a * d, d * f - b * e, d * e - c * f])
-    return np.asarray(cofactors / (a * cofactors[0] + f * cofactors[5] + e * cofactors[4]))
+    return np.ascontiguousarray(array).reshape(-1).view(array.real.dtype).reshape(-1, 2)
 
 
 def macro_gradients(dimensions: int, components: int) -> Array:
@@ -250,7 +206,8 @@ def effective_tensor(operator: Periodic, macros: Array, tolerance: float, limit:
     solved = each(lambda k: operator.fluctuation(loads[k], tolerance, limit), len(loads), threads)
     volume = float(np.prod(operator.grid) * np.prod(operator.spacing))
     cases = len(macros)
-    work = np.block([[_products(f.u, g.force) for g in solved] for f in solved])[:cases, :cases]
+    work = np.block([[operator.double.products(f.u, g.force) for g in solved] for f in solved])[:cases, :cases]
+    operator.spare.fields.extend((f.u, f.force) for f in solved)
     stress = np.concatenate([_parts(f.stress).T for f in solved])[:cases]
     tensor = macros.reshape(cases, -1) @ stress.T + work
     residuals = np.concatenate([f.residuals for f in solved])[:cases]
@@ -265,7 +222,7 @@ def fluctuations(
     """Return the fluctuations (L, components, *grid) of one structure's load cases; material: (m, *grid)."""
     dimensions, components = len(element.spacing), _components(element)
     solid, lengths = _in_three_dimensions(material, element.spacing)
-    operator = Periodic(solid / material.max(), lengths, components, *backends)
+    operator = Periodic(solid / material.max(), lengths, components, backends, Spare())
     macros = macro_gradients(dimensions, components)
     found = [operator.fluctuation(load, tolerance, limit).u for load in pairs(macros)]
     solved = np.stack([part for u in found for part in (u.real, u.imag)][: len(macros)])
@@ -286,10 +243,11 @@ def solve_batch(
     peak = float(material.max())
     threads = allowed()
     within = threads if len(material) < threads else 1
+    spare = Spare()
 
     def one(k: int) -> Tensor:
         solid, lengths = _in_three_dimensions(material[k], element.spacing)
-        operator = Periodic(solid / peak, lengths, components, *backends)
+        operator = Periodic(solid / peak, lengths, components, backends, spare)
         return effective_tensor(operator, macros, tolerance, limit, threads=within)
 
     results = each(one, len(material), threads if within == 1 else 1)

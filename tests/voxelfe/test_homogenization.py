@@ -307,20 +307,45 @@ def test_grey_values_need_the_materials_of_two_phases() -> None:
         conductivity(1.0).evaluate(Structures.from_values(np.ones((1, 2, 2))))
 
 
-@pytest.mark.parametrize("shape", [(31, 17, 34), (1, 31, 32), (37, 3, 41)])
-def test_transforms_of_awkward_lengths_are_fourier_transforms(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("shape", [(31, 17, 34), (1, 31, 32), (37, 3, 41), (6, 5, 49), (64, 12, 9), (2, 1, 3)])
+@pytest.mark.parametrize("components", [1, 3])
+def test_the_preconditioner_solves_the_homogeneous_problem(shape: tuple[int, int, int], components: int) -> None:
+    """Of every length of axis: against Fourier transforms of numpy and the operator's own symbol, inverted by numpy."""
     from msvae_voxelfe.compiled import kernels
-    from msvae_voxelfe.kernel_backend import transform
+    from msvae_voxelfe.preconditioner import Preconditioner
 
-    single = kernels("float32")
-    if single is None:
+    backends = kernels("float32"), kernels("float64")
+    if backends[0] is None or backends[1] is None:
         pytest.skip("no compiler")
     rng = np.random.default_rng(0)
-    field = (rng.standard_normal((3, *shape)) + 1j * rng.standard_normal((3, *shape))).astype(np.complex64)
-    expected = np.fft.fftn(field.astype(complex), axes=(1, 2, 3))
-    np.testing.assert_allclose(transform(field, single), expected, atol=1e-5 * np.abs(expected).max())
-    again = transform(expected.astype(np.complex64), single, inverse=True)
-    np.testing.assert_allclose(again, field, atol=1e-5)
+    spacing, reference = (0.7, 1.0, 1.6), np.array([1.3, 0.7][: 1 + (components == 3)])
+    preconditioner = Preconditioner(shape, spacing, components, reference, backends)
+    q = preconditioner.forces()
+    r, given = (rng.standard_normal((components, *shape, 2)).view(complex)[..., 0] for _ in range(2))
+    planes = np.lib.stride_tricks.as_strided(
+        q.memory, (*r.shape[:2], 2 * shape[1] * shape[2]), (4 * q.layout[0], 4 * q.layout[1], 4)
+    )
+    planes[:] = given.view(float).reshape(planes.shape)
+    expected = (r.real - 0.5 * given.real) + 1j * (r.imag + 0.25 * given.imag)
+    residual = r.astype(np.complex64)
+    products = preconditioner.apply(residual, q, np.array([0.5, -0.25]), preconditioner.workspace())
+    np.testing.assert_allclose(residual, expected, atol=2e-6)
+    identity = np.zeros((components, components, *shape), dtype=complex)
+    for c in range(components):  # columns of the operator: its answers to unit impulses
+        impulse = np.zeros((components, *shape), dtype=complex)
+        impulse[c, 0, 0, 0] = 1.0
+        material = reference[:, None, None, None] * np.ones((len(reference), *shape))
+        backends[1].product(impulse, identity[c], material, np.array(spacing))
+    symbol = np.fft.fftn(identity, axes=(2, 3, 4)).transpose(2, 3, 4, 1, 0)
+    symbol[0, 0, 0] = np.eye(components)
+    spectrum = np.fft.fftn(expected, axes=(1, 2, 3))
+    spectrum[:, 0, 0, 0] = 0
+    solved = np.linalg.solve(symbol, np.moveaxis(spectrum, 0, -1)[..., None])[..., 0]
+    solution = np.fft.ifftn(np.moveaxis(solved, -1, 0), axes=(1, 2, 3))
+    found = planes.reshape(*r.shape[:2], shape[1], shape[2], 2).astype(float).view(complex)[..., 0]
+    np.testing.assert_allclose(found, solution, atol=2e-6 * np.abs(solution).max())
+    exact = [(expected.real * solution.real).sum(), (expected.imag * solution.imag).sum()]
+    np.testing.assert_allclose(products, exact, rtol=1e-5)
 
 
 def test_loading_the_kernels_leaves_the_process_its_arithmetic() -> None:

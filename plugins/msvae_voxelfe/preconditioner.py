@@ -1,0 +1,155 @@
+"""The preconditioner of the compiled kernels: the inverse of the homogeneous problem, by Fourier transforms.
+
+The transforms are part of the kernels (fourier.h), for what pays is not to leave the cache: a plane of the residual is
+brought up to date and transformed while it is there, and transformed back and multiplied while it is there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+
+import numpy as np
+from scipy import fft
+
+from msvae import Array
+from msvae_voxelfe.compiled import LANES, Forces, Kernels
+from msvae_voxelfe.element import VOIGT
+
+ORTHOTROPIC = [(i < 3 and j < 3) or i == j for i in range(6) for j in range(i, 6)]  # places among the 21 parameters
+BLOCK = 4  # of rows in fourier.h's matrices
+
+
+class Preconditioner:
+    """The inverse of the homogeneous operator of a grid, in single precision, for two load cases at a time."""
+
+    def __init__(
+        self, grid: tuple[int, ...], spacing: tuple[float, ...], components: int, reference: Array,
+        kernels: tuple[Kernels, Kernels],
+    ) -> None:  # fmt: skip
+        """reference: the homogeneous material's parameters. kernels: in single and double precision."""
+        self.single, self.components = kernels[0], components
+        self.grid = np.array(grid, dtype=np.int64)
+        self.symbol = in_slabs(inverse_symbol(grid, spacing, components, reference, kernels[1]), grid)
+        self.factors = np.zeros((3, 64), dtype=np.int64)
+        for row, n in zip(self.factors, grid, strict=True):
+            row[: len(factors(n))] = factors(n)
+        self.tables = [table(n, inverse) for inverse in (False, True) for n in grid]
+        self.addresses = (ctypes.c_void_p * 6)(*(t.ctypes.data for t in self.tables))
+
+    def workspace(self) -> Array:
+        """Return the memory that `apply` needs; two calls at a time need one each."""
+        nx, ny, nz = (int(n) for n in self.grid)
+        groups, slabs = -(-nz // LANES), -(-ny // LANES)
+        buffers = max(4 * max(ny, groups * LANES) + 2, 8 * nx + 2)
+        return np.empty((slabs * LANES * groups + buffers + 1) * 2 * LANES, dtype=np.float32)
+
+    def forces(self) -> Forces:
+        """Return forces of zero, with the room that `apply` needs for their spectrum."""
+        nx, ny, nz = (int(n) for n in self.grid)
+        vectors = -(-ny // LANES) * nz
+        step = self.components * vectors | 1  # odd: planes that lie a power of two apart share lines of the cache
+        memory = np.zeros((nx * step + 1) * 2 * LANES, dtype=np.float32)
+        aligned = memory[-memory.ctypes.data % 64 // 4 :]
+        return Forces(aligned, np.array([vectors, step]) * 2 * LANES)
+
+    def apply(self, r: Array, q: Forces, length: Array, workspace: Array) -> Array:
+        """r -= length q; then set q to the homogeneous solution for r, and return their products (2,).
+
+        r: (components, *grid), complex64. length: (2,), of the real and of the imaginary parts.
+        """
+        given = (self.symbol, self.grid, self.factors)
+        return self.single.precondition(r, q, length, given, self.addresses, workspace)
+
+
+@lru_cache(maxsize=64)
+def factors(n: int) -> tuple[int, ...]:
+    """Return the factors of n with which fourier.h transforms: 4, 2, 3, 5 and other primes."""
+    found, rest, candidate = [], n, 4
+    while rest > 1:
+        if rest % candidate == 0:
+            found.append(candidate)
+            rest //= candidate
+        else:
+            candidate = {4: 2, 2: 3}.get(candidate, candidate + 2)
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def table(n: int, inverse: bool) -> Array:
+    """Return the numbers, single precision, that fourier.h needs for a transform of length n, in its order."""
+    sign, parts, rest = (1.0 if inverse else -1.0), [np.zeros(1)], n
+    for radix in factors(n):
+        m = rest // radix
+        if radix > 5:
+            half = radix // 2 + 1
+            rows, columns = np.arange(half), np.arange(-(-half // BLOCK) * BLOCK)
+            phase = 2 * np.pi / radix * (np.outer(rows, columns) % radix)
+            parts += [np.where(columns < half, np.cos(phase), 0.0), np.where(columns < half, sign * np.sin(phase), 0.0)]
+        phase = sign * 2 * np.pi / rest * np.outer(np.arange(1, m), np.arange(1, radix))
+        parts.append(np.stack([np.cos(phase), np.cos(phase), -np.sin(phase), np.sin(phase)], axis=-1))
+        rest = m
+    return np.concatenate([part.ravel() for part in parts])[1:].astype(np.float32)
+
+
+def in_slabs(symbol: Array, grid: tuple[int, ...]) -> Array:
+    """Return a symbol (1 or 6, *octant) over the grid's size, flat, in the order in which kernels.c takes it.
+
+    That is (slabs, nz/2 + 1, nx/2 + 1, 1 or 6, LANES), all frequencies along y, a slab of them side by side; and a
+    vector of zeros, for vectors are read whole.
+    """
+    ny = grid[1]
+    slabs = -(-ny // LANES)
+    mirrored = np.minimum(np.arange(ny), ny - np.arange(ny))
+    whole = np.zeros((*symbol.shape[:2], slabs * LANES, symbol.shape[3]))
+    whole[:, :, :ny] = symbol[:, :, mirrored] / np.prod(grid)
+    if len(symbol) == 6:
+        sign = np.where(np.arange(ny) > ny // 2, -1.0, 1.0)
+        whole[3, :, :ny] *= sign[:, None]
+        whole[5, :, :ny] *= sign[:, None]
+    slabbed = whole.reshape(*whole.shape[:2], slabs, LANES, -1)
+    return np.append(slabbed.transpose(2, 4, 1, 0, 3).ravel(), np.zeros(2 * LANES)).astype(np.float32)
+
+
+def inverse_symbol(
+    grid: tuple[int, ...], spacing: tuple[float, ...], components: int, reference: Array, double: Kernels
+) -> Array:
+    """Return the inverse (1 or 6, *octant) of the homogeneous operator's symbol; 0 at frequency 0.
+
+    Of a general law only the orthotropic part counts: its symbol is known from one octant of the frequencies.
+    """
+    units = _unit_symbols(grid, spacing, components, len(reference), double)
+    symbol = np.tensordot(np.where(ORTHOTROPIC, reference, 0.0) if len(reference) == 21 else reference, units, axes=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = 1 / symbol if components == 1 else _inverted(symbol)
+    inverse[(slice(None), 0, 0, 0)] = 0.0
+    return inverse
+
+
+@lru_cache(maxsize=8)
+def _unit_symbols(
+    grid: tuple[int, ...], spacing: tuple[float, ...], components: int, laws: int, double: Kernels
+) -> Array:
+    """Return the symbols (laws, 1 or 6, *octant) of the unit laws; real, for a brick is its own mirror image."""
+    pairs = ((0, 0),) if components == 1 else VOIGT[3]
+    octant = (slice(None), *(slice(n // 2 + 1) for n in grid))
+    result = []
+    for law in range(laws):
+        material = np.zeros((laws, *grid))
+        material[law] = 1.0
+        columns = []
+        for c in range(components):
+            impulse = np.zeros((components, *grid), dtype=np.complex128)
+            impulse[c, 0, 0, 0] = 1.0
+            force = np.empty_like(impulse)
+            double.product(impulse, force, material, np.array(spacing))
+            columns.append(fft.rfftn(force.real, axes=(1, 2, 3)).real[octant])
+        result.append(np.stack([columns[j][i] for i, j in pairs]))
+    return np.stack(result)
+
+
+def _inverted(symbol: Array) -> Array:
+    """Return the inverse of symmetric 3 x 3 matrices (6, ...) in the order 11 22 33 23 13 12."""
+    a, b, c, d, e, f = symbol
+    cofactors = np.stack([b * c - d * d, a * c - e * e, a * b - f * f, e * f - a * d, d * f - b * e, d * e - c * f])
+    return np.asarray(cofactors / (a * cofactors[0] + f * cofactors[5] + e * cofactors[4]))
