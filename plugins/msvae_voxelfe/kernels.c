@@ -345,12 +345,16 @@ INLINE void plane_forward(const struct transform *t, const real *field, vec *spe
     }
 }
 
-/* and back, to the place of the spectrum; returns the product of the field with another */
-INLINE vec plane_backward(const struct transform *t, vec *spectrum, const real *other, vec *rows, vec *from, vec *to,
-                          vec *spare) {
+/* and back, to the place of the spectrum; returns the product of the field with another. next: the spectrum after it */
+INLINE vec plane_backward(const struct transform *t, vec *spectrum, const vec *next, const real *other, vec *rows,
+                          vec *from, vec *to, vec *spare) {
     vec sum = {0};
     for (long b = 0; b < t->slabs; b++) {
-        for (long k = 0; k < t->nz; k++) from[k] = spectrum[b * t->nz + k];
+        for (long k = 0; k < t->nz; k++) {
+            from[k] = spectrum[b * t->nz + k];
+            __builtin_prefetch(next + b * t->nz + k, 1);
+            __builtin_prefetch(other + (b * t->nz + k) * WIDTH);
+        }
         const vec *found = along(2, 1, t, from, to, spare);
         for (long g = 0; g < t->groups; g++) {
             vec tile[LANES];
@@ -458,7 +462,7 @@ INLINE void homogeneous(int components, real *r, real *q, const long *layout, co
     for (long i = 0; i < n[0]; i++)
         for (int c = 0; c < components; c++) {
             vec *there = (vec *)(q + c * layout[0] + i * layout[1]);
-            const vec part = plane_backward(&t, there, r + (c * n[0] + i) * plane, rows, from, to, spare);
+            const vec part = plane_backward(&t, there, there + layout[0] / WIDTH, r + (c * n[0] + i) * plane, rows, from, to, spare);
             for (int lane = 0; lane < WIDTH; lane++) sums[lane & 1] += (double)part[lane];
         }
 }
