@@ -209,7 +209,7 @@ class Estimator:
         rest = indicator - own
         explained, whole = many.var(axis=1), probability * (1 - probability)
         seen, share = rest.var(axis=1, ddof=1), np.clip(explained / whole, 0.0, 1.0)
-        unexplained = seen + (1 - share) * np.maximum(whole - explained - seen, 0.0)
+        unexplained = seen + (1 - share) ** 2 * np.maximum(whole - explained - seen, 0.0)
         return rest.mean(axis=1) + many.mean(axis=1), np.sqrt(unexplained / n + explained / many.shape[1])
 
 
