@@ -104,7 +104,7 @@ class Estimator:
         if not 0 < probability < 1:
             raise DataError(f"a quantile's probability is between 0 and 1, found {probability:g}")
         at = self._candidates
-        chance, error = self._distribution(at, probability)
+        chance, error = self._distribution(at, probability, trust=2)
         middle = at[min(int((chance < probability).sum()), len(at) - 1)]
         possible = at[np.abs(chance - probability) <= self._score * error]
         low, high = (float(possible[0]), float(possible[-1])) if len(possible) else (float(middle), float(middle))
@@ -194,11 +194,12 @@ class Estimator:
         units = [np.maximum(line[0] + line[1] * e, least) for e in (inside, outside)]
         return np.sort(missed / units[0]), units[0], units[1]
 
-    def _distribution(self, at: Array, probability: float) -> tuple[Array, Array]:
+    def _distribution(self, at: Array, probability: float, *, trust: int = 1) -> tuple[Array, Array]:
         """Return the distribution function at values (t,) and its standard error where it is this probability.
 
         What surrogates leave unexplained is what the n values show; the less they explain, the more it is held to be at
-        least what they cannot have explained, for few values show little of a tail.
+        least what they cannot have explained, for few values show little of a tail. trust: how soon surrogates that
+        explain some are believed.
         """
         (inside, outside), (missed, near, far) = self._expected, self._missed
         n = len(self.y)
@@ -209,7 +210,7 @@ class Estimator:
         rest = indicator - own
         explained, whole = many.var(axis=1), probability * (1 - probability)
         seen, share = rest.var(axis=1, ddof=1), np.clip(explained / whole, 0.0, 1.0)
-        unexplained = seen + (1 - share) ** 2 * np.maximum(whole - explained - seen, 0.0)
+        unexplained = seen + (1 - share) ** trust * np.maximum(whole - explained - seen, 0.0)
         return rest.mean(axis=1) + many.mean(axis=1), np.sqrt(unexplained / n + explained / many.shape[1])
 
 
