@@ -208,7 +208,7 @@ def scaling(repeats: int) -> list[str]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     return [
         f"Time per voxel and iteration, 64³ over 32³ (contrast 1000): {each['64'] / each['32']:.2f}.",
-        f"One iteration of the six load cases at 64³ takes {1e3 * step:.1f} ms; the bare Fourier transforms in it "
+        f"One iteration of the six load cases at 64³ takes {1e3 * step:.1f} ms; torch's Fourier transforms alone would "
         f"take {1e3 * bare['fft']:.1f} ms ({100 * bare['fft'] / step:.0f} %), and it moves "
         f"{moved / step / 1e9:.1f} GB/s where a copy on one thread moves {bandwidth / 1e9:.1f} GB/s "
         f"({100 * moved / step / bandwidth:.0f} %).",

@@ -102,13 +102,11 @@ class Kernels:
         factor = alpha.astype(self.dtype)
         self.library.add(_at(x), _at(p), _at(factor), ctypes.c_long(2 * x.size))
 
-    def precondition(
-        self, r: Array, q: Forces, alpha: Array, given: tuple[Array, ...], tables: Any, workspace: Array
-    ) -> Array:
+    def precondition(self, r: Array, q: Forces, alpha: Array, given: tuple[Array, ...], workspace: Array) -> Array:
         """r -= alpha q; set q to the homogeneous solution for r; return the sums (2,) of r q: see preconditioner.py."""
         function = self.library.precondition3 if len(r) == 3 else self.library.precondition1
         factor, sums = alpha.astype(self.dtype), np.empty(2)
-        function(_at(r), _at(q.memory), _at(q.layout), _at(factor), *map(_at, given), tables, _at(sums), _at(workspace))
+        function(*map(_at, (r, q.memory, q.layout, factor, *given, sums, workspace)))
         return sums
 
     def jacobi_gradients(self, matrix: Any, inverse: Array, force: Array, reduction: float, limit: int) -> Array | None:

@@ -97,8 +97,7 @@ class Periodic:
     def fluctuation(self, macro: Array, tolerance: float, limit: int) -> Fluctuation:
         """Return the fluctuations that balance two macroscopic gradients, a complex (components, 3)."""
         vectors = _taken(self.spare.vectors, self._vectors)
-        u, force = _taken(self.spare.fields, self._fields)
-        found = self._balanced(macro, tolerance, limit, vectors, u, force)
+        found = self._balanced(macro, tolerance, limit, vectors, _taken(self.spare.fields, self._fields))
         self.spare.vectors.append(vectors)
         return found
 
@@ -111,10 +110,11 @@ class Periodic:
         return u, np.empty_like(u)
 
     def _balanced(
-        self, macro: Array, tolerance: float, limit: int, vectors: Vectors, u: Array, force: Array
+        self, macro: Array, tolerance: float, limit: int, vectors: Vectors, fields: tuple[Array, Array]
     ) -> Fluctuation:
+        u, force = fields
         u.fill(0)
-        peak, stress = self._first_residual(macro, vectors)
+        peak, stress = np.ones(2), self._first_residual(macro, vectors)
         energies = (_parts(macro) * _parts(stress)).sum(axis=0)
         goal = tolerance * np.sqrt(np.maximum(energies, 0.0))
         used, before = 0, np.full(2, np.inf)
@@ -135,12 +135,12 @@ class Periodic:
             peak = self.single.peaks(force)
             self.single.narrow(force, vectors.r, -1 / np.where(peak > 0, peak, 1.0))
 
-    def _first_residual(self, macro: Array, vectors: Vectors) -> tuple[Array, Array]:
-        """Set r to the residual without fluctuation; return its unit (2,) and the stresses, in single precision."""
+    def _first_residual(self, macro: Array, vectors: Vectors) -> Array:
+        """Set r to the residual without fluctuation, and return the stresses: single precision is enough here."""
         vectors.x.fill(0)
         stress, _ = self.single.product(vectors.x, vectors.r, self.coarse, self.spacing32, macro=macro)
         np.negative(vectors.r, out=vectors.r)
-        return np.ones(2), stress
+        return stress
 
     def _gradients(self, vectors: Vectors, norm: Array, goal: Array, limit: int) -> int:
         """Set x to the solutions of K x = r to a goal (2,) for the residuals' norms; return the iterations.

@@ -462,7 +462,8 @@ INLINE void homogeneous(int components, real *r, real *q, const long *layout, co
     for (long i = 0; i < n[0]; i++)
         for (int c = 0; c < components; c++) {
             vec *there = (vec *)(q + c * layout[0] + i * layout[1]);
-            const vec part = plane_backward(&t, there, there + layout[0] / WIDTH, r + (c * n[0] + i) * plane, rows, from, to, spare);
+            const vec *next = there + layout[0] / WIDTH;
+            const vec part = plane_backward(&t, there, next, r + (c * n[0] + i) * plane, rows, from, to, spare);
             for (int lane = 0; lane < WIDTH; lane++) sums[lane & 1] += (double)part[lane];
         }
 }

@@ -6,7 +6,6 @@ brought up to date and transformed while it is there, and transformed back and m
 
 from __future__ import annotations
 
-import ctypes
 from functools import lru_cache
 
 import numpy as np
@@ -35,7 +34,7 @@ class Preconditioner:
         for row, n in zip(self.factors, grid, strict=True):
             row[: len(factors(n))] = factors(n)
         self.tables = [table(n, inverse) for inverse in (False, True) for n in grid]
-        self.addresses = (ctypes.c_void_p * 6)(*(t.ctypes.data for t in self.tables))
+        self.addresses = np.array([t.ctypes.data for t in self.tables], dtype=np.uintp)
 
     def workspace(self) -> Array:
         """Return the memory that `apply` needs; two calls at a time need one each."""
@@ -58,8 +57,8 @@ class Preconditioner:
 
         r: (components, *grid), complex64. length: (2,), of the real and of the imaginary parts.
         """
-        given = (self.symbol, self.grid, self.factors)
-        return self.single.precondition(r, q, length, given, self.addresses, workspace)
+        given = (self.symbol, self.grid, self.factors, self.addresses)
+        return self.single.precondition(r, q, length, given, workspace)
 
 
 @lru_cache(maxsize=64)
