@@ -2,10 +2,10 @@
 
     make bench
 
-T1: two conductivities (11, 3) of a 32 x 32 image of phases 1 and 20, 45 solver calls of which 20 are the first.
-3D: three stiffnesses of a 16^3 porous solid that no training structure comes near. Each with seeds that all methods
-share; distance: root of the summed squares of the relative errors. The best design of each search is held against the
-guards. The table is written to benchmarks/INVERSE_DESIGN.md.
+Each task with seeds that all methods share; distance: root of the summed squares of the relative errors, or what a task
+says. The first 20 calls of a search are samples. After the budget the controls go on, to see how many calls they need
+to come as near: random samples up to 2,000, scikit-optimize twice as many as composite search. The best design of each
+search is held against the guards. Tables are written to benchmarks/INVERSE_DESIGN.md, with the curves beside it.
 """
 
 from __future__ import annotations
@@ -15,107 +15,29 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from inverse_tasks import Task, conductivity_task, largest_task, permeability_task, stiffness_task
+from matplotlib.figure import Figure
 from models import simulated, trained
 from scipy import stats
 
 import msvae
 from msvae.campaigns.pareto import Aimed, Losses
 from msvae.design_settings import DesignSettings, Objective
-from msvae.interfaces import Solver
 from msvae.metrics.pareto import hypervolume
-from msvae.sampling.bounds import hashin_shtrikman
 from msvae.sampling.composite import CompositeSearch, Known
 from msvae.sampling.guards import Guards
-from msvae.settings import Component
 from msvae.structures import Array, Structures
-from msvae.study import load_plugin
-from msvae.study_source import Source
-from msvae.vae.blueprint import component_values
-from msvae.vae.model import VAE
 
-FIRST = 20
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """Targets for numbers of a solver's property, and the model that makes structures.
-
-    loss: of a design, instead of the relative distance from the targets, where there is another aim. most: fraction of
-    phase 1 that a design may have. close: distance that counts as reached.
-    """
-
-    name: str
-    vae: VAE
-    structures: Structures
-    solver: Solver
-    targets: Mapping[Component, float]
-    budget: int
-    loss: Callable[[Mapping[str, Array]], Array] | None = None
-    most: float = 1.0
-    close: float = 0.02
-
-    def distance(self, properties: Mapping[str, Array]) -> Array:
-        if self.loss is not None:
-            return self.loss(properties)
-        parts = [component_values(properties, c) / value - 1 for c, value in self.targets.items()]
-        return np.asarray(np.sqrt(np.square(parts).sum(axis=0)))
-
-    def solve(self, latents: Array) -> Mapping[str, Array]:
-        return self.solver.evaluate(self.vae.decode(latents))
-
-    def judged(self, latents: Array, properties: Mapping[str, Array]) -> Array:
-        """Return distances, NaN where there is no answer or too much of phase 1."""
-        kept = self.vae.decode(latents).fractions[:, 1] <= self.most
-        return np.where(kept, self.distance(properties), np.nan)
-
-
-def conductivity_task(latents: int = 16) -> Task:
-    structures = simulated(count=2000, shape=[32, 32], length=[8e-6, 8e-6], anisotropy=[1.0, 3.0])
-    solver = msvae.load_solver("conductivity", phases=[{"conductivity": 1.0}, {"conductivity": 20.0}])
-    targets = {Component("conductivity", (0, 0)): 11.0, Component("conductivity", (1, 1)): 3.0}
-    name = f"T1: conductivities (11, 3), {latents} latents"
-    return Task(name, trained(structures, latents, 40), structures, solver, targets, 45)
-
-
-def largest_task() -> Task:
-    """The largest of the smaller conductivity with at most 40 % of the conductor: bounded by Hashin and Shtrikman."""
-    t = conductivity_task()
-    bound = float(hashin_shtrikman(np.array([[0.6, 0.4]]), np.array([[1.0], [20.0]]), 2)[1][0, 0])
-
-    def regret(properties: Mapping[str, Array]) -> Array:
-        k = np.asarray(properties["conductivity"])
-        return np.asarray(1 - np.minimum(k[:, 0, 0], k[:, 1, 1]) / bound)
-
-    name = f"T2: smaller conductivity as large as possible, at most 40 % of the conductor (bound {bound:.2f}); regret"
-    return replace(t, name=name, budget=60, loss=regret, most=0.4, close=0.2)
-
-
-def permeability_task() -> Task:
-    """Three permeabilities of a sandstone, of which most pieces have none along some axis."""
-    tiff = Path(__file__).resolve().parents[2] / "shared" / "data" / "berea" / "berea.tif"
-    settings = {"name": "tiff", "path": str(tiff), "dimensions_of": 3, "labels": [255, 0], "patch": [16, 16, 16],
-                "region": [[0, 128], [0, 200], [0, 200]], "spacing": 2e-6}  # fmt: skip
-    structures = load_plugin(msvae.Dataset, settings, Source("benchmark", "")).load(0)
-    targets = {Component("permeability", (i, i)): value for i, value in enumerate((4e-12, 2e-12, 1e-12))}
-    solver = msvae.load_solver("permeability", pores=1)
-    vae = trained(structures, 16, 40)
-    return Task("T4: permeabilities (4, 2, 1) um^2 of a sandstone", vae, structures, solver, targets, 60, close=0.1)
-
-
-def stiffness_task() -> Task:
-    structures = simulated(count=1000, shape=[16, 16, 16], length=[8e-6, 8e-6], anisotropy=[1.0, 2.5],
-                           volume_fraction=[0.15, 0.4])  # fmt: skip
-    phases = [{"youngs_modulus": 70e9, "poissons_ratio": 0.33}, {"youngs_modulus": 0.0}]
-    solver = msvae.load_solver("elasticity", phases=phases)
-    targets = {Component("stiffness", (i, i)): value for i, value in enumerate((58e9, 48e9, 38e9))}
-    return Task("3D: stiffnesses (58, 48, 38) GPa", trained(structures, 16, 25), structures, solver, targets, 60)
+FIRST, MANY = 20, 2000  # calls before anything is modelled; of random samples
+BAND = (25, 75)  # percentiles
+RANDOM, PEER, OWN = "random samples of the prior", "scikit-optimize, latent box", "composite"
 
 
 def composite(task: Task, seed: int, *, allowed: Any = None) -> tuple[Array, Array]:
@@ -124,15 +46,15 @@ def composite(task: Task, seed: int, *, allowed: Any = None) -> tuple[Array, Arr
         return kept if allowed is None else kept & allowed(latents, structures)
 
     search = CompositeSearch(task.vae, list(task.targets), task.distance, seed=seed, allowed=good)
-    return run(task, search.ask, search.tell)
+    return run(task, task.budget, search.ask, search.tell)
 
 
-def random(task: Task, seed: int) -> tuple[Array, Array]:
-    latents = task.vae.sample_latents(task.budget, seed + 10_000)
+def random(task: Task, seed: int, calls: int) -> tuple[Array, Array]:
+    latents = task.vae.sample_latents(calls, seed + 10_000)
     return latents, task.judged(latents, task.solve(latents))
 
 
-def skopt(task: Task, seed: int) -> tuple[Array, Array]:
+def skopt(task: Task, seed: int, calls: int) -> tuple[Array, Array]:
     """Scikit-optimize's Gaussian process (gp_hedge, as by default) in the box of the encoded structures.
 
     What has no answer is told it as the worst that is known.
@@ -152,10 +74,10 @@ def skopt(task: Task, seed: int) -> tuple[Array, Array]:
         worst = float(np.nanmax([worst, *distances]))
         optimiser.tell(latents.tolist(), np.where(np.isfinite(distances), distances, worst).tolist())
 
-    return run(task, ask, tell)
+    return run(task, calls, ask, tell)
 
 
-def run(task: Task, ask: Callable[[int], Array], tell: Callable[..., None]) -> tuple[Array, Array]:
+def run(task: Task, calls: int, ask: Callable[[int], Array], tell: Callable[..., None]) -> tuple[Array, Array]:
     latents, distances = ask(FIRST), np.zeros(0)
     found = latents
     while True:
@@ -163,15 +85,15 @@ def run(task: Task, ask: Callable[[int], Array], tell: Callable[..., None]) -> t
         new = task.judged(latents, properties)
         distances = np.concatenate([distances, new])
         tell(latents, new, properties)
-        if len(distances) >= task.budget:
+        if len(distances) >= calls:
             return found, distances
         latents = ask(1)
         found = np.concatenate([found, latents])
 
 
-def nearest(distances: Array) -> float:
-    """Return the smallest known distance; infinity if there is none."""
-    return float(np.min(np.where(np.isfinite(distances), distances, np.inf)))
+def nearest(distances: Array) -> Array:
+    """Return the smallest distance so far (n,) of distances (n,); infinity before one is known."""
+    return np.asarray(np.fmin.accumulate(np.where(np.isfinite(distances), distances, np.inf)))
 
 
 def calls_to(distances: Array, close: float) -> float:
@@ -179,41 +101,67 @@ def calls_to(distances: Array, close: float) -> float:
     return float(met[0] + 1) if len(met) else np.inf
 
 
-def measure(task: Task, seeds: int) -> list[str]:
-    """Return the lines of a task's table."""
+def measured(task: Task, seeds: int, picture: Path) -> list[str]:
+    """Return the lines of a task's table, and draw the courses of every method's nearest distance."""
     guards = Guards.of(task.vae, task.structures)
-    methods: dict[str, Callable[[Task, int], tuple[Array, Array]]] = {
-        "random samples of the prior": random,
-        "scikit-optimize, latent box": skopt,
-        "composite": lambda t, s: composite(t, s, allowed=guards.accept),
-    }
-    final: dict[str, list[float]] = {name: [] for name in methods}
-    reached: dict[str, list[float]] = {name: [] for name in methods}
-    refused, seconds = dict.fromkeys(methods, 0), dict.fromkeys(methods, 0.0)
-    for seed in range(seeds):
-        for name, method in methods.items():
-            start = time.perf_counter()
-            latents, distances = method(task, seed)
-            seconds[name] += time.perf_counter() - start
-            final[name].append(nearest(distances))
-            reached[name].append(calls_to(distances, task.close * np.sqrt(1 if task.loss else len(task.targets))))
-            best = int(np.argmin(np.where(np.isfinite(distances), distances, np.inf)))
-            chosen = latents[best : best + 1]
-            refused[name] += int(not guards.accept(chosen, task.vae.decode(chosen))[0])
+    close = task.close * np.sqrt(1 if task.loss else len(task.targets))
+    searched: dict[str, list[tuple[Array, Array]]] = {}
+    seconds, calls = {}, {OWN: task.budget}
+
+    def repeat(name: str, method: Callable[[int], tuple[Array, Array]]) -> None:
+        start = time.perf_counter()
+        searched[name] = [method(seed) for seed in range(seeds)]
+        seconds[name] = (time.perf_counter() - start) / seeds
+
+    repeat(OWN, lambda seed: composite(task, seed, allowed=guards.accept))
+    needed = float(np.median([calls_to(d, close) for _, d in searched[OWN]]))
+    calls[PEER] = max(task.budget, int(2 * needed) if np.isfinite(needed) else 0)
+    calls[RANDOM] = MANY
+    repeat(PEER, lambda seed: skopt(task, seed, calls[PEER]))
+    repeat(RANDOM, lambda seed: random(task, seed, calls[RANDOM]))
+
+    courses = {name: np.array([nearest(d[: task.budget]) for _, d in searched[name]]) for name in (RANDOM, PEER, OWN)}
     lines = [f"## {task.name}", "", f"{task.budget} solver calls, {seeds} seeds", "",
              f"| | median distance | lowest to highest | median calls to {100 * task.close:g} % | refused by guards "
              "| s a search | p |",
              "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
-    for name, values in final.items():
-        p = "" if name == "composite" else f"{stats.wilcoxon(values, final['composite']).pvalue:.2g}"
-        calls = np.median(reached[name])
-        lines.append(f"| {name} | {np.median(values):.4f} | {min(values):.4f} to {max(values):.4f} | "
-                     f"{calls:g} | {refused[name]} of {seeds} | {seconds[name] / seeds:.1f} | {p} |")  # fmt: skip
-    own = float(np.median(final["composite"]))
-    ratios = ", ".join(
-        f"{np.median(v) / own:.1f} times below {name}" for name, v in final.items() if name != "composite"
-    )
-    return [*lines, "", f"composite: {ratios}; p: Wilcoxon's signed-rank test against it", ""]
+    own = courses[OWN][:, -1]
+    for name, course in courses.items():
+        final = course[:, -1]
+        p = "" if name == OWN else f"{stats.wilcoxon(final, own).pvalue:.2g}"
+        reached = float(np.median([calls_to(d, close) for _, d in searched[name]]))
+        refused = sum(_refused(task, guards, latents, d[: task.budget]) for latents, d in searched[name])
+        cells = (name, f"{np.median(final):.4f}", f"{final.min():.4f} to {final.max():.4f}",
+                 _number(reached, calls[name]), f"{refused} of {seeds}", f"{seconds[name]:.1f}", p)  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    ratios = [f"{np.median(courses[name][:, -1]) / np.median(own):.1f} times below {name}" for name in (RANDOM, PEER)]
+    text = f"composite: {', '.join(ratios)}; p: Wilcoxon's signed-rank test against it"
+    draw(courses, picture)
+    return [*lines, "", text, "", f"![Nearest distance so far, medians and bands of half the seeds]({picture.name})"]
+
+
+def _refused(task: Task, guards: Guards, latents: Array, distances: Array) -> bool:
+    best = int(np.argmin(np.where(np.isfinite(distances), distances, np.inf)))
+    chosen = latents[best : best + 1]
+    return not guards.accept(chosen, task.vae.decode(chosen))[0]
+
+
+def _number(calls: float, most: int) -> str:
+    return f"{calls:g}" if np.isfinite(calls) else f"more than {most}"
+
+
+def draw(courses: Mapping[str, Array], path: Path) -> None:
+    """Draw the nearest distance so far (seeds, calls) over the calls: medians, and bands of half the seeds."""
+    figure = Figure(figsize=(5.6, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for colour, (name, course) in enumerate(courses.items()):
+        calls = np.arange(1, course.shape[1] + 1)
+        low, middle, high = np.percentile(course, [BAND[0], 50, BAND[1]], axis=0, method="nearest")
+        axis.step(calls, middle, where="post", color=f"C{colour}", label=name)
+        axis.fill_between(calls, low, high, step="post", color=f"C{colour}", alpha=0.25, lw=0)
+    axis.set(yscale="log", xlabel="solver calls", ylabel="distance (1)")
+    axis.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
 
 
 def growth(seeds: int) -> list[str]:
@@ -234,8 +182,50 @@ def growth(seeds: int) -> list[str]:
         calls = [calls_to(d, task.close * np.sqrt(2)) for d in found]
         needed[latents] = float(np.median(calls))
         lines.append(f"| {latents} | {needed[latents]:g} | {int(np.isfinite(calls).sum())} of {seeds} | "
-                     f"{np.median([nearest(d[:45]) for d in found]):.4f} |")  # fmt: skip
+                     f"{np.median([nearest(d[:45])[-1] for d in found]):.4f} |")  # fmt: skip
     return [*lines, "", f"128 latents need {needed[128] / needed[16]:.2f} times the calls of 16", ""]
+
+
+def cheapest(seeds: int) -> list[str]:
+    """Return the lines about T3: conductivity as large, and the conductor's fraction as small, as possible."""
+    task, calls, exhaustive = conductivity_task(), 80, 4000
+    objectives = (Objective("conductivity", "maximum", (0, 0)), Objective("fraction", "minimum", (1,)))
+    guards = Guards.of(task.vae, task.structures)
+
+    def solve(latents: Array) -> dict[str, Array]:
+        decoded = task.vae.decode(latents)
+        return {**task.solver.evaluate(decoded), "fraction": decoded.fractions}
+
+    drawn = task.vae.sample_latents(exhaustive, 99)
+    everything = solve(drawn[guards.accept(drawn, task.vae.decode(drawn))])
+    losses = Losses.of(DesignSettings(objectives=objectives), everything)
+    reference = losses.reference(everything)
+    whole = hypervolume(losses(everything), reference)
+    shares: dict[str, list[float]] = {"search": [], "random samples of the prior": []}
+    for seed in range(seeds):
+        search = CompositeSearch(
+            task.vae, [o.of for o in objectives], losses.weighed_equally, seed=seed, allowed=guards.accept
+        )
+        found = _front(search, losses, solve, calls, seed)
+        shares["search"].append(hypervolume(found, reference) / whole)
+        others = losses(solve(task.vae.sample_latents(calls, seed + 10_000)))
+        shares["random samples of the prior"].append(hypervolume(others, reference) / whole)
+    lines = ["## T3: largest conductivity (x) with the least of the conductor", "",
+             f"Area dominated after {calls} calls over that of {exhaustive} samples of the prior within the guards, "
+             f"{seeds} seeds, no labels before", ""]  # fmt: skip
+    text = (f"{name} {np.median(v):.3f} ({min(v):.3f} to {max(v):.3f})" for name, v in shares.items())
+    return [*lines, ", ".join(text), ""]
+
+
+def _front(search: CompositeSearch, losses: Losses, solve: Callable[[Array], Any], calls: int, seed: int) -> Array:
+    """Return the losses (calls, 2) of what is asked, four at a time, aiming at another weighing each time."""
+    aimed, found = Aimed(search, losses, np.random.default_rng(seed)), []
+    for _ in range(calls // 4):
+        latents = aimed.ask(4)
+        properties = solve(latents)
+        found.append(losses(properties))
+        aimed.tell(latents, np.zeros(0), properties)
+    return np.concatenate(found)
 
 
 def fronts(seeds: int) -> list[str]:
@@ -259,13 +249,8 @@ def fronts(seeds: int) -> list[str]:
     numbers = [objective.of for objective in objectives]
     for seed in range(seeds):
         search = CompositeSearch(vae, numbers, losses.weighed_equally, seed=seed, allowed=guards.accept, known=warm)
-        aimed, found = Aimed(search, losses, np.random.default_rng(seed)), []
-        for _ in range(calls // 4):
-            latents = aimed.ask(4)
-            properties = solve(vae.decode(latents))
-            found.append(losses(properties))
-            aimed.tell(latents, np.zeros(0), properties)
-        areas["search"].append(hypervolume(np.concatenate(found), reference))
+        found = _front(search, losses, lambda z: solve(vae.decode(z)), calls, seed)
+        areas["search"].append(hypervolume(found, reference))
         drawn = losses(solve(vae.sample(calls, seed + 10_000)))
         areas["random"].append(hypervolume(drawn, reference))
     own, other = (np.array(areas[name]) for name in ("search", "random"))
@@ -286,18 +271,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("INVERSE_DESIGN.md"))
+    parser.add_argument("--only", nargs="+", help="sections to measure anew, the others stay as they are")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
-    lines = ["# Inverse design with equal numbers of solver calls", ""]
-    parts: list[Callable[[], list[str]]] = [
-        lambda: fronts(min(asked.seeds, 5)),
-        *(lambda make=make: measure(make(), asked.seeds)  # type: ignore[misc]
-          for make in (conductivity_task, largest_task, permeability_task, stiffness_task)),
-        lambda: growth(asked.seeds),
-    ]  # fmt: skip
-    for part in parts:
-        lines += part()
-        asked.output.write_text("\n".join(lines) + "\n")
+    folder, n = asked.output.parent, asked.seeds
+    sections: dict[str, Callable[[], list[str]]] = {
+        "T1": lambda: measured(conductivity_task(), 2 * n, folder / "inverse_design_T1.png"),
+        "T2": lambda: measured(largest_task(), n, folder / "inverse_design_T2.png"),
+        "T3": lambda: cheapest(n),
+        "T4": lambda: measured(permeability_task(), n, folder / "inverse_design_T4.png"),
+        "3D": lambda: measured(stiffness_task(), n, folder / "inverse_design_3D.png"),
+        "Front": lambda: fronts(min(n, 5)),
+        "Growth": lambda: growth(min(n, 5)),
+    }
+    for name in asked.only or sections:
+        lines = sections[name]()
+        known = _sections(asked.output)  # another process may have written since
+        known[name] = "\n".join(lines).strip()
+        text = [known[k] for k in sections if k in known]
+        asked.output.write_text("\n\n".join(["# Inverse design with equal numbers of solver calls", *text]) + "\n")
+
+
+def _sections(path: Path) -> dict[str, str]:
+    """Return the sections of a report by the first word of their titles."""
+    parts = path.read_text().split("\n## ")[1:] if path.exists() else []
+    return {part.split()[0].rstrip(":"): f"## {part.strip()}" for part in parts}
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from torch import Tensor
 from msvae.autograd import differentiable
 from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.train import trained, training_structures
-from msvae.errors import StudyError
+from msvae.errors import StudyError, TargetError
 from msvae.part.elastic import Solution
 from msvae.part.export import export
 from msvae.part.problem import Problem
@@ -38,6 +38,10 @@ __all__ = ["Grading", "run"]
 
 COLUMNS = ("asked", "mean", "error", "scatter", "windows")
 MOST_ROWS = 24
+DRAWN_SWEEPS, LAST_SWEEPS, SWEEPS = 8, 2, 3  # of settling: a part to begin with; after its windows were led
+MOST_GROUPS = 24  # of windows with about the same target
+CLOSE = 0.05  # of the natural scatter: no further sweep for an error of a mean that is smaller
+LAGS = (1, 2, 4, 8)  # voxels
 ASCENT = 10  # steps of ascent between two solutions of the part
 
 
@@ -65,9 +69,7 @@ class Grading:
     @cached_property
     def inner(self) -> Array:
         """Mask (w,) of the windows that are wholly in the part."""
-        corners = self.windows.corners
-        fits = (corners >= 0) & (corners + self.windows.size <= np.array(self.windows.part.shape))
-        return np.asarray(fits.all(axis=1))
+        return self.windows.inner
 
     @cached_property
     def manifold(self) -> Manifold:
@@ -81,8 +83,10 @@ class Grading:
 
     def start(self, seed: int) -> Structures:
         """Return a part of samples of the prior that agree with their neighbours."""
-        drawn = self.windows.fill(self.vae, self.vae.sample_latents(len(self.windows.corners), seed))
-        return self.windows.settled(self.vae, drawn)
+        patches = self.vae.sample_latents(len(self.windows.corners), seed)
+        part = self.windows.patched(self.vae, patches, seed_of(seed, "patches"))
+        part = self.windows.settled(self.vae, part, DRAWN_SWEEPS, seed_of(seed, "drawn"), drawn=True)
+        return self.windows.settled(self.vae, part, LAST_SWEEPS, seed_of(seed, "settled"))
 
     def value(self, latents: Tensor) -> Tensor:
         """Return what is graded (w,) as the model has it, differentiable."""
@@ -113,22 +117,44 @@ class Grading:
     def profile(self, start: Structures, target: Array, stage: str) -> tuple[Structures, Array]:
         """Return the part whose windows have the target (w,) in the mean, and what was measured of them (w,).
 
-        start: a part whose windows scatter by nature.
+        start: a part whose windows scatter by nature. Of several sweeps the one whose means miss the target least.
         """
         natural = float(_natural(self).std())
         part, wanted, share = start, target.copy(), self.settings.fluctuation
-        measured = np.zeros(0)
+        best: tuple[float, Structures, Array] | None = None
         for sweep in range(self.settings.corrections + 1):
             latents = self.vae.encode(self.windows.cut(part))
             with torch.no_grad():
                 now = self.value(torch.as_tensor(latents).float()).double().numpy()
-            rest = now - _means(now, target)
+            rest = now - target - _misses(now, target)
             aim = torch.as_tensor(wanted + share * natural * rest / max(float(rest.std()), 1e-12)).float()
             latents = self.led(latents, lambda z, aim=aim: ((self.value(z) - aim) / natural).square().mean())  # type: ignore[misc]
-            part = self.windows.fill(self.vae, latents)
+            part = self.seamless(latents, f"{stage}-{sweep}", target, wanted)
             measured = self.measured(part, f"{stage}-{sweep}")
-            wanted = wanted + target - _means(measured, target)
-        return part, measured
+            misses = _misses(measured, target)
+            worst = float(np.abs(misses[self.inner]).max())
+            if best is None or worst < best[0]:
+                best = worst, part, measured
+            if worst <= CLOSE * natural:
+                break
+            wanted = wanted - misses
+        assert best is not None
+        return best[1:]
+
+    def seamless(
+        self, latents: Array, stage: str, target: Array | None = None, wanted: Array | None = None
+    ) -> Structures:
+        """Return the part of windows with latents (w, d), settled, without a trace of their grid.
+
+        Windows with about the same target (w,) have in the mean the fraction that is wanted (w,) of them or, if that is
+        not what is graded, the one that they are decoded with.
+        """
+        part = self.windows.fill(self.vae, latents)
+        fractions = self.windows.fractions(part)
+        if wanted is not None and not self.settings.property:
+            fractions = wanted if self.settings.phase == 1 else 1 - wanted
+        part = self.windows.settled(self.vae, part, SWEEPS, seed_of(self.context.study.seed, stage))
+        return self.windows.smoothed(self.vae, part, fractions, None if target is None else _groups(target))
 
     def measured(self, part: Structures, stage: str) -> Array:
         """Return what is graded (w,) of a part's windows, by counting voxels or by the solver; NaN at the border."""
@@ -174,19 +200,20 @@ def _profile(grading: Grading) -> Table:
     start = grading.start(seed_of(grading.context.study.seed, "gradation"))
     part, measured = grading.profile(start, target, "graded")
     _save(grading, part)
-    rows, (values, places) = [], _groups(target)
+    rows, places, misses = [], _groups(target), _misses(measured, target)
     shown = np.unique(places[grading.inner])
     for k in shown[:: -(-len(shown) // MOST_ROWS)]:
-        own = measured[(places == k) & grading.inner]
-        rows.append((f"{values[k]:.5g}", f"{np.nanmean(own):.5g}", f"{np.nanmean(own) - values[k]:+.3g}",
-                     f"{np.nanstd(own):.3g}", str(len(own))))  # fmt: skip
-    rest = measured - _means(measured, target)
-    known = _natural(grading)
+        here = (places == k) & grading.inner
+        rows.append((f"{target[here].mean():.5g}", f"{np.nanmean(measured[here]):.5g}", f"{misses[here][0]:+.3g}",
+                     f"{np.nanstd(measured[here] - target[here]):.3g}", str(here.sum())))  # fmt: skip
+    rest, known = measured - target - misses, _natural(grading)
     notes = (
-        f"largest error of a mean: {max(abs(float(r[2])) for r in rows):.3g}; scatter in the part "
+        f"largest error of a mean: {np.abs(misses[grading.inner]).max():.3g}; scatter in the part "
         f"{np.nanstd(rest[grading.inner]):.3g}, in the data set {known.std():.3g}",
-        f"neighbouring voxels differ {_seams(grading, part):.3f} times as often across windows' borders as elsewhere",
-    )
+        *(f"voxels {lag} apart differ {border:.3f} times as often across windows' borders as anywhere; across other "
+          f"planes as far from each other {low:.3f} to {high:.3f} times"
+          for lag, border, low, high in _seams(grading, part)),
+    )  # fmt: skip
     grading.context.run.write_json("gradation.json", {
         "positions": grading.positions[grading.inner].tolist(), "target": target[grading.inner].tolist(),
         "measured": measured[grading.inner].tolist()})  # fmt: skip
@@ -212,39 +239,52 @@ def _natural(grading: Grading) -> Array:
     return values[np.isfinite(values)]
 
 
-def _groups(target: Array) -> tuple[Array, Array]:
-    """Return the different targets, and the number (w,) of each window's among them."""
+def _groups(target: Array) -> Array:
+    """Return the group (w,) of every window: 0, 1, ..., by ascending target, with about the same one."""
     scale = float(np.abs(target).max()) or 1.0
-    names, places = np.unique(np.round(target / scale, 9), return_inverse=True)
-    return names * scale, places
+    places = np.unique(np.round(target / scale, 9), return_inverse=True)[1].reshape(-1)
+    if places.max() >= MOST_GROUPS:
+        places = np.argsort(np.argsort(target, kind="stable")) * MOST_GROUPS // len(target)
+    return np.asarray(places)
 
 
-def _means(values: Array, target: Array) -> Array:
-    """Return the mean (w,) of the values of all windows with the same target; NaN is left out."""
-    names, groups = _groups(target)
-    means = np.array([_mean(values[groups == k]) for k in range(len(names))])
-    known = np.isfinite(means)
-    if not known.all():  # windows at the border that could not be measured: as those with the nearest target
-        means = np.interp(names, names[known], means[known])
-    return np.asarray(means[groups])
+def _misses(values: Array, target: Array) -> Array:
+    """Return by how much (w,) values exceed the target in the mean of a window's group; NaN is left out."""
+    places = _groups(target)
+    known = np.isfinite(values)
+    if not known.any():
+        raise TargetError(
+            "the solver has no answer for any window of the part: see the reasons in the run's evaluations"
+        )
+    count = np.bincount(places, known)
+    sums = np.bincount(places, np.where(known, values - target, 0.0))
+    numbers = np.flatnonzero(
+        count
+    )  # windows at the border that could not be measured: as those with the nearest target
+    return np.asarray(np.interp(np.arange(len(count)), numbers, sums[numbers] / count[numbers])[places])
 
 
-def _mean(values: Array) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else np.nan
+def _seams(grading: Grading, part: Structures) -> tuple[tuple[int, float, float, float], ...]:
+    """Return for several lags how often voxels that far apart differ across the borders of windows, and elsewhere.
 
-
-def _seams(grading: Grading, part: Structures) -> float:
-    """Return how often neighbouring voxels differ across the borders of windows, over how often they do elsewhere."""
-    values, rates = part.values[0, 0], []
-    for axis, step in enumerate(grading.windows.steps):
-        n = values.shape[axis]
-        differ = np.take(values, range(1, n), axis) != np.take(values, range(n - 1), axis)
-        by_plane = differ.mean(axis=tuple(a for a in range(values.ndim) if a != axis))
-        border = np.arange(1, n) % step == 0
-        if border.any() and by_plane[~border].mean() > 0:
-            rates.append(by_plane[border].mean() / by_plane[~border].mean())
-    return float(np.mean(rates)) if rates else 1.0
+    Over the mean of all: across borders; across planes at the same distance from each other that are none, the least
+    and the most of them.
+    """
+    values, found = part.values[0, 0], []
+    for lag in LAGS:
+        rates = []
+        for axis, step in enumerate(grading.windows.steps):
+            n = values.shape[axis] - lag
+            if lag > step // 2 or n < 2 * step:
+                continue
+            differ = np.take(values, range(lag, lag + n), axis) != np.take(values, range(n), axis)
+            by_plane = differ.mean(axis=tuple(a for a in range(values.ndim) if a != axis))
+            places = (np.arange(n) + (lag + 1) // 2) % step
+            rates.append(np.array([by_plane[places == k].mean() for k in range(step)]) / max(by_plane.mean(), 1e-12))
+        if rates and len({len(r) for r in rates}) == 1:
+            border, *others = np.mean(rates, axis=0)
+            found.append((lag, float(border), float(min(others)), float(max(others))))
+    return tuple(found)
 
 
 def _compliance(grading: Grading) -> Table:
@@ -287,12 +327,12 @@ def _stiffest(grading: Grading, problem: Problem, start: Structures, fraction: f
     elements = torch.as_tensor(_nearest(problem.centres, grading.windows.centres))
     s, asked, part = grading.settings, fraction, start
     brief = dataclasses.replace(grading, settings=dataclasses.replace(s, steps=ASCENT))
-    for _ in range(s.corrections + 1):
+    for sweep in range(s.corrections + 1):
         latents = grading.vae.encode(grading.windows.cut(part))
         for _ in range(max(s.steps // ASCENT, 1)):
             now = torch.as_tensor(latents).float()
             latents = brief.led(latents, _energy_loss(grading, problem, elements, asked, now))
-        part = grading.windows.fill(grading.vae, latents)
+        part = grading.seamless(latents, f"stiffest-{sweep}")
         asked += fraction - float(part.fractions[0, s.phase])
     return part
 

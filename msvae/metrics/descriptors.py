@@ -156,5 +156,5 @@ def feature_vectors(structures: Structures) -> Array:
         found = describe(structures, phase)
         for name in ("fraction", "surface", "euler", "chord_length", "two_point", "lineal_path"):
             values = found[name][..., 1::2] if name in ("two_point", "lineal_path") else found[name]
-            columns.append(np.nan_to_num(values.reshape(len(structures), -1)))
+            columns.append(np.nan_to_num(values.reshape(len(structures), int(np.prod(values.shape[1:])))))
     return np.concatenate(columns, axis=1)

@@ -1,6 +1,6 @@
 """Composite search: a Gaussian process for every targeted number, the objective composed afterwards.
 
-The models see where a structure lies among descriptors of its own decode, not the latents alone (Moss et al. 2025,
+The models see descriptors and critical distances of what latents decode to, not the latents alone (Moss et al. 2025,
 arXiv:2507.03910, on keeping the generator's space and the model's apart), as residuals of what a head expects if there
 is one. The acquisition is the expected improvement of the composed distance over samples of the models (Astudillo and
 Frazier 2019, ICML, on composite functions). Candidates stay where the decoder has been trained: samples of the fitted
@@ -9,35 +9,31 @@ prior, moves from the best designs that leave the prior invariant, and what a ca
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.spatial.distance import cdist
 
 from msvae.errors import TargetError
-from msvae.metrics.descriptors import feature_vectors
+from msvae.sampling.gaussian_process import Coordinates, GaussianProcesses, features_of
 from msvae.seeds import seed_of
 from msvae.settings import Component
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
 from msvae.vae.model import VAE
 
-__all__ = ["CompositeSearch", "Coordinates", "Known"]
+__all__ = ["CompositeSearch", "Known"]
 
 FIRST, FEWEST = 16, 4  # latents that are drawn before anything is modelled; of them, at least, with a result
 POOL, MOVES, LEADERS = 600, 240, 6  # candidates from the prior, around the best designs, and how many of these
 STEPS = (0.05, 0.1, 0.2, 0.35, 0.6)  # of a move, against the spread of the prior
 TOGETHER = 32  # latents that are decoded at once
-DRAWS = 64  # of the models, for the expected improvement
 TREES, RELIABLE = 200, 0.8  # that say whether a design will fail; of the best chance, below which none is asked for
 WIDE = 30  # largest over least value of a number that is modelled by its logarithm
 MOST = 300  # points that a model is fitted to
-LATENTS = 0.3  # weight of the latents beside the descriptors, in the models' coordinates
-PARTS = 4  # principal components of a curve that are modelled
-AXES = 10  # principal axes of the descriptors
 
 Distance = Callable[[Mapping[str, Array]], Array]
 Candidates = Callable[[int, int], Array]
@@ -52,30 +48,6 @@ class Known:
     latents: Array
     structures: Structures
     properties: Mapping[str, Array]
-
-
-@dataclass(frozen=True, eq=False)
-class Coordinates:
-    """Leading principal components of structures' descriptors, and of their latents, with unit variance over a pool."""
-
-    centre: Array
-    axes: Array
-    middle: Array
-    width: Array
-
-    @classmethod
-    def of(cls, features: Array, latents: Array) -> Coordinates:
-        """Return the coordinates that fit the features (n, m) and latents (n, d) of a pool."""
-        centre = features.mean(axis=0)
-        _, sizes, axes = np.linalg.svd(features - centre, full_matrices=False)
-        kept = min(AXES, int((sizes > 1e-8 * max(float(sizes[0]), 1e-300)).sum()))
-        scaled = axes[:kept].T / np.maximum(sizes[:kept], 1e-300) * np.sqrt(len(features))
-        return cls(centre, scaled, latents.mean(axis=0), latents.std(axis=0) + 1e-9)
-
-    def __call__(self, features: Array, latents: Array) -> Array:
-        """Return coordinates (n, k): those of the descriptors, and the latents, which count less."""
-        own = LATENTS * (latents - self.middle) / self.width
-        return np.concatenate([(features - self.centre) @ self.axes, own], axis=1)
 
 
 class CompositeSearch:
@@ -103,20 +75,21 @@ class CompositeSearch:
         self.vae, self.targets, self.distance, self.seed = vae, tuple(targets), distance, seed
         self.expected, self.more, self.allowed, self.asked = expected, more, allowed, 0
         drawn = vae.sample_latents(POOL, seed_of(seed, "pool"))
-        features, good = self._looked_at(drawn)
-        if good.sum() < FIRST:
+        self.pool, self.pool_features, critical = self._allowed(drawn)
+        if len(self.pool) < FIRST:
             raise TargetError(
-                f"only {good.sum()} of {POOL} samples of the model pass the guards and constraints of [design]: loosen "
-                "the constraints, or train the model on structures that meet them"
+                f"only {len(self.pool)} of {POOL} samples of the model pass the guards and constraints of [design]: "
+                "loosen the constraints, or train the model on structures that meet them"
             )
-        self.pool, self.pool_features = drawn[good], features[good]
-        self.coordinates = Coordinates.of(self.pool_features, self.pool)
+        self.coordinates = Coordinates.of(self.pool_features, self.pool, critical)
         self.latents, self.values = np.zeros((0, vae.latents)), np.zeros((0, len(self.targets)))
         self.features = np.zeros((0, self.pool_features.shape[1]))
         self.distances, self.found = np.zeros(0), np.zeros(0, dtype=bool)
         self.pending = np.zeros((0, vae.latents))
         if known is not None:
-            self._learn(known.latents, feature_vectors(known.structures), known.properties, found=False)
+            unknown = np.full((len(known.latents), self.features.shape[1]), np.nan)
+            self._learn(known.latents, unknown, known.properties, found=False)
+        self.known = known
 
     def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
         """Learn what became of latents (n, d): properties (n, *shape), NaN where the solver failed."""
@@ -150,19 +123,22 @@ class CompositeSearch:
         self.found = np.concatenate([self.found, np.full(len(latents), found)])
 
     def _features(self, latents: Array) -> Array:
-        return feature_vectors(self.vae.decode(latents))
+        return features_of(self.vae.decode(latents))[0]
 
-    def _looked_at(self, latents: Array) -> tuple[Array, Array]:
-        """Return the features (n, m) of what latents decode to, and which of them may be asked for."""
+    def _allowed(self, latents: Array) -> tuple[Array, Array, int]:
+        """Return those latents that may be asked for, and the features of what they decode to; see `features_of`."""
         structures = drafts(self.vae, latents)
-        good = np.ones(len(latents), dtype=bool) if self.allowed is None else self.allowed(latents, structures)
-        return feature_vectors(structures), good
+        if self.allowed is not None:
+            good = np.flatnonzero(self.allowed(latents, structures))
+            latents, structures = latents[good], structures[good]
+        return (latents, *features_of(structures))
 
     def _improving(self, n: int, known: Array, rng: np.random.Generator) -> Array:
         """Return the candidates of the largest expected improvement, one after the other."""
         candidates, features = self._candidates(known, rng)
         rows = self._rows(known)
-        models = _Models.fit(self._at(self.latents[rows], self.features[rows]), self._rest(rows), rng)
+        points = self._at(self.latents[rows], self.features[rows])
+        models = GaussianProcesses.fit(points, self._rest(rows), self.coordinates.sizes, rng)
         where = self._at(candidates, features)
         if len(self.pending):  # what is on its way is taken to be what is expected of it
             models = models.believing(self._at(self.pending, self._features(self.pending)))
@@ -188,8 +164,24 @@ class CompositeSearch:
             return np.asarray(self.pool[np.arange(start, start + n) % len(self.pool)])
         gone = {z.tobytes() for z in (*self.latents[self.found], *self.pending)}
         fresh = np.array([k for k, z in enumerate(self.pool) if z.tobytes() not in gone] or [0])
-        chance = self._works(self._at(self.pool[fresh], self.pool_features[fresh]))
-        return np.asarray(self.pool[np.resize(fresh[np.argsort(-chance, kind="stable")], n)])
+        where = self._at(self.pool[fresh], self.pool_features[fresh])
+        if np.isfinite(self.values).all(axis=1).any():
+            order = np.argsort(-self._works(where), kind="stable")
+        else:
+            order = np.array(self._furthest(where, n))
+        return np.asarray(self.pool[np.resize(fresh[order], n)])
+
+    def _furthest(self, where: Array, n: int) -> list[int]:
+        """Return rows of coordinates (m, k), each as far as can be from all that were asked for: none has worked."""
+        asked = np.concatenate([self.latents[self.found], self.pending])
+        seen = self._at(asked, self._features(asked))
+        weights = np.repeat([1 / np.sqrt(size) for size in self.coordinates.sizes], self.coordinates.sizes)
+        nearest = cdist(where * weights, seen * weights).min(axis=1)
+        chosen: list[int] = []
+        for _ in range(min(n, len(where))):
+            chosen.append(int(nearest.argmax()))
+            nearest = np.minimum(nearest, cdist(where * weights, where[chosen[-1:]] * weights)[:, 0])
+        return chosen
 
     def _works(self, where: Array) -> Array:
         """Return the chance (m,) that the solver has an answer, as past designs show; 0 where it is too low."""
@@ -209,7 +201,12 @@ class CompositeSearch:
         """Return the rows that models are fitted to: the designs, and of the rest those nearest the target."""
         rows = np.flatnonzero(known)
         order = np.lexsort((self.distances[rows], ~self.found[rows]))
-        return rows[order][:MOST]
+        chosen = rows[order][:MOST]
+        new = chosen[np.isnan(self.features[chosen, 0])]
+        if len(new):  # what was known before has features only once they are needed
+            assert self.known is not None
+            self.features[new] = features_of(self.known.structures[new])[0]
+        return chosen
 
     def _candidates(self, known: Array, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return latents (m, d) and their features: of the prior, around the best designs, and the caller's."""
@@ -222,8 +219,8 @@ class CompositeSearch:
         crossed = centre + np.sqrt(1 - step**2) * (start - centre) + step * (fresh - centre)
         own = [crossed] if self.more is None else [crossed, self.more(MOVES // 4, self.asked)]
         moved = np.concatenate(own)
-        features, good = self._looked_at(moved)
-        return np.concatenate([self.pool, moved[good]]), np.concatenate([self.pool_features, features[good]])
+        moved, features, _ = self._allowed(moved)
+        return np.concatenate([self.pool, moved]), np.concatenate([self.pool_features, features])
 
     def _at(self, latents: Array, features: Array) -> Array:
         return self.coordinates(features, latents)
@@ -271,66 +268,3 @@ def drafts(vae: VAE, latents: Array) -> Structures:
     parts = [vae.likelihood.mode(vae.reconstruct(z[rows], told[rows], vae.sites)).numpy()
              for rows in (slice(k, k + TOGETHER) for k in range(0, len(z), TOGETHER))]  # fmt: skip
     return Structures(np.concatenate(parts), vae.blueprint.specification)
-
-
-@dataclass(frozen=True, eq=False)
-class _Models:
-    """Gaussian processes of several numbers with their own kernels; of many numbers, of their principal components.
-
-    points: (n, k). values: (n, parts), scaled. axes: (parts, targets), what a part is of the scaled targets.
-    """
-
-    kernels: tuple[Any, ...]
-    points: Array
-    values: Array
-    axes: Array
-    centre: Array
-    width: Array
-
-    @classmethod
-    def fit(cls, points: Array, values: Array, rng: np.random.Generator) -> _Models:
-        """Return models whose kernels have the largest likelihood."""
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.gaussian_process import GaussianProcessRegressor
-        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
-        centre, width = values.mean(axis=0), values.std(axis=0) + 1e-12
-        scaled = (values - centre) / width
-        axes = np.eye(scaled.shape[1])
-        if scaled.shape[1] > PARTS:
-            axes = np.linalg.svd(scaled, full_matrices=False)[2][:PARTS]
-        kernels = []
-        for column in (scaled @ axes.T).T:
-            length = np.full(points.shape[1], np.sqrt(points.shape[1]))
-            kernel = ConstantKernel(1.0, (1e-2, 1e3)) * Matern(length, (0.3, 300.0), nu=2.5) + WhiteKernel(
-                1e-3, (1e-6, 1)
-            )
-            model = GaussianProcessRegressor(kernel, random_state=int(rng.integers(2**31)))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: an axis without effect
-                kernels.append(model.fit(points, column).kernel_)
-        return cls(tuple(kernels), points, scaled @ axes.T, axes, centre, width)
-
-    def believing(self, points: Array) -> _Models:
-        """Return models to which points (m, k) are known with the values that they expect there."""
-        means = np.stack([self._moments(k, points)[0] for k in range(len(self.kernels))], axis=1)
-        return replace(self, points=np.concatenate([self.points, points]), values=np.concatenate([self.values, means]))
-
-    def draw(self, points: Array, rng: np.random.Generator) -> Array:
-        """Return samples (draws, m, targets) of each point by itself."""
-        normal = rng.standard_normal((DRAWS, 1, len(self.kernels)))
-        moments = [self._moments(k, points) for k in range(len(self.kernels))]
-        mean, deviation = (np.stack([m[i] for m in moments], axis=1) for i in (0, 1))
-        return np.asarray(self.centre + self.width * ((mean + deviation * normal) @ self.axes))
-
-    def _moments(self, k: int, points: Array) -> tuple[Array, Array]:
-        from scipy.linalg import cho_solve, cholesky
-
-        kernel = self.kernels[k]
-        inner = kernel(self.points) + 1e-8 * np.eye(len(self.points))
-        factor = cholesky(inner, lower=True)
-        across = kernel.k1(points, self.points)
-        solved = cho_solve((factor, True), across.T)
-        mean = across @ cho_solve((factor, True), self.values[:, k])
-        variance = kernel.k1.diag(points) - np.einsum("mn,nm->m", across, solved)
-        return mean, np.sqrt(np.maximum(variance, 1e-12))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from msvae import DataError, Grid, Run, Specification
+from msvae import VAE, DataError, Grid, Run, Specification, Structures
 from msvae.campaigns.launch import launch
 from msvae.sampling.covariance import Coregionalization, Correlation
 from msvae.sampling.gaussian_field import field_at
@@ -37,12 +37,49 @@ def test_weights_add_up_to_one_and_a_part_cut_into_windows_is_put_together_again
     assert (windows.centres >= 0).all()
 
 
-def test_a_field_of_latents_becomes_a_part_without_seams(study_file: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.fixture
+def vae(study_file: Callable[..., Path], tmp_path: Path) -> VAE:
     study = study_file("train")
     launch(study, tmp_path / "run", overrides=["dataset.count=200", "training.epochs=20", "model.latents=6"])
-    vae = Run.open(tmp_path / "run").model
-    grid = Grid.of((64, 64), vae.blueprint.specification.grid.spacing, periodic=False)
-    windows = Windows(vae.blueprint.specification, grid, 0.5)
+    return Run.open(tmp_path / "run").model
+
+
+def windows_of(vae: VAE, shape: tuple[int, int]) -> Windows:
+    grid = Grid.of(shape, vae.blueprint.specification.grid.spacing, periodic=False)
+    return Windows(vae.blueprint.specification, grid, 0.5)
+
+
+def grid_pattern(windows: Windows, part: Structures) -> float:
+    """Return the amplitude of the windows' own period in how often neighbouring voxels differ, over the mean."""
+    labels, (step, _) = part.labels[0].astype(int), windows.steps
+    rates = [np.abs(np.diff(labels, axis=a)).mean(axis=1 - a) for a in (0, 1)]
+    places = np.arange(1, len(labels)) % step
+    by_place = np.mean([[r[places == k].mean() for k in range(step)] for r in rates], axis=0)
+    return float(2 * np.abs(np.fft.rfft(by_place / by_place.mean())[1]) / step)
+
+
+def test_patches_that_settle_keep_no_trace_of_the_windows_grid_and_groups_get_their_fractions(vae: VAE) -> None:
+    windows = windows_of(vae, (128, 128))
+    latents = vae.sample_latents(len(windows.corners), 1)
+    patched = windows.patched(vae, latents, 3)
+    np.testing.assert_array_equal(windows.patched(vae, latents, 3).values, patched.values)
+    assert patched.values.shape == (1, 1, 128, 128)
+    assert abs(patched.fractions[0, 1] - vae.decode(latents).fractions[:, 1].mean()) < 0.05
+    settled = windows.settled(vae, windows.settled(vae, patched, 4, 0, drawn=True), 1, 1)
+    along = windows.centres[:, 0] / windows.part.lengths[0]
+    groups, asked = (along > 0.5).astype(int), np.where(along > 0.5, 0.55, 0.35)
+    part = windows.smoothed(vae, settled, asked, groups)
+    inner, found = windows.inner, windows.cut(part).fractions[:, 1]
+    for group in (0, 1):
+        own = inner & (groups == group)
+        assert found[own].mean() == pytest.approx(asked[own].mean(), abs=0.01)
+    blended = windows.fill(vae, latents)
+    assert grid_pattern(windows, part) < 0.5 * grid_pattern(windows, blended)
+
+
+def test_a_field_of_latents_becomes_a_part_without_seams(vae: VAE) -> None:
+    windows = windows_of(vae, (64, 64))
+    grid = windows.part
     step = windows.steps[0] * grid.spacing[0]
     model = Coregionalization.of(Correlation((2 * step, 2 * step)), np.eye(6))
     crossings, interior, fractions = [], [], []

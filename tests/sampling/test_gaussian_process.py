@@ -1,0 +1,66 @@
+"""Gaussian processes over structures: shared length scales, and what they are worth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from sklearn.gaussian_process.kernels import Matern
+
+from msvae import load_solver
+from msvae.sampling.gaussian_process import Coordinates, GaussianProcesses, GroupedMatern, features_of
+from msvae.structures import Structures
+
+
+def test_a_kernel_of_groups_is_a_matern_kernel_with_equal_lengths_and_its_gradient_is_right() -> None:
+    x = np.random.default_rng(0).standard_normal((6, 5))
+    kernel = GroupedMatern(np.array([2.0, 0.5]), sizes=(2, 3))
+    np.testing.assert_allclose(kernel(x), Matern([2.0, 2.0, 0.5, 0.5, 0.5], nu=2.5)(x))
+    assert kernel.theta.shape == (2,)
+    _, gradient = kernel(x, eval_gradient=True)
+    for k, step in enumerate(1e-6 * np.eye(2)):
+        up, down = (kernel.clone_with_theta(kernel.theta + s * step)(x) for s in (1, -1))
+        np.testing.assert_allclose(gradient[..., k], (up - down) / 2e-6, atol=1e-7)
+
+
+def test_coordinates_have_unit_variance_and_leave_out_what_is_constant() -> None:
+    rng = np.random.default_rng(0)
+    features, latents = rng.standard_normal((50, 4)) * [1e5, 1.0, 1e-6, 1e-6], rng.standard_normal((50, 3))
+    features[:, 1] = 7.0
+    coordinates = Coordinates.of(features, latents, 2)
+    assert coordinates.sizes == (2, 1, 1, 3)
+    np.testing.assert_allclose(coordinates(features, latents).std(axis=0), [1, 0, 1, 1, 1, 1, 1])
+
+
+def test_forty_structures_tell_the_conductivity_of_others() -> None:
+    """R2 of .98 was seen with a VAE's latents, .92 to .94 with a length for every coordinate and no critical paths."""
+    rng = np.random.default_rng(2)
+    fields = [ndimage.gaussian_filter(rng.standard_normal((24, 24)), rng.uniform(1.5, 4, 2), mode="wrap")
+              for _ in range(240)]  # fmt: skip
+    labels = np.stack([f > np.quantile(f, rng.uniform(0.4, 0.7)) for f in fields]).astype(int)
+    structures = Structures.from_labels(labels, 1e-6, phases=2)
+    solver = load_solver("conductivity", phases=[{"conductivity": 1.0}, {"conductivity": 20.0}])
+    k = solver.evaluate(structures)["conductivity"][:, range(2), range(2)]
+    features, critical = features_of(structures)
+    assert critical == 2
+    coordinates = Coordinates.of(features, rng.standard_normal((240, 4)), critical)
+    points = coordinates(features, rng.standard_normal((240, 4)))  # latents that say nothing
+    models = GaussianProcesses.fit(points[:40], k[:40], coordinates.sizes, rng)
+    expected = models.draw(points[40:], rng).mean(axis=0)
+    unexplained = np.square(expected - k[40:]).sum(axis=0) / np.square(k[40:] - k[40:].mean(axis=0)).sum(axis=0)
+    assert (1 - unexplained > 0.9).all()
+
+
+def test_features_of_what_has_no_phases_are_its_values() -> None:
+    fields = np.random.default_rng(0).random((5, 1, 4, 4))
+    features, critical = features_of(Structures.from_values(fields[:, 0], 1e-6))
+    np.testing.assert_allclose(features, fields.reshape(5, -1), rtol=1e-6)
+    assert critical == 0
+
+
+@pytest.mark.parametrize("phases", [2, 3])
+def test_every_phase_but_the_first_has_its_critical_distances(phases: int) -> None:
+    labels = np.random.default_rng(0).integers(0, phases, size=(3, 6, 6, 6))
+    features, critical = features_of(Structures.from_labels(labels, 1e-6, phases=phases))
+    assert critical == 3 * (phases - 1)
+    assert np.isfinite(features).all()
