@@ -40,7 +40,8 @@ COLUMNS = ("asked", "mean", "error", "scatter", "windows")
 MOST_ROWS = 24
 DRAWN_SWEEPS, LAST_SWEEPS, SWEEPS = 8, 2, 3  # of settling: a part to begin with; after its windows were led
 MOST_GROUPS = 24  # of windows with about the same target
-CLOSE = 0.05  # of the natural scatter: no further sweep for an error of a mean that is smaller
+CLOSE, CLOSE_SCATTER = 0.05, 0.1  # of the natural scatter: no further sweep for smaller errors of means and of scatter
+CHANGE = (0.7, 1.5)  # of the scatter that is asked for, from sweep to sweep
 LAGS = (1, 2, 4, 8)  # voxels
 ASCENT = 10  # steps of ascent between two solutions of the part
 
@@ -117,27 +118,29 @@ class Grading:
     def profile(self, start: Structures, target: Array, stage: str) -> tuple[Structures, Array]:
         """Return the part whose windows have the target (w,) in the mean, and what was measured of them (w,).
 
-        start: a part whose windows scatter by nature. Of several sweeps the one whose means miss the target least.
+        start: a part whose windows scatter by nature. Of several sweeps the one that misses means and scatter least.
         """
         natural = float(_natural(self).std())
-        part, wanted, share = start, target.copy(), self.settings.fluctuation
+        part, wanted, scatter = start, target.copy(), self.settings.fluctuation * natural
+        asked = scatter
         best: tuple[float, Structures, Array] | None = None
         for sweep in range(self.settings.corrections + 1):
             latents = self.vae.encode(self.windows.cut(part))
             with torch.no_grad():
                 now = self.value(torch.as_tensor(latents).float()).double().numpy()
             rest = now - target - _misses(now, target)
-            aim = torch.as_tensor(wanted + share * natural * rest / max(float(rest.std()), 1e-12)).float()
+            aim = torch.as_tensor(wanted + asked * rest / max(float(rest.std()), 1e-12)).float()
             latents = self.led(latents, lambda z, aim=aim: ((self.value(z) - aim) / natural).square().mean())  # type: ignore[misc]
             part = self.seamless(latents, f"{stage}-{sweep}", target, wanted)
             measured = self.measured(part, f"{stage}-{sweep}")
             misses = _misses(measured, target)
-            worst = float(np.abs(misses[self.inner]).max())
-            if best is None or worst < best[0]:
-                best = worst, part, measured
-            if worst <= CLOSE * natural:
+            found = float(np.nanstd((measured - target - misses)[self.inner]))
+            errors = float(np.abs(misses[self.inner]).max()) / natural, abs(found - scatter) / natural
+            if best is None or sum(errors) < best[0]:
+                best = sum(errors), part, measured
+            if errors[0] <= CLOSE and errors[1] <= CLOSE_SCATTER:
                 break
-            wanted = wanted - misses
+            wanted, asked = wanted - misses, asked * float(np.clip(scatter / max(found, 1e-12), *CHANGE))
         assert best is not None
         return best[1:]
 
