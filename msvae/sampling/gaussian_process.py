@@ -28,7 +28,8 @@ LENGTHS, NOISE, VARIANCE = (0.3, 300.0), (1e-6, 1.0), (1e-2, 1e3)  # bounds of w
 def features_of(structures: Structures) -> tuple[Array, int]:
     """Return what models see of structures (n, m), and how many of the last columns are critical distances.
 
-    Of phases: their descriptors, and the critical distances of every phase but the first; of other kinds: their values.
+    Of phases: their descriptors, and the critical distances of every phase but the first, as if structures went on
+    periodically, which is how solvers take them; of other kinds: their values.
     """
     own, specification = feature_vectors(structures), structures.specification
     if not specification.is_discrete or specification.grid.dimensions == 0:
