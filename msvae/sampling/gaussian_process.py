@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.gaussian_process.kernels import Hyperparameter, Matern
 
 from msvae.metrics.descriptors import feature_vectors
@@ -84,11 +85,17 @@ class GroupedMatern(Matern):
         return Hyperparameter("length_scale", "numeric", self.length_scale_bounds, len(self.sizes))
 
     def __call__(self, X: Array, Y: Array | None = None, eval_gradient: bool = False) -> Any:
-        each = Matern(np.repeat(self.length_scale, self.sizes), self.length_scale_bounds, self.nu)
+        ends = np.cumsum(self.sizes)
+        squared = [
+            cdist(X[:, end - size : end], (X if Y is None else Y)[:, end - size : end], "sqeuclidean") / length**2
+            for end, size, length in zip(ends, self.sizes, np.atleast_1d(self.length_scale), strict=True)
+        ]
+        far = np.sqrt(5 * np.sum(squared, axis=0))  # nu = 2.5 (Rasmussen and Williams 2006, equation 4.17)
+        decay = np.exp(-far)
+        values = (1 + far + far**2 / 3) * decay
         if not eval_gradient:
-            return each(X, Y)
-        values, gradient = each(X, eval_gradient=True)
-        return values, np.add.reduceat(gradient, np.cumsum((0, *self.sizes[:-1])), axis=-1)
+            return values
+        return values, np.stack([5 / 3 * s * (1 + far) * decay for s in squared], axis=-1)
 
 
 @dataclass(frozen=True, eq=False)
