@@ -28,7 +28,7 @@ from msvae.vae.model import VAE
 __all__ = ["CompositeSearch", "Known"]
 
 FIRST, FEWEST = 16, 4  # latents that are drawn before anything is modelled; of them, at least, with a result
-POOL, MOVES, LEADERS = 600, 240, 6  # candidates from the prior, around the best designs, and how many of these
+POOL, MOVES, LEADERS = 400, 120, 6  # candidates from the prior, around the best designs, and how many of these
 STEPS = (0.05, 0.1, 0.2, 0.35, 0.6)  # of a move, against the spread of the prior
 TOGETHER = 32  # latents that are decoded at once
 TREES, RELIABLE = 200, 0.8  # that say whether a design will fail; of the best chance, below which none is asked for
