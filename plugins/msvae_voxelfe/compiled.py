@@ -25,14 +25,15 @@ from msvae import Array
 
 __all__ = ["Kernels", "kernels"]
 
-SOURCE, HEADER = Path(__file__).with_name("kernels.c"), Path(__file__).with_name("fourier.h")
+SOURCE = Path(__file__).with_name("kernels.c")
+HEADERS = ("vectors.h", "elements.h", "fourier.h", "preconditioner.h")  # that it includes
 LANES = 8  # complex numbers of single precision in a vector of kernels.c
 # what lets sums be vectorised; -ffast-math itself would set the whole process to flush subnormal numbers to zero, which
 # scipy's search trees do not survive
 REORDERED = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math")
 FLAGS = ("-O3", "-march=native", *REORDERED, "-fopenmp-simd", "-fPIC", "-shared", "-std=gnu11")
 CTYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
-PRODUCTS = {1: "conduct", 2: "elastic", 21: "anisotropic"}  # by the number of material parameters
+MATERIALS = {1: "conductor", 2: "elastic", 21: "anisotropic"}  # by the number of their parameters
 log = logging.getLogger(__name__)
 
 
@@ -44,38 +45,58 @@ class Forces:
     layout: Array
 
 
+@dataclass(frozen=True, eq=False)
+class Inverse:
+    """The inverse of the homogeneous problem as preconditioner.h takes it. tables: their addresses (6,)."""
+
+    grid: Array
+    symbol: Array
+    factors: Array
+    tables: Array
+
+
 class Kernels:
     """The functions of kernels.c for one floating-point type; all of them release the interpreter's lock."""
 
     def __init__(self, library: ctypes.CDLL, dtype: np.dtype[Any]) -> None:
         self.library, self.dtype = library, dtype
         self.complex = np.result_type(dtype, np.complex64)
-        library.jacobi_gradients.restype = ctypes.c_long
+        for name in ("jacobi_gradients", *(f"gradients_{material}" for material in MATERIALS.values())):
+            getattr(library, name).restype = ctypes.c_long
 
     def product(
-        self, u: Array, force: Array | Forces, material: Array, spacing: Array, *, macro: Array | None = None,
-        step: tuple[Array, Array, Array] | None = None,
-    ) -> tuple[Array, Array]:  # fmt: skip
+        self, u: Array, force: Array, material: Array, spacing: Array, *, macro: Array | None = None
+    ) -> tuple[Array, Array]:
         """Set force (components, *grid) to the forces of macro + B u, for material fields (1, 2 or 21, *grid).
 
         u, force and macro (components, 3) are complex: two load cases. Return their stresses (components, 3) integrated
         over the grid, and, if there is no macro, the products (2,) of u and the forces.
-        step: x, alpha (2,) and beta (2,), for x += alpha u; u = force + beta u to be done first, with the old force.
         """
-        components, length = len(u), u.shape[-1]
+        components, plane = len(u), 2 * u[0, 0].size
         total = np.zeros(3 * components + 1, dtype=np.complex128)
         given = np.zeros((components, 3), self.complex) if macro is None else np.ascontiguousarray(macro, self.complex)
-        work = np.empty((36 + len(material)) * (2 * length + 32), dtype=self.dtype)  # see apply in kernels.c
-        function = getattr(self.library, PRODUCTS[len(material)])
+        layout = np.array([u.shape[1] * plane, plane], dtype=np.int64)
         shape = np.array(u.shape[1:], dtype=np.int64)
-        x, factors = (None, np.zeros(4)) if step is None else (_at(step[0]), np.concatenate(step[1:]))
-        factors = factors.astype(self.dtype)
-        if not isinstance(force, Forces):
-            plane = 2 * u[0, 0].size
-            force = Forces(force, np.array([u.shape[1] * plane, plane], dtype=np.int64))
-        arrays = [_at(array) for array in (u, force.memory, force.layout, material, shape, spacing, given)]
-        function(*arrays, x, _at(factors), _at(total), _at(work))
+        arrays = (u, force, layout, material, shape, spacing, given, total, self.rows(u.shape[-1]))
+        self._of("product", material)(*map(_at, arrays))
         return total[:-1].reshape(components, 3), total[-1:].view(np.float64)
+
+    def rows(self, length: int) -> Array:
+        """Return the memory that `apply` in elements.h needs on a grid with this last axis."""
+        return np.empty(30 * (2 * length + 4 * LANES) + 2 * LANES, dtype=self.dtype)
+
+    def gradients(
+        self, vectors: tuple[Array, Forces, Array, Array], material: Array, spacing: Array, inverse: Inverse,
+        norm: Array, goal: Array, limit: int, workspace: Array,
+    ) -> int:  # fmt: skip
+        """Solve K x = r for two load cases; vectors: p, q, x and r. See kernels.c. Return the steps."""
+        p, q, x, r = vectors
+        arrays = (p, q.memory, q.layout, material, inverse.grid, spacing, x, r, inverse.symbol, inverse.factors,
+                  inverse.tables, norm, goal, np.array([limit], dtype=np.int64), workspace)  # fmt: skip
+        return int(self._of("gradients", material)(*map(_at, arrays)))
+
+    def _of(self, what: str, material: Array) -> Any:
+        return getattr(self.library, f"{what}_{MATERIALS[len(material)]}")
 
     def peaks(self, rest: Array) -> Array:
         """Return the largest magnitudes (2,) of the real and the imaginary parts of a complex128 array."""
@@ -97,15 +118,11 @@ class Kernels:
         """u += factors x, for a complex128 u and an x in this precision."""
         self.library.widen(_at(x), _at(u), _at(factors), ctypes.c_long(2 * x.size))
 
-    def add(self, x: Array, p: Array, alpha: Array) -> None:
-        """x += alpha p, with one alpha (2,) for the real and one for the imaginary parts."""
-        factor = alpha.astype(self.dtype)
-        self.library.add(_at(x), _at(p), _at(factor), ctypes.c_long(2 * x.size))
-
-    def precondition(self, r: Array, q: Forces, alpha: Array, given: tuple[Array, ...], workspace: Array) -> Array:
-        """r -= alpha q; set q to the homogeneous solution for r; return the sums (2,) of r q: see preconditioner.py."""
+    def precondition(self, r: Array, q: Forces, alpha: Array, inverse: Inverse, workspace: Array) -> Array:
+        """r -= alpha q; set q to the homogeneous solution for r; return the sums (2,) of r q: see preconditioner.h."""
         function = self.library.precondition3 if len(r) == 3 else self.library.precondition1
         factor, sums = alpha.astype(self.dtype), np.empty(2)
+        given = (inverse.symbol, inverse.grid, inverse.factors, inverse.tables)
         function(*map(_at, (r, q.memory, q.layout, factor, *given, sums, workspace)))
         return sums
 
@@ -142,7 +159,8 @@ def kernels(precision: str) -> Kernels | None:
 
 def _built(compiler: str, real: str) -> Path:
     """Return the shared library for this source, compiler and processor, building it if it is not in the cache."""
-    given = [SOURCE.read_text(), HEADER.read_text(), compiler, real, *FLAGS, _processor()]
+    sources = [SOURCE.read_text(), *(SOURCE.with_name(header).read_text() for header in HEADERS)]
+    given = [*sources, compiler, real, *FLAGS, _processor()]
     key = hashlib.sha256("\0".join(given).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msvae"
     library = folder / f"voxelfe-{real}-{key}{sysconfig.get_config_var('SHLIB_SUFFIX') or '.so'}"

@@ -1,60 +1,22 @@
 /* Fast Fourier transforms of columns: of n vectors, every lane (a complex number) is a column of its own.
  *
- * Stockham's algorithm, which sorts as it goes, with the factors 4, 2, 3, 5 and any other primes; factors and tables
- * come from preconditioner.py. Included by kernels.c, whose `real` and `vec` it uses.
+ * Stockham's algorithm, which sorts as it goes, with the factors 8, 4, 2, 3, 5 and any other primes; factors and tables
+ * come from preconditioner.py. The first factor takes the columns from where they are, the last one leaves them where
+ * they are wanted. Included by kernels.c.
  */
-enum { LANES = WIDTH / 2, BLOCK = 4 };
-
-#ifdef __clang__
-INLINE vec shuffled(vec a, vec b, const int *from) {
-    vec v;
-    for (int lane = 0; lane < WIDTH; lane++) v[lane] = from[lane] < WIDTH ? a[from[lane]] : b[from[lane] - WIDTH];
-    return v;
-}
-#else
-typedef __typeof__((vec){0} == (vec){0}) lanes;
-INLINE vec shuffled(vec a, vec b, const int *from) {
-    lanes order;
-    for (int lane = 0; lane < WIDTH; lane++) order[lane] = from[lane];
-    return __builtin_shuffle(a, b, order);
-}
-#endif
-
-INLINE vec swapped(vec v) { /* real and imaginary parts exchanged */
-    int from[WIDTH];
-#pragma GCC unroll 16
-    for (int lane = 0; lane < WIDTH; lane++) from[lane] = lane ^ 1;
-    return shuffled(v, v, from);
-}
-
-INLINE vec turned(vec v) { /* i v */
-    vec sign;
-    for (int lane = 0; lane < WIDTH; lane++) sign[lane] = lane & 1 ? 1 : -1;
-    return swapped(v) * sign;
-}
+enum { BLOCK = 4 };
 
 INLINE vec times(vec v, const real *w) { /* w: a complex number's real part twice, -imaginary, imaginary */
     return v * repeated(w) + swapped(v) * repeated(w + 2);
 }
 
-/* LANES x LANES complex numbers, in place */
-INLINE void transpose(vec *v) {
-#pragma GCC unroll 3
-    for (int d = 1; d < LANES; d *= 2) {
-        int low[WIDTH], high[WIDTH];
-#pragma GCC unroll 16
-        for (int lane = 0; lane < WIDTH; lane++) {
-            low[lane] = lane & 2 * d ? WIDTH + lane - 2 * d : lane;
-            high[lane] = lane & 2 * d ? WIDTH + lane : lane + 2 * d;
-        }
-#pragma GCC unroll 8
-        for (int row = 0; row < LANES; row++)
-            if (!(row & d)) {
-                const vec a = v[row], b = v[row + d];
-                v[row] = shuffled(a, b, low);
-                v[row + d] = shuffled(a, b, high);
-            }
-    }
+INLINE void quarter(int inverse, vec *a) { /* four values */
+    const vec sum = a[0] + a[2], difference = a[0] - a[2], other = a[1] + a[3];
+    const vec turn = inverse ? turned(a[1] - a[3]) : turned(a[3] - a[1]);
+    a[0] = sum + other;
+    a[1] = difference + turn;
+    a[2] = sum - other;
+    a[3] = difference - turn;
 }
 
 INLINE void butterfly(int radix, int inverse, vec *a) {
@@ -65,12 +27,22 @@ INLINE void butterfly(int radix, int inverse, vec *a) {
         return;
     }
     if (radix == 4) {
-        const vec sum = a[0] + a[2], difference = a[0] - a[2], other = a[1] + a[3];
-        const vec turn = inverse ? turned(a[1] - a[3]) : turned(a[3] - a[1]);
-        a[0] = sum + other;
-        a[1] = difference + turn;
-        a[2] = sum - other;
-        a[3] = difference - turn;
+        quarter(inverse, a);
+        return;
+    }
+    if (radix == 8) {
+        const real half = (real)0.70710678118654752440;
+        vec even[4] = {a[0], a[2], a[4], a[6]}, odd[4] = {a[1], a[3], a[5], a[7]};
+        quarter(inverse, even);
+        quarter(inverse, odd);
+        odd[1] = half * (inverse ? odd[1] + turned(odd[1]) : odd[1] - turned(odd[1]));
+        odd[2] = inverse ? turned(odd[2]) : -turned(odd[2]);
+        odd[3] = half * (inverse ? turned(odd[3]) - odd[3] : -turned(odd[3]) - odd[3]);
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) {
+            a[k] = even[k] + odd[k];
+            a[4 + k] = even[k] - odd[k];
+        }
         return;
     }
     /* cosines and sines of 2 pi j k / radix, for 3 and for 5 */
@@ -102,18 +74,26 @@ INLINE void butterfly(int radix, int inverse, vec *a) {
     a[0] = sum;
 }
 
+/* columns of vectors: how far one lies from the next, in reals */
+struct place {
+    real *at;
+    long apart;
+};
+
+INLINE real *entry(struct place p, long k) { return p.at + k * p.apart; }
+
 /* One factor: to[q + s (radix p + k)] = w^(p k) sum_j exp(-+2 pi i j k / radix) from[q + s (p + j m)] for p < m, q < s */
-INLINE const real *stage(int radix, int inverse, long m, long s, const vec *restrict from, vec *restrict to,
-                         const real *w) {
+INLINE const real *stage(int radix, int inverse, long m, long s, struct place from, struct place to, const real *w) {
     for (long p = 0; p < m; p++) {
         for (long q = 0; q < s; q++) {
-            vec a[5];
-#pragma GCC unroll 5
-            for (int k = 0; k < radix; k++) a[k] = from[q + s * (p + k * m)];
+            vec a[8];
+#pragma GCC unroll 8
+            for (int k = 0; k < radix; k++) a[k] = load(entry(from, q + s * (p + k * m)));
             butterfly(radix, inverse, a);
-            to[q + s * radix * p] = a[0];
-#pragma GCC unroll 5
-            for (int k = 1; k < radix; k++) to[q + s * (radix * p + k)] = p ? times(a[k], w + 4 * (k - 1)) : a[k];
+            store(entry(to, q + s * radix * p), a[0]);
+#pragma GCC unroll 8
+            for (int k = 1; k < radix; k++)
+                store(entry(to, q + s * (radix * p + k)), p ? times(a[k], w + 4 * (k - 1)) : a[k]);
         }
         if (p) w += 4 * (radix - 1);
     }
@@ -146,40 +126,43 @@ INLINE void column(long n, const real *cosine, const real *sine, vec *out, vec *
 }
 
 /* as `stage`, for an odd prime; its matrices stand in the table before the powers of w. spare: 2 radix + 2 vectors */
-INLINE const real *prime_stage(long radix, long m, long s, const vec *restrict from, vec *restrict to, const real *w,
-                               vec *spare) {
+INLINE const real *prime_stage(long radix, long m, long s, struct place from, struct place to, const real *w, vec *spare) {
     const long half = radix / 2 + 1, size = half * ((half + BLOCK - 1) / BLOCK * BLOCK);
     const real *cosine = w, *sine = w + size;
     w += 2 * size;
     for (long p = 0; p < m; p++) {
         for (long q = 0; q < s; q++) {
-            for (long k = 0; k < radix; k++) spare[k] = from[q + s * (p + k * m)];
+            for (long k = 0; k < radix; k++) spare[k] = load(entry(from, q + s * (p + k * m)));
             column(radix, cosine, sine, spare, spare + radix);
-            to[q + s * radix * p] = spare[0];
+            store(entry(to, q + s * radix * p), spare[0]);
             for (long k = 1; k < radix; k++)
-                to[q + s * (radix * p + k)] = p ? times(spare[k], w + 4 * (k - 1)) : spare[k];
+                store(entry(to, q + s * (radix * p + k)), p ? times(spare[k], w + 4 * (k - 1)) : spare[k]);
         }
         if (p) w += 4 * (radix - 1);
     }
     return w;
 }
 
-/* The transform of n vectors `from`, not scaled, in `from` or `to`, whichever is returned. spare: 2 n + 2 vectors */
-INLINE vec *fourier(int inverse, long n, const long *factors, const real *table, vec *from, vec *to, vec *spare) {
+/* The transform of n vectors, not scaled, which may take their place. work: 4 n + 2 vectors */
+INLINE void fourier(int inverse, long n, const long *factors, const real *table, struct place from, struct place to,
+                    vec *work) {
+    struct place next = {(real *)work, WIDTH}, other = {(real *)(work + n), WIDTH};
+    if (n == 1) store(to.at, load(from.at));
     for (long left = n, s = 1; left > 1; factors++) {
         const long radix = *factors, m = left / radix;
+        const struct place there = m == 1 ? to : next;
         switch (radix) {
-            case 2: table = stage(2, inverse, m, s, from, to, table); break;
-            case 3: table = stage(3, inverse, m, s, from, to, table); break;
-            case 4: table = stage(4, inverse, m, s, from, to, table); break;
-            case 5: table = stage(5, inverse, m, s, from, to, table); break;
-            default: table = prime_stage(radix, m, s, from, to, table, spare);
+            case 2: table = stage(2, inverse, m, s, from, there, table); break;
+            case 3: table = stage(3, inverse, m, s, from, there, table); break;
+            case 4: table = stage(4, inverse, m, s, from, there, table); break;
+            case 5: table = stage(5, inverse, m, s, from, there, table); break;
+            case 8: table = stage(8, inverse, m, s, from, there, table); break;
+            default: table = prime_stage(radix, m, s, from, there, table, work + 2 * n);
         }
-        vec *swap = from;
-        from = to;
-        to = swap;
+        from = there;
+        next = other;
+        other = from;
         left = m;
         s *= radix;
     }
-    return from;
 }

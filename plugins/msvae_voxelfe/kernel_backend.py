@@ -145,24 +145,11 @@ class Periodic:
     def _gradients(self, vectors: Vectors, norm: Array, goal: Array, limit: int) -> int:
         """Set x to the solutions of K x = r to a goal (2,) for the residuals' norms; return the iterations.
 
-        q is r, preconditioned, and norm their products (2,). A part that is there rests while the other goes on.
+        q is r, preconditioned, and norm their products (2,).
         """
-        r, x, p, q = vectors.r, vectors.x, vectors.p, vectors.q
-        x.fill(0)
-        p.fill(0)
-        length, turn = np.zeros(2), np.zeros(2)
-        active = (norm > goal) & (norm > 0)
-        step = 0
-        while step < limit and active.any():
-            step += 1
-            _, curvature = self.single.product(p, q, self.coarse, self.spacing32, step=(x, length, turn))
-            active &= curvature > 0
-            length = np.where(active, norm / np.where(active, curvature, 1.0), 0.0)
-            previous, norm = norm, self.preconditioner.apply(r, q, length, vectors.workspace)
-            active &= norm > goal
-            turn = np.where(active, norm / np.where(active, previous, 1.0), 0.0)
-        self.single.add(x, p, length)
-        return step
+        given = (vectors.p, vectors.q, vectors.x, vectors.r)
+        return self.single.gradients(given, self.coarse, self.spacing32, self.preconditioner.inverse, norm, goal, limit,
+                                     vectors.workspace)  # fmt: skip
 
 
 def _taken(spare: list[Anything], make: Callable[[], Anything]) -> Anything:

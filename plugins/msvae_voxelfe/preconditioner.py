@@ -12,7 +12,7 @@ import numpy as np
 from scipy import fft
 
 from msvae import Array
-from msvae_voxelfe.compiled import LANES, Forces, Kernels
+from msvae_voxelfe.compiled import LANES, Forces, Inverse, Kernels
 from msvae_voxelfe.element import VOIGT
 
 ORTHOTROPIC = [(i < 3 and j < 3) or i == j for i in range(6) for j in range(i, 6)]  # places among the 21 parameters
@@ -28,24 +28,25 @@ class Preconditioner:
     ) -> None:  # fmt: skip
         """reference: the homogeneous material's parameters. kernels: in single and double precision."""
         self.single, self.components = kernels[0], components
-        self.grid = np.array(grid, dtype=np.int64)
-        self.symbol = in_slabs(inverse_symbol(grid, spacing, components, reference, kernels[1]), grid)
-        self.factors = np.zeros((3, 64), dtype=np.int64)
-        for row, n in zip(self.factors, grid, strict=True):
+        symbol = in_slabs(inverse_symbol(grid, spacing, components, reference, kernels[1]), grid)
+        own = np.zeros((3, 64), dtype=np.int64)
+        for row, n in zip(own, grid, strict=True):
             row[: len(factors(n))] = factors(n)
         self.tables = [table(n, inverse) for inverse in (False, True) for n in grid]
-        self.addresses = np.array([t.ctypes.data for t in self.tables], dtype=np.uintp)
+        addresses = np.array([t.ctypes.data for t in self.tables], dtype=np.uintp)
+        self.inverse = Inverse(np.array(grid, dtype=np.int64), symbol, own, addresses)
 
     def workspace(self) -> Array:
-        """Return the memory that `apply` needs; two calls at a time need one each."""
-        nx, ny, nz = (int(n) for n in self.grid)
+        """Return the memory that `apply`, and conjugate gradients with it, need; two calls at a time need one each."""
+        nx, ny, nz = (int(n) for n in self.inverse.grid)
         groups, slabs = -(-nz // LANES), -(-ny // LANES)
-        buffers = max(4 * max(ny, groups * LANES) + 2, 8 * nx + 2)
-        return np.empty((slabs * LANES * groups + buffers + 1) * 2 * LANES, dtype=np.float32)
+        buffers = max(ny, groups * LANES, 3 * nx) + 4 * max(nx, ny, nz) + 2
+        own = (slabs * LANES * groups + buffers + 1) * 2 * LANES
+        return np.empty(max(own, self.single.rows(nz).size), dtype=np.float32)
 
     def forces(self) -> Forces:
         """Return forces of zero, with the room that `apply` needs for their spectrum."""
-        nx, ny, nz = (int(n) for n in self.grid)
+        nx, ny, nz = (int(n) for n in self.inverse.grid)
         vectors = -(-ny // LANES) * nz
         step = self.components * vectors | 1  # odd: planes that lie a power of two apart share lines of the cache
         memory = np.zeros((nx * step + 1) * 2 * LANES, dtype=np.float32)
@@ -57,20 +58,25 @@ class Preconditioner:
 
         r: (components, *grid), complex64. length: (2,), of the real and of the imaginary parts.
         """
-        given = (self.symbol, self.grid, self.factors, self.addresses)
-        return self.single.precondition(r, q, length, given, workspace)
+        return self.single.precondition(r, q, length, self.inverse, workspace)
 
 
 @lru_cache(maxsize=64)
 def factors(n: int) -> tuple[int, ...]:
-    """Return the factors of n with which fourier.h transforms: 4, 2, 3, 5 and other primes."""
-    found, rest, candidate = [], n, 4
+    """Return the factors of n with which fourier.h transforms: 8, 4, 2, 3, 5 and other primes, as few as can be.
+
+    >>> factors(32), factors(128), factors(60)
+    ((8, 4), (8, 4, 4), (4, 3, 5))
+    """
+    twos = (n & -n).bit_length() - 1
+    found = [8] * ((twos - 2 * (-twos % 3)) // 3) + [4] * (-twos % 3) if twos > 1 else [2] * twos
+    rest, candidate = n >> twos, 3
     while rest > 1:
         if rest % candidate == 0:
             found.append(candidate)
             rest //= candidate
         else:
-            candidate = {4: 2, 2: 3}.get(candidate, candidate + 2)
+            candidate += 2
     return tuple(found)
 
 
@@ -80,7 +86,7 @@ def table(n: int, inverse: bool) -> Array:
     sign, parts, rest = (1.0 if inverse else -1.0), [np.zeros(1)], n
     for radix in factors(n):
         m = rest // radix
-        if radix > 5:
+        if radix > 5 and radix != 8:
             half = radix // 2 + 1
             rows, columns = np.arange(half), np.arange(-(-half // BLOCK) * BLOCK)
             phase = 2 * np.pi / radix * (np.outer(rows, columns) % radix)

@@ -131,8 +131,15 @@ def test_lammps_on_groups_of_two_ranks_gives_its_serial_energies(
     np.testing.assert_allclose(table.properties["energy"], serial.properties["energy"], rtol=1e-12)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-@pytest.mark.parametrize("whom", ["the launcher", "the first rank"])
+@pytest.mark.parametrize(
+    ("whom", "number"),
+    [
+        ("the launcher", signal.SIGTERM),
+        ("the first rank", signal.SIGUSR1),
+        pytest.param("the launcher", signal.SIGUSR1, marks=pytest.mark.slow),
+        pytest.param("the first rank", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_ends_a_job_with_exit_code_75_and_it_goes_on(
     together: Callable[..., Path], tmp_path: Path, start_job: Callable[..., subprocess.Popen[str]],
     mpiexec: Callable[..., Any], launcher: str, number: signal.Signals, whom: str,

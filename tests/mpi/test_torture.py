@@ -123,12 +123,13 @@ def ended(pids: set[int], limit: float = 20.0) -> bool:
     return not alive(pids)
 
 
-def test_two_thousand_evaluations_survive_every_fault_and_each_is_labelled(
-    tmp_path: Path, start_job: Callable[..., subprocess.Popen[str]]
+@pytest.mark.parametrize("count", [500, pytest.param(2000, marks=pytest.mark.slow)])
+def test_evaluations_survive_every_fault_and_each_is_labelled(
+    tmp_path: Path, start_job: Callable[..., subprocess.Popen[str]], count: int
 ) -> None:
     (tmp_path / "cruel.py").write_text(CRUEL)
     executor = 'isolation = "process"\ntimeout = 2.0\nmemory_limit = 0.3'
-    (tmp_path / "study.toml").write_text(STUDY.format(count=2000, solver="cruel", executor=executor))
+    (tmp_path / "study.toml").write_text(STUDY.format(count=count, solver="cruel", executor=executor))
     job = start_job(3, "-m", "msvae", "run", "study.toml", "--output", "run", limit=900)
     started: set[int] = set()
     while job.poll() is None:
@@ -138,7 +139,7 @@ def test_two_thousand_evaluations_survive_every_fault_and_each_is_labelled(
     assert ended(started)
     run = Run.open(tmp_path / "run")
     table = run.evaluations
-    assert table["index"].tolist() == list(range(2000))
+    assert table["index"].tolist() == list(range(count))
     fractions = run.structures.fractions[:, 1]
     seen: Counter[int] = Counter()
     for k, name in enumerate(table["structure"].tolist()):
@@ -150,7 +151,7 @@ def test_two_thousand_evaluations_survive_every_fault_and_each_is_labelled(
         assert table["attempts"][k] == (2 if status == "crashed" else 1) or table["cached"][k]
         expected = fractions[k] if status == "done" else np.nan
         np.testing.assert_array_equal(table.properties["fraction"][k], expected)
-    assert min(seen[fault] for fault in LABELS) > 50
+    assert min(seen[fault] for fault in LABELS) > count // 40
     log = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
     assert log[-1]["event"] == "campaign done"
 
@@ -196,7 +197,7 @@ def final_table(run: Run) -> dict[str, Any]:
     return {**columns, **table.properties}
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("whom", ["the whole job", "one rank"])
 def test_killed_at_random_instants_and_resumed_it_loses_and_repeats_nothing(
     tmp_path: Path, start_job: Callable[..., subprocess.Popen[str]], mpiexec: Callable[..., Any], kills: int, whom: str

@@ -71,8 +71,8 @@ def test_it_comes_nearer_in_forty_calls_than_four_hundred_random_samples(vae: VA
 def test_botorch_comes_nearer_than_random_samples_and_its_front_is_larger(vae: VAE) -> None:
     pytest.importorskip("botorch")
     found = searched(BotorchSearch(vae, TARGETS, distance, seed=0), vae, 32)
-    random = SOLVER.evaluate(vae.sample(32, 5))
-    assert found.min() < 0.5 * distance(random).min()
+    random = SOLVER.evaluate(vae.sample(320, 5))
+    assert found.min() < 0.5 * np.median(distance(random).reshape(10, 32).min(axis=1))  # one draw of 32 may be lucky
 
     def losses(properties: Mapping[str, Any]) -> Any:
         k = np.asarray(properties["conductivity"])
@@ -86,7 +86,8 @@ def test_botorch_comes_nearer_than_random_samples_and_its_front_is_larger(vae: V
         properties = SOLVER.evaluate(vae.decode(latents))
         own.append(losses(properties))
         search.tell(latents, np.zeros(0), properties)
-    assert hypervolume(np.concatenate(own), reference) > 1.1 * hypervolume(losses(random), reference)
+    fronts = [hypervolume(part, reference) for part in losses(random).reshape(10, 32, 2)]
+    assert hypervolume(np.concatenate(own), reference) > 1.1 * np.median(fronts)
 
 
 def test_steps_through_decoder_and_solver_come_nearer(vae: VAE, structures: Structures) -> None:
