@@ -26,7 +26,7 @@ from msvae import Array
 __all__ = ["Kernels", "kernels"]
 
 SOURCE = Path(__file__).with_name("kernels.c")
-HEADERS = ("vectors.h", "elements.h", "fourier.h", "preconditioner.h")  # that it includes
+HEADERS = ("vectors.h", "fourier.h", "preconditioner.h", "elements.h")  # that it includes
 LANES = 8  # complex numbers of single precision in a vector of kernels.c
 # what lets sums be vectorised; -ffast-math itself would set the whole process to flush subnormal numbers to zero, which
 # scipy's search trees do not survive
@@ -87,22 +87,19 @@ class Kernels:
 
     def gradients(
         self, vectors: tuple[Array, Forces, Array, Array], material: Array, spacing: Array, inverse: Inverse,
-        norm: Array, goal: Array, limit: int, workspace: Array,
+        norms: tuple[float, float], limit: int, work: tuple[Array, Array],
     ) -> int:  # fmt: skip
-        """Solve K x = r for two load cases; vectors: p, q, x and r. See kernels.c. Return the steps."""
+        """Solve K x = r for two load cases, from one norm to another; vectors: p, q, x, r. Return the steps.
+
+        See kernels.c. work: of the preconditioner, and of the elements.
+        """
         p, q, x, r = vectors
         arrays = (p, q.memory, q.layout, material, inverse.grid, spacing, x, r, inverse.symbol, inverse.factors,
-                  inverse.tables, norm, goal, np.array([limit], dtype=np.int64), workspace)  # fmt: skip
+                  inverse.tables, np.array(norms), np.array([limit], dtype=np.int64), *work)  # fmt: skip
         return int(self._of("gradients", material)(*map(_at, arrays)))
 
     def _of(self, what: str, material: Array) -> Any:
         return getattr(self.library, f"{what}_{MATERIALS[len(material)]}")
-
-    def peaks(self, rest: Array) -> Array:
-        """Return the largest magnitudes (2,) of the real and the imaginary parts of a complex128 array."""
-        largest = np.empty(2)
-        self.library.peaks(_at(rest), _at(largest), ctypes.c_long(2 * rest.size))
-        return largest
 
     def products(self, a: Array, b: Array) -> Array:
         """Return the products (2, 2) of a's real and imaginary parts with b's, complex128, summed over all entries."""
@@ -118,12 +115,16 @@ class Kernels:
         """u += factors x, for a complex128 u and an x in this precision."""
         self.library.widen(_at(x), _at(u), _at(factors), ctypes.c_long(2 * x.size))
 
-    def precondition(self, r: Array, q: Forces, alpha: Array, inverse: Inverse, workspace: Array) -> Array:
-        """r -= alpha q; set q to the homogeneous solution for r; return the sums (2,) of r q: see preconditioner.h."""
+    def scale(self, r: Array, factors: Array) -> None:
+        """r *= factors, of the real and of the imaginary parts (2,)."""
+        self.library.scale(_at(r), _at(factors), ctypes.c_long(2 * r.size))
+
+    def precondition(self, r: Array, q: Forces, inverse: Inverse, work: Array) -> Array:
+        """Set q to the homogeneous solution for r; return the sums (2,) of r q: see preconditioner.h."""
         function = self.library.precondition3 if len(r) == 3 else self.library.precondition1
-        factor, sums = alpha.astype(self.dtype), np.empty(2)
+        sums = np.empty(2)
         given = (inverse.symbol, inverse.grid, inverse.factors, inverse.tables)
-        function(*map(_at, (r, q.memory, q.layout, factor, *given, sums, workspace)))
+        function(*map(_at, (r, q.memory, q.layout, *given, sums, work)))
         return sums
 
     def jacobi_gradients(self, matrix: Any, inverse: Array, force: Array, reduction: float, limit: int) -> Array | None:

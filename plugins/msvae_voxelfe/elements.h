@@ -124,6 +124,16 @@ INLINE void join(int components, const struct slab *s, const real *low, const re
     }
 }
 
+/* of the first row of nodes: sum and difference of neighbours along it */
+INLINE void meet(int components, const struct slab *s) {
+    for (int m = 0; m < 2 * components; m++)
+        for (long k = 0; k < s->length; k += WIDTH) {
+            const vec a = load(s->edge + m * s->row + k), b = load(s->edge + m * s->row + k + 2);
+            store(s->met + 2 * m * s->row + k, a + b);
+            store(s->met + (2 * m + 1) * s->row + k, b - a);
+        }
+}
+
 /* add to the forces of a row of nodes, from k on, what voxels beside it leave there: T[component][2 p + r]. before: of
  * each component and p, what the last vector of voxels leaves on its upper nodes */
 INLINE void leave(int components, const struct slab *s, long k, long at, vec T[3][4], vec before[3][2]) {
@@ -212,8 +222,8 @@ INLINE void close_slab(int components, struct slab s) {
     close_row(components, &s, 0, before);
 }
 
-/* x += alpha p; p = z + beta p; alpha and beta: of either part, as vectors */
-INLINE void advance(real *restrict x, real *restrict p, const real *restrict z, vec alpha, vec beta, long size) {
+/* x += alpha p; p = z + beta p */
+INLINE void advance(real *restrict x, real *restrict p, const real *restrict z, real alpha, real beta, long size) {
     long k = 0;
     for (; k + WIDTH <= size; k += WIDTH) {
         const vec old = load(p + k);
@@ -221,21 +231,34 @@ INLINE void advance(real *restrict x, real *restrict p, const real *restrict z, 
         store(p + k, load(z + k) + beta * old);
     }
     for (; k < size; k++) {
-        x[k] += alpha[k & 1] * p[k];
-        p[k] = z[k] + beta[k & 1] * p[k];
+        x[k] += alpha * p[k];
+        p[k] = z[k] + beta * p[k];
     }
 }
 
-/* what `apply` works on */
+/* A step of conjugate gradients that is taken before the product with the direction u. inverse: if given, the force is
+ * what `forwards` left, and goes through `backwards` first */
+struct step {
+    real *x, alpha, beta;
+    const struct inverse *inverse;
+    real *work;
+};
+
+/* what `apply` works on. step: NULL for a mere product */
 struct product {
     real *u, *force;
     const long *layout;
     const real *material;
     const long *n;
     const real *spacing, *macro;
-    real *x;          /* of conjugate gradients, whose direction u is */
-    const real *step; /* alpha[2], beta[2] */
+    const struct step *step;
 };
+
+/* plane i of the force as it is in space */
+INLINE void in_space(int components, const struct product *a, long i) {
+    const struct step *s = a->step;
+    if (s->inverse) (components == 1 ? backwards1 : backwards3)(s->inverse, a->force, i, NULL, NULL, s->work);
+}
 
 /* x += alpha u; u = force + beta u in a row of nodes of plane i */
 INLINE void advance_row(int components, const struct product *a, long i, long j) {
@@ -243,24 +266,24 @@ INLINE void advance_row(int components, const struct product *a, long i, long j)
     for (int c = 0; c < components; c++) {
         const long at = (c * a->n[0] + i) * plane + j * length;
         const real *z = a->force + c * a->layout[0] + i * a->layout[1] + j * length;
-        advance(a->x + at, a->u + at, z, repeated(a->step), repeated(a->step + 2), length);
+        advance(a->step->x + at, a->u + at, z, a->step->alpha, a->step->beta, length);
     }
 }
 
 /* force = B^T law(macro + B u) over all voxels; total[6 components] gathers law(...) integrated over the voxels, then, for
  * macro = 0, u . force. u, force, macro and total are pairs; material is not. work: 30 rows, and a vector to align them.
  * layout: how far components and planes of the force lie apart; those of u lie side by side.
- * If stepping, step = alpha[2], beta[2] is taken first, x += alpha u; u = force + beta u, and only u . force gathered */
+ * If stepping, the step is taken first, x += alpha u; u = force + beta u, and only u . force gathered */
 INLINE void apply(int components, int laws, int stepping, const struct product *a, double *total, real *work) {
     const long nx = a->n[0], ny = a->n[1], length = 2 * a->n[2], plane = ny * length, size = nx * plane;
     const long row = (length / WIDTH + 2) * WIDTH;
     const struct voxel v = voxel_of(a->spacing);
-    real *memory = (real *)(((size_t)work + sizeof(vec) - 1) / sizeof(vec) * sizeof(vec));
+    real *memory = (real *)aligned(work);
     struct slab s = {memory, memory + 6 * row, memory + 18 * row, 0, 0, length, row, a->layout[0], 0, 0};
     for (long k = 0; k < 30 * row; k++) memory[k] = 0; /* lanes beyond the row: numbers */
     vec mean[9];
     wide sums[10] = {{0}};
-    for (int m = 0; m < 3 * components; m++) mean[m] = repeated(a->macro + 2 * m);
+    for (int m = 0; m < 3 * components && !stepping; m++) mean[m] = repeated(a->macro + 2 * m);
     for (long i = 0; i < nx; i++) {
         const long next = i + 1 == nx ? 0 : i + 1;
         const real *low = a->u + i * plane, *high = a->u + next * plane;
@@ -268,6 +291,8 @@ INLINE void apply(int components, int laws, int stepping, const struct product *
         s.high = a->force + next * a->layout[1];
         s.add_low = i > 0;
         s.add_high = next == 0;
+        if (stepping && i == 0) in_space(components, a, 0);
+        if (stepping && next > 0) in_space(components, a, next);
         for (long j = -1; j < ny; j++) { /* nodes of row j + 1, then the voxels below them */
             const long upper = j + 1 == ny ? 0 : j + 1;
             if (stepping && j + 1 < ny) {
@@ -276,12 +301,7 @@ INLINE void apply(int components, int laws, int stepping, const struct product *
             }
             join(components, &s, low + upper * length, high + upper * length, size);
             if (j < 0) {
-                for (int m = 0; m < 2 * components; m++)
-                    for (long k = 0; k < length; k += WIDTH) {
-                        const vec b = load(s.edge + m * row + k), c = load(s.edge + m * row + k + 2);
-                        store(s.met + 2 * m * row + k, b + c);
-                        store(s.met + (2 * m + 1) * row + k, c - b);
-                    }
+                meet(components, &s);
                 continue;
             }
             vec sum[9] = {{0}}, energy = {0};

@@ -51,13 +51,13 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """What conjugate gradients need for a pair of load cases: r, x, p (components, *grid), q; memory of kernels."""
+    """What conjugate gradients need for a pair of load cases: r, x, p (components, *grid), q; memory of both kernels."""
 
     r: Array
     x: Array
     p: Array
     q: Forces
-    workspace: Array
+    work: tuple[Array, Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,8 @@ class Periodic:
 
     def _vectors(self) -> Vectors:
         r, x, p = (np.empty((self.components, *self.grid), dtype=np.complex64) for _ in range(3))
-        return Vectors(r, x, p, self.preconditioner.forces(), self.preconditioner.workspace())
+        work = self.preconditioner.workspace(), self.single.rows(self.grid[-1])
+        return Vectors(r, x, p, self.preconditioner.forces(), work)
 
     def _fields(self) -> tuple[Array, Array]:
         u = np.empty((self.components, *self.grid), dtype=np.complex128)
@@ -114,26 +115,25 @@ class Periodic:
     ) -> Fluctuation:
         u, force = fields
         u.fill(0)
-        peak, stress = np.ones(2), self._first_residual(macro, vectors)
+        stress = self._first_residual(macro, vectors)
         energies = (_parts(macro) * _parts(stress)).sum(axis=0)
         goal = tolerance * np.sqrt(np.maximum(energies, 0.0))
+        unit = np.where(goal > 0, goal, 1.0)  # residuals are in units of their goal: one norm serves both
+        self.single.scale(vectors.r, 1 / unit)
         used, before = 0, np.full(2, np.inf)
         while True:
-            vectors.q.memory.fill(0)
-            norm = self.preconditioner.apply(vectors.r, vectors.q, np.zeros(2), vectors.workspace)
-            size = peak * np.sqrt(np.maximum(norm, 0.0))
-            wanting = size > goal
+            norm = self.preconditioner.apply(vectors.r, vectors.q, vectors.work[0])
+            size = np.sqrt(np.maximum(norm, 0.0))
+            wanting = size > 1
             if not wanting.any() or used >= limit or (wanting & (size >= before)).any():
                 if used == 0:
                     stress = self.force(u, macro, force)
-                return Fluctuation(u, force, stress, size, used, not wanting.any())
-            reduction = np.where(wanting, np.maximum(0.5 * goal / np.where(size > 0, size, 1.0), REDUCTION), 1.0)
-            count = self._gradients(vectors, norm, reduction**2 * norm, limit - used)
-            self.single.widen(vectors.x, u, peak)
-            used, before = used + count, size
+                return Fluctuation(u, force, stress, unit * size, used, not wanting.any())
+            used += self._gradients(vectors, float(norm.sum()), limit - used)
+            before = size
+            self.single.widen(vectors.x, u, unit)
             stress = self.force(u, macro, force)
-            peak = self.single.peaks(force)
-            self.single.narrow(force, vectors.r, -1 / np.where(peak > 0, peak, 1.0))
+            self.single.narrow(force, vectors.r, -1 / unit)
 
     def _first_residual(self, macro: Array, vectors: Vectors) -> Array:
         """Set r to the residual without fluctuation, and return the stresses: single precision is enough here."""
@@ -142,14 +142,15 @@ class Periodic:
         np.negative(vectors.r, out=vectors.r)
         return stress
 
-    def _gradients(self, vectors: Vectors, norm: Array, goal: Array, limit: int) -> int:
-        """Set x to the solutions of K x = r to a goal (2,) for the residuals' norms; return the iterations.
+    def _gradients(self, vectors: Vectors, norm: float, limit: int) -> int:
+        """Set x to the solutions of K x = r, whose norm (squared) is to fall to a half; return the iterations.
 
-        q is r, preconditioned, and norm their products (2,).
+        q is r, preconditioned.
         """
         given = (vectors.p, vectors.q, vectors.x, vectors.r)
-        return self.single.gradients(given, self.coarse, self.spacing32, self.preconditioner.inverse, norm, goal, limit,
-                                     vectors.workspace)  # fmt: skip
+        norms = norm, max(0.5, REDUCTION**2 * norm)
+        return self.single.gradients(given, self.coarse, self.spacing32, self.preconditioner.inverse, norms, limit,
+                                     vectors.work)  # fmt: skip
 
 
 def _taken(spare: list[Anything], make: Callable[[], Anything]) -> Anything:

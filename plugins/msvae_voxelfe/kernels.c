@@ -11,61 +11,53 @@
  * cache.
  */
 #include "vectors.h"
-#include "elements.h"
 #include "fourier.h"
 #include "preconditioner.h"
+#include "elements.h"
 
-/* r -= alpha q; q = the homogeneous problem's solution for r; sums[2] = r . q. Compiled once for all materials */
+/* q = the homogeneous problem's solution for r; sums[2] = r . q, of either part */
 #define PRECONDITION(components)                                                                                      \
-    void precondition##components(real *r, real *q, const long *layout, const real *alpha, const real *symbol,        \
-                                  const long *n, const long *factors, const real *const *tables, double *sums,        \
-                                  real *work) {                                                                       \
+    void precondition##components(real *r, real *q, const long *layout, const real *symbol, const long *n,            \
+                                  const long *factors, const real *const *tables, double *sums, real *work) {         \
         const struct inverse inverse = {layout, symbol, n, factors, tables};                                          \
-        homogeneous(components, &inverse, r, q, alpha, sums, work);                                                   \
+        forwards##components(&inverse, r, q, 0, work);                                                                \
+        sums[0] = sums[1] = 0;                                                                                        \
+        for (long i = 0; i < n[0]; i++) backwards##components(&inverse, q, i, r, sums, work);                         \
     }
 
 PRECONDITION(1)
 PRECONDITION(3)
 
-/* x += alpha p; alpha[2]: of either part */
-INLINE void add(real *restrict x, const real *restrict p, const real *alpha, long size) {
-    const vec a = repeated(alpha);
-    long k = 0;
-    for (; k + WIDTH <= size; k += WIDTH) store(x + k, load(x + k) + a * load(p + k));
-    for (; k < size; k++) x[k] += alpha[k & 1] * p[k];
+/* x += alpha p */
+INLINE void add(real *restrict x, const real *restrict p, real alpha, long size) {
+    for (long k = 0; k < size; k++) x[k] += alpha * p[k];
 }
 
-/* Conjugate gradients for K x = r from x = 0, of both load cases, until each residual's norm is at its goal[2], and no
- * more than limit steps; returns these. q is r, preconditioned, and norm[2] their products. a.u: room for the direction.
- * A load case that is there rests while the other goes on. */
-INLINE long gradients(int components, int laws, const struct product *a, const struct inverse *inverse, real *r,
-                      const double *given, const double *goal, long limit, real *work) {
-    const long size = 2 * components * a->n[0] * a->n[1] * a->n[2];
-    double norm[2] = {given[0], given[1]};
-    int active[2] = {norm[0] > goal[0], norm[1] > goal[1]};
-    real step[4] = {0};
-    struct product now = *a;
-    now.step = step;
-    __builtin_memset(a->x, 0, size * sizeof(real));
-    __builtin_memset(a->u, 0, size * sizeof(real));
+/* Conjugate gradients for K x = r from x = 0 until the residual's norm is at its goal, and no more than limit steps;
+ * returns these. q is r, preconditioned, and norm their product. p: room for the direction. work: of both, after another.
+ *
+ * Both load cases are one system, with the same alpha and beta: their operator is the same, and so is the number of steps
+ * that they need. Then the norm is known from the spectrum, and the way back into space is part of the next product. */
+INLINE long gradients(int components, int laws, struct product a, const struct inverse *inverse, real *x, real *r,
+                      double norm, double goal, long limit, real *work, real *rows) {
+    const long size = 2 * components * a.n[0] * a.n[1] * a.n[2];
+    struct step step = {x, 0, 0, NULL, work};
+    a.step = &step;
+    __builtin_memset(x, 0, size * sizeof(real));
+    __builtin_memset(a.u, 0, size * sizeof(real));
     long used = 0;
-    for (; used < limit && (active[0] || active[1]); used++) {
-        double total[20] = {0}, next[2];
-        apply(components, laws, 1, &now, total, work);
-        for (int part = 0; part < 2; part++) {
-            const double curvature = total[6 * components + part];
-            active[part] = active[part] && curvature > 0;
-            step[part] = active[part] ? (real)(norm[part] / curvature) : 0;
-        }
-        (components == 1 ? precondition1 : precondition3)(r, a->force, inverse->layout, step, inverse->symbol, inverse->n,
-                                                          inverse->factors, inverse->tables, next, work);
-        for (int part = 0; part < 2; part++) {
-            active[part] = active[part] && next[part] > goal[part];
-            step[2 + part] = active[part] ? (real)(next[part] / norm[part]) : 0;
-            norm[part] = next[part];
-        }
+    while (used < limit && norm > goal) {
+        double total[20] = {0};
+        apply(components, laws, 1, &a, total, rows);
+        const double curvature = total[6 * components] + total[6 * components + 1], before = norm;
+        if (!(curvature > 0)) break;
+        step.alpha = (real)(norm / curvature);
+        norm = (components == 1 ? forwards1 : forwards3)(inverse, r, a.force, step.alpha, work);
+        step.beta = (real)(norm / before);
+        step.inverse = inverse;
+        used++;
     }
-    add(a->x, a->u, step, size);
+    if (used) add(x, a.u, step.alpha, size);
     return used;
 }
 
@@ -73,34 +65,20 @@ INLINE long gradients(int components, int laws, const struct product *a, const s
 #define MATERIAL(name, components, laws)                                                                              \
     void product_##name(real *u, real *force, const long *layout, const real *material, const long *n, const real *h, \
                         const real *macro, double *total, real *work) {                                               \
-        const struct product a = {u, force, layout, material, n, h, macro, NULL, NULL};                               \
+        const struct product a = {u, force, layout, material, n, h, macro, NULL};                                     \
         apply(components, laws, 0, &a, total, work);                                                                  \
     }                                                                                                                 \
     long gradients_##name(real *p, real *q, const long *layout, const real *material, const long *n, const real *h,   \
                           real *x, real *r, const real *symbol, const long *factors, const real *const *tables,       \
-                          const double *norm, const double *goal, const long *limit, real *work) {                    \
-        const real none[18] = {0};                                                                                    \
-        const struct product a = {p, q, layout, material, n, h, none, x, NULL};                                       \
+                          const double *norms, const long *limit, real *work, real *rows) {                           \
+        const struct product a = {p, q, layout, material, n, h, NULL, NULL};                                          \
         const struct inverse inverse = {layout, symbol, n, factors, tables};                                          \
-        return gradients(components, laws, &a, &inverse, r, norm, goal, *limit, work);                                \
+        return gradients(components, laws, a, &inverse, x, r, norms[0], norms[1], *limit, work, rows);                \
     }
 
 MATERIAL(conductor, 1, 1)
 MATERIAL(elastic, 3, 2)
 MATERIAL(anisotropic, 3, 21)
-
-/* between the precisions: the largest magnitude of either part; r = factor rest; u += factor x */
-void peaks(const double *rest, double *largest, long size) {
-    double real_part = 0, imaginary_part = 0;
-#pragma omp simd reduction(max : real_part, imaginary_part)
-    for (long k = 0; k < size; k += 2) {
-        const double a = __builtin_fabs(rest[k]), b = __builtin_fabs(rest[k + 1]);
-        real_part = a > real_part ? a : real_part;
-        imaginary_part = b > imaginary_part ? b : imaginary_part;
-    }
-    largest[0] = real_part;
-    largest[1] = imaginary_part;
-}
 
 /* sums[4]: of the products of a's real and imaginary parts with b's, the latter's faster; threads of BLAS would spin */
 void products(const double *restrict a, const double *restrict b, long size, double *sums) {
@@ -118,6 +96,7 @@ void products(const double *restrict a, const double *restrict b, long size, dou
     sums[3] = same_imaginary;
 }
 
+/* between the precisions: r = factor rest; u += factor x; and within one: r *= factor. factor[2]: of either part */
 void narrow(const double *restrict rest, real *restrict r, const double *factor, long size) {
 #pragma omp simd
     for (long k = 0; k < size; k++) r[k] = (real)(factor[k & 1] * rest[k]);
@@ -126,6 +105,11 @@ void narrow(const double *restrict rest, real *restrict r, const double *factor,
 void widen(const real *restrict x, double *restrict u, const double *factor, long size) {
 #pragma omp simd
     for (long k = 0; k < size; k++) u[k] += factor[k & 1] * (double)x[k];
+}
+
+void scale(real *r, const double *factor, long size) {
+#pragma omp simd
+    for (long k = 0; k < size; k++) r[k] *= (real)factor[k & 1];
 }
 
 /* Conjugate gradients with the diagonal as preconditioner for a symmetric matrix in compressed rows. work: 3 vectors.

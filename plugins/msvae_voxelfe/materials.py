@@ -18,7 +18,11 @@ def interpolate(structures: Structures, table: Array) -> tuple[Array, dict[int, 
         largest = structures.labels.max(axis=tuple(range(1, structures.labels.ndim)), initial=0)
         sentence = "it has phase {}, but solver.phases ends at phase {}: give the material of every phase"
         missing = {int(k): sentence.format(largest[k], len(table) - 1) for k in np.flatnonzero(largest >= len(table))}
-        return np.ascontiguousarray(np.moveaxis(whole[structures.labels], -1, 1)), missing
+        labels = structures.labels
+        fields = np.empty((len(labels), table.shape[1], *labels.shape[1:]))
+        for k, parameter in enumerate(np.ascontiguousarray(whole.T)):
+            fields[:, k] = parameter[labels]
+        return fields, missing
     if len(table) != 2:
         raise DataError(f"solver.phases: grey values need the materials at grey 0 and 1, found {len(table)} phases")
     grey = structures.labels.astype(np.float64)[:, None]

@@ -36,14 +36,15 @@ INLINE void plane_forward(const struct transform *t, real *field, vec *spectrum,
     }
 }
 
-/* and back, to the place of the spectrum; returns the product of the field with another. next: the spectrum after it */
+/* and back, to the place of the spectrum; returns the product of the field with another, if there is one.
+ * next: the spectrum after it */
 INLINE vec plane_backward(const struct transform *t, vec *spectrum, const vec *next, const real *other, vec *rows,
                           vec *line, vec *work) {
     vec sum = {0};
     for (long b = 0; b < t->slabs; b++) {
         for (long k = 0; k < t->nz; k++) {
             __builtin_prefetch(next + b * t->nz + k, 1);
-            __builtin_prefetch(other + (b * t->nz + k) * WIDTH);
+            if (other) __builtin_prefetch(other + (b * t->nz + k) * WIDTH);
         }
         along(2, 1, t, (struct place){(real *)(spectrum + b * t->nz), WIDTH}, (struct place){(real *)line, WIDTH}, work);
         for (long g = 0; g < t->groups; g++) {
@@ -54,25 +55,25 @@ INLINE vec plane_backward(const struct transform *t, vec *spectrum, const vec *n
         }
     }
     for (long g = 0; g < t->groups; g++) {
+        const long count = t->nz - g * LANES;
         const struct place own = {(real *)(rows + g), t->groups * WIDTH};
-        along(1, 1, t, own, own, work);
+        const struct place field = {(real *)spectrum + g * WIDTH, 2 * t->nz};
+        along(1, 1, t, own, count < LANES ? own : field, work);
+        for (long j = 0; j < t->ny && count < LANES; j++) store_some(entry(field, j), load(entry(own, j)), count);
     }
-    for (long j = 0; j < t->ny; j++)
-        for (long g = 0; g < t->groups; g++) {
-            const long at = 2 * (j * t->nz + g * LANES), count = t->nz - g * LANES;
-            const real *found = (const real *)(rows + j * t->groups + g);
-            store_some((real *)spectrum + at, load(found), count);
-            sum += load_some(other + at, count) * load_some(found, count);
-        }
+    const real *field = (const real *)spectrum;
+    const long size = other ? 2 * t->ny * t->nz : 0;
+    for (long k = 0; k < size; k += WIDTH)
+        sum += load_some(other + k, (size - k) / 2) * load_some(field + k, (size - k) / 2);
     return sum;
 }
 
-/* columns along x of all components at one vector of the spectrum: forwards, times the symbol, backwards.
- * found: (3, nx) vectors */
-INLINE void columns(int components, const struct transform *t, real *spectrum, const long *layout, const real *symbol,
+/* columns along x of all components at one vector of the spectrum: forwards, times the symbol, backwards; returns the
+ * product of what they were with what they are then. found: (3, nx) vectors */
+INLINE vec columns(int components, const struct transform *t, real *spectrum, const long *layout, const real *symbol,
                     int odd_z, vec *found, vec *work) {
     const long entries = components == 1 ? 1 : 6, nx = t->nx, half = nx / 2 + 1;
-    vec *x = found, *y = found + nx, *z = found + 2 * nx;
+    vec *x = found, *y = found + nx, *z = found + 2 * nx, sum = {0};
     for (int c = 0; c < components; c++) {
         const struct place there = {spectrum + c * layout[0], layout[1]};
         for (long i = 0; i < nx; i++) __builtin_prefetch(entry(there, i) + WIDTH, 1); /* for the next call */
@@ -82,7 +83,9 @@ INLINE void columns(int components, const struct transform *t, real *spectrum, c
         const int odd_x = i >= half;
         const real *at = symbol + (odd_x ? nx - i : i) * entries * LANES;
         if (components == 1) {
+            const vec a = x[i];
             x[i] *= doubled(load(at), 0);
+            sum += a * x[i];
             continue;
         }
         const real yz = odd_z ? -1 : 1, xy = odd_x ? -1 : 1;
@@ -96,10 +99,12 @@ INLINE void columns(int components, const struct transform *t, real *spectrum, c
         x[i] = s[0] * a + s[5] * b + s[4] * c;
         y[i] = s[5] * a + s[1] * b + s[3] * c;
         z[i] = s[4] * a + s[3] * b + s[2] * c;
+        sum += a * x[i] + b * y[i] + c * z[i];
     }
     for (int c = 0; c < components; c++)
         along(0, 1, t, (struct place){(real *)(found + c * nx), WIDTH},
               (struct place){spectrum + c * layout[0], layout[1]}, work);
+    return sum;
 }
 
 /* The inverse of the homogeneous problem on a grid. layout: how far components and planes of q lie apart.
@@ -113,39 +118,70 @@ struct inverse {
     const real *const *tables;
 };
 
-/* r -= alpha q; then q = the homogeneous problem's solution for r; sums[2] = r . q, for either part.
+/* what a call works with: the transform, and its memory; see plane_forward */
+struct bench {
+    struct transform t;
+    vec *rows, *line, *work;
+};
+
+INLINE struct bench bench_of(const struct inverse *a, real *memory) {
+    const long *n = a->n, groups = (n[2] + LANES - 1) / LANES, slabs = (n[1] + LANES - 1) / LANES;
+    const long line = n[1] > groups * LANES ? n[1] : groups * LANES, columns = 3 * n[0];
+    vec *rows = aligned(memory), *own = rows + slabs * LANES * groups;
+    return (struct bench){{n[0], n[1], n[2], groups, slabs, a->factors, a->tables}, rows, own,
+                          own + (line > columns ? line : columns)};
+}
+
+/* r -= alpha q; q = what `backwards` makes the homogeneous problem's solution of; returns the products of this with r,
+ * of both parts together, by Parseval's theorem.
  * q: aligned to vectors; every plane has room for its spectrum, which takes its place. work: see preconditioner.py */
-INLINE void homogeneous(int components, const struct inverse *a, real *r, real *q, const real *alpha, double *sums,
-                        real *work) {
-    const long *n = a->n, *layout = a->layout, groups = (n[2] + LANES - 1) / LANES, slabs = (n[1] + LANES - 1) / LANES;
-    const struct transform t = {n[0], n[1], n[2], groups, slabs, a->factors, a->tables};
-    const long plane = 2 * n[1] * n[2], entries = components == 1 ? 1 : 6, half = (n[0] / 2 + 1) * entries * LANES;
-    const long line = n[1] > groups * LANES ? n[1] : groups * LANES, column = 3 * n[0];
-    vec *rows = (vec *)(((size_t)work + sizeof(vec) - 1) / sizeof(vec) * sizeof(vec));
-    vec *own = rows + slabs * LANES * groups, *rest = own + (line > column ? line : column);
-    const vec minus = -repeated(alpha);
-    for (long k = 0; k < slabs * LANES * groups; k++) rows[k] = (vec){0};
+INLINE double forwards(int components, const struct inverse *a, real *r, real *q, real alpha, real *work) {
+    const struct bench b = bench_of(a, work);
+    const long *n = a->n, plane = 2 * n[1] * n[2], half = (n[0] / 2 + 1) * (components == 1 ? 1 : 6) * LANES;
+    for (long k = 0; k < b.t.slabs * LANES * b.t.groups; k++) b.rows[k] = (vec){0};
     for (long i = 0; i < n[0]; i++)
         for (int c = 0; c < components; c++) {
-            real *here = r + (c * n[0] + i) * plane, *there = q + c * layout[0] + i * layout[1];
-            for (long k = 0; k < plane; k += WIDTH) {
+            real *here = r + (c * n[0] + i) * plane, *there = q + c * a->layout[0] + i * a->layout[1];
+            for (long k = 0; k < plane && alpha != 0; k += WIDTH) {
                 const long count = (plane - k) / 2;
-                store_some(here + k, load_some(here + k, count) + minus * load_some(there + k, count), count);
+                store_some(here + k, load_some(here + k, count) - alpha * load_some(there + k, count), count);
             }
-            plane_forward(&t, here, (vec *)there, rows, own, rest);
+            plane_forward(&b.t, here, (vec *)there, b.rows, b.line, b.work);
         }
-    for (long b = 0; b < slabs; b++)
+    double sum = 0;
+    for (long s = 0; s < b.t.slabs; s++)
         for (long k = 0; k < n[2]; k++) {
             const int odd_z = k > n[2] / 2;
-            const real *at = a->symbol + (b * (n[2] / 2 + 1) + (odd_z ? n[2] - k : k)) * half;
-            columns(components, &t, q + (b * n[2] + k) * WIDTH, layout, at, odd_z, own, rest);
+            const real *at = a->symbol + (s * (n[2] / 2 + 1) + (odd_z ? n[2] - k : k)) * half;
+            const vec part = columns(components, &b.t, q + (s * n[2] + k) * WIDTH, a->layout, at, odd_z, b.line, b.work);
+            for (int lane = 0; lane < WIDTH; lane++) sum += (double)part[lane];
         }
-    sums[0] = sums[1] = 0;
-    for (long i = 0; i < n[0]; i++)
-        for (int c = 0; c < components; c++) {
-            vec *there = (vec *)(q + c * layout[0] + i * layout[1]);
-            const vec *next = there + layout[0] / WIDTH;
-            const vec part = plane_backward(&t, there, next, r + (c * n[0] + i) * plane, rows, own, rest);
-            for (int lane = 0; lane < WIDTH; lane++) sums[lane & 1] += (double)part[lane];
-        }
+    return sum;
+}
+
+/* what `forwards` left of plane i becomes the solution there; sums[2] gathers its products with r, if r is given */
+INLINE void backwards(int components, const struct inverse *a, real *q, long i, const real *r, double *sums, real *work) {
+    const struct bench b = bench_of(a, work);
+    const long plane = 2 * a->n[1] * a->n[2];
+    for (int c = 0; c < components; c++) {
+        vec *there = (vec *)(q + c * a->layout[0] + i * a->layout[1]);
+        const real *other = r ? r + (c * a->n[0] + i) * plane : NULL;
+        const vec part = plane_backward(&b.t, there, there + a->layout[0] / WIDTH, other, b.rows, b.line, b.work);
+        for (int lane = 0; lane < WIDTH && r; lane++) sums[lane & 1] += (double)part[lane];
+    }
+}
+
+/* compiled once for all materials: fourier's code is long */
+#define ONCE static __attribute__((noinline))
+ONCE double forwards1(const struct inverse *a, real *r, real *q, real alpha, real *work) {
+    return forwards(1, a, r, q, alpha, work);
+}
+ONCE double forwards3(const struct inverse *a, real *r, real *q, real alpha, real *work) {
+    return forwards(3, a, r, q, alpha, work);
+}
+ONCE void backwards1(const struct inverse *a, real *q, long i, const real *r, double *sums, real *work) {
+    backwards(1, a, q, i, r, sums, work);
+}
+ONCE void backwards3(const struct inverse *a, real *q, long i, const real *r, double *sums, real *work) {
+    backwards(3, a, q, i, r, sums, work);
 }

@@ -37,12 +37,11 @@ class Preconditioner:
         self.inverse = Inverse(np.array(grid, dtype=np.int64), symbol, own, addresses)
 
     def workspace(self) -> Array:
-        """Return the memory that `apply`, and conjugate gradients with it, need; two calls at a time need one each."""
+        """Return the memory that `apply` needs; two calls at a time need one each."""
         nx, ny, nz = (int(n) for n in self.inverse.grid)
         groups, slabs = -(-nz // LANES), -(-ny // LANES)
         buffers = max(ny, groups * LANES, 3 * nx) + 4 * max(nx, ny, nz) + 2
-        own = (slabs * LANES * groups + buffers + 1) * 2 * LANES
-        return np.empty(max(own, self.single.rows(nz).size), dtype=np.float32)
+        return np.empty((slabs * LANES * groups + buffers + 1) * 2 * LANES, dtype=np.float32)
 
     def forces(self) -> Forces:
         """Return forces of zero, with the room that `apply` needs for their spectrum."""
@@ -53,12 +52,9 @@ class Preconditioner:
         aligned = memory[-memory.ctypes.data % 64 // 4 :]
         return Forces(aligned, np.array([vectors, step]) * 2 * LANES)
 
-    def apply(self, r: Array, q: Forces, length: Array, workspace: Array) -> Array:
-        """r -= length q; then set q to the homogeneous solution for r, and return their products (2,).
-
-        r: (components, *grid), complex64. length: (2,), of the real and of the imaginary parts.
-        """
-        return self.single.precondition(r, q, length, self.inverse, workspace)
+    def apply(self, r: Array, q: Forces, workspace: Array) -> Array:
+        """Set q to the homogeneous solution for r (components, *grid), complex64; return their products (2,)."""
+        return self.single.precondition(r, q, self.inverse, workspace)
 
 
 @lru_cache(maxsize=64)

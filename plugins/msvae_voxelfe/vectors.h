@@ -25,6 +25,9 @@ INLINE vec load(const real *at) {
 
 INLINE void store(real *at, vec v) { __builtin_memcpy(at, &v, sizeof v); }
 
+/* the first vector's place in memory that has room for one more */
+INLINE vec *aligned(real *memory) { return (vec *)(((size_t)memory + sizeof(vec) - 1) / sizeof(vec) * sizeof(vec)); }
+
 /* a complex number as a vector: its two parts in turn */
 INLINE vec repeated(const real *pair) {
     vec v;
