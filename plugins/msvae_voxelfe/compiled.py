@@ -26,12 +26,12 @@ from msvae import Array
 __all__ = ["Kernels", "kernels"]
 
 SOURCE = Path(__file__).with_name("kernels.c")
-HEADERS = ("vectors.h", "fourier.h", "preconditioner.h", "elements.h")  # that it includes
-LANES = 8  # complex numbers of single precision in a vector of kernels.c
+HEADERS = ("vectors.h", "team.h", "fourier.h", "preconditioner.h", "elements.h")  # that it includes
+LANES, UNIT = 8, 16  # complex numbers of single precision in a vector of kernels.c; vectors of a unit of the spectrum
 # what lets sums be vectorised; -ffast-math itself would set the whole process to flush subnormal numbers to zero, which
 # scipy's search trees do not survive
 REORDERED = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math")
-FLAGS = ("-O3", "-march=native", *REORDERED, "-fopenmp-simd", "-fPIC", "-shared", "-std=gnu11")
+FLAGS = ("-O3", "-march=native", *REORDERED, "-fopenmp-simd", "-fPIC", "-shared", "-pthread", "-std=gnu11")
 CTYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 MATERIALS = {1: "conductor", 2: "elastic", 21: "anisotropic"}  # by the number of their parameters
 log = logging.getLogger(__name__)
@@ -47,12 +47,57 @@ class Forces:
 
 @dataclass(frozen=True, eq=False)
 class Inverse:
-    """The inverse of the homogeneous problem as preconditioner.h takes it. tables: their addresses (6,)."""
+    """The inverse of the homogeneous problem as preconditioner.h takes it. tables: of transforms, forwards and back."""
 
     grid: Array
     symbol: Array
     factors: Array
-    tables: Array
+    tables: list[Array]
+
+    @property
+    def addresses(self) -> Array:
+        """Where the tables are."""
+        return np.array([table.ctypes.data for table in self.tables], dtype=np.uintp)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How threads share a grid: pieces along its first axis, whose number alone decides how sums are rounded."""
+
+    threads: int = 1
+    pieces: int = 1
+
+
+ALONE = Plan()
+
+
+@dataclass(frozen=True, eq=False)
+class Workspace:
+    """Memory of the kernels for one pair of load cases; see kernels.c. sizes: threads, pieces, of work and of rows."""
+
+    sizes: tuple[int, int, int, int]
+    work: Array
+    rows: Array
+    edges: Array
+    sums: Array
+    units: Array
+
+    @classmethod
+    def of(cls, grid: tuple[int, ...], components: int, dtype: Any, plan: Plan) -> Workspace:
+        """Return it for arrays of a precision on a grid."""
+        nx, ny, nz = grid
+        groups, slabs = -(-nz // LANES), -(-ny // LANES)
+        buffers = max(ny, groups * LANES, 3 * nx) + 4 * max(nx, ny, nz) + 2
+        work = (slabs * LANES * groups + buffers + 1) * 2 * LANES  # of single precision, which alone transforms
+        rows = 30 * (2 * nz + 4 * LANES) + 2 * LANES
+        edges = np.empty((plan.pieces if plan.pieces > 1 else 0, components, ny, nz, 2), dtype=dtype)
+        return cls((plan.threads, plan.pieces, work, rows), np.empty((plan.threads, work), dtype=np.float32),
+                   np.empty((plan.threads, rows), dtype=dtype), edges, np.empty((plan.pieces, 10, 2)),
+                   np.empty(slabs * -(-nz // UNIT)))  # fmt: skip
+
+    def plan(self, limit: int = 0) -> Array:
+        """Return the sizes as kernels.c takes them, and a limit of steps."""
+        return np.array([*self.sizes, limit], dtype=np.int64)
 
 
 class Kernels:
@@ -65,37 +110,35 @@ class Kernels:
             getattr(library, name).restype = ctypes.c_long
 
     def product(
-        self, u: Array, force: Array, material: Array, spacing: Array, *, macro: Array | None = None
+        self, u: Array, force: Array, material: Array, spacing: Array, *, macro: Array | None = None, plan: Plan = ALONE
     ) -> tuple[Array, Array]:
         """Set force (components, *grid) to the forces of macro + B u, for material fields (1, 2 or 21, *grid).
 
         u, force and macro (components, 3) are complex: two load cases. Return their stresses (components, 3) integrated
         over the grid, and, if there is no macro, the products (2,) of u and the forces.
         """
-        components, plane = len(u), 2 * u[0, 0].size
-        total = np.zeros(3 * components + 1, dtype=np.complex128)
+        components, shape = len(u), u.shape[1:]
         given = np.zeros((components, 3), self.complex) if macro is None else np.ascontiguousarray(macro, self.complex)
-        layout = np.array([u.shape[1] * plane, plane], dtype=np.int64)
-        shape = np.array(u.shape[1:], dtype=np.int64)
-        arrays = (u, force, layout, material, shape, spacing, given, total, self.rows(u.shape[-1]))
+        layout = np.array([u[0].size, u[0, 0].size], dtype=np.int64) * 2
+        space = Workspace.of(shape, components, self.dtype, plan)
+        arrays = (u, force, layout, material, np.array(shape, dtype=np.int64), spacing, given, space.sums, space.plan(),
+                  space.rows, space.edges)  # fmt: skip
         self._of("product", material)(*map(_at, arrays))
-        return total[:-1].reshape(components, 3), total[-1:].view(np.float64)
-
-    def rows(self, length: int) -> Array:
-        """Return the memory that `apply` in elements.h needs on a grid with this last axis."""
-        return np.empty(30 * (2 * length + 4 * LANES) + 2 * LANES, dtype=self.dtype)
+        total = space.sums.sum(axis=0)
+        return np.ascontiguousarray(total[1 : 1 + 3 * components]).view(complex).reshape(components, 3), total[0]
 
     def gradients(
         self, vectors: tuple[Array, Forces, Array, Array], material: Array, spacing: Array, inverse: Inverse,
-        norms: tuple[float, float], limit: int, work: tuple[Array, Array],
+        norms: tuple[float, float], limit: int, space: Workspace,
     ) -> int:  # fmt: skip
         """Solve K x = r for two load cases, from one norm to another; vectors: p, q, x, r. Return the steps.
 
-        See kernels.c. work: of the preconditioner, and of the elements.
+        See kernels.c.
         """
         p, q, x, r = vectors
-        arrays = (p, q.memory, q.layout, material, inverse.grid, spacing, x, r, inverse.symbol, inverse.factors,
-                  inverse.tables, np.array(norms), np.array([limit], dtype=np.int64), *work)  # fmt: skip
+        given = (p, q.memory, q.layout, material, inverse.grid, spacing, x, r, inverse.symbol, inverse.factors)
+        arrays = (*given, inverse.addresses, np.array(norms), space.plan(limit), space.work, space.rows, space.edges,
+                  space.sums, space.units)  # fmt: skip
         return int(self._of("gradients", material)(*map(_at, arrays)))
 
     def _of(self, what: str, material: Array) -> Any:
@@ -107,25 +150,26 @@ class Kernels:
         self.library.products(_at(a), _at(b), ctypes.c_long(2 * a.size), _at(sums))
         return sums
 
-    def narrow(self, rest: Array, result: Array, factors: Array) -> None:
+    def narrow(self, rest: Array, result: Array, factors: Array, threads: int = 1) -> None:
         """Set an array of this precision to a complex128 one, real and imaginary parts times one factor (2,) each."""
-        self.library.narrow(_at(rest), _at(result), _at(factors), ctypes.c_long(2 * rest.size))
+        self.library.narrow(_at(rest), _at(result), _at(factors), *map(ctypes.c_long, (2 * rest.size, threads)))
 
-    def widen(self, x: Array, u: Array, factors: Array) -> None:
-        """u += factors x, for a complex128 u and an x in this precision."""
-        self.library.widen(_at(x), _at(u), _at(factors), ctypes.c_long(2 * x.size))
+    def widen(self, x: Array, u: Array, factors: Array, *, add: bool, threads: int = 1) -> None:
+        """Set a complex128 u to factors (2,) times an x in this precision, or add that to it."""
+        function = self.library.widen if add else self.library.replace
+        function(_at(x), _at(u), _at(factors), *map(ctypes.c_long, (2 * x.size, threads)))
 
-    def scale(self, r: Array, factors: Array) -> None:
+    def scale(self, r: Array, factors: Array, threads: int = 1) -> None:
         """r *= factors, of the real and of the imaginary parts (2,)."""
-        self.library.scale(_at(r), _at(factors), ctypes.c_long(2 * r.size))
+        self.library.scale(_at(r), _at(factors), *map(ctypes.c_long, (2 * r.size, threads)))
 
-    def precondition(self, r: Array, q: Forces, inverse: Inverse, work: Array) -> Array:
+    def precondition(self, r: Array, q: Forces, inverse: Inverse, space: Workspace) -> Array:
         """Set q to the homogeneous solution for r; return the sums (2,) of r q: see preconditioner.h."""
         function = self.library.precondition3 if len(r) == 3 else self.library.precondition1
-        sums = np.empty(2)
-        given = (inverse.symbol, inverse.grid, inverse.factors, inverse.tables)
-        function(*map(_at, (r, q.memory, q.layout, *given, sums, work)))
-        return sums
+        sums = np.empty((space.sizes[1], 2))
+        given = (inverse.symbol, inverse.grid, inverse.factors, inverse.addresses)
+        function(*map(_at, (r, q.memory, q.layout, *given, sums, space.plan(), space.work, space.units)))
+        return np.asarray(sums.sum(axis=0))
 
     def jacobi_gradients(self, matrix: Any, inverse: Array, force: Array, reduction: float, limit: int) -> Array | None:
         """Return the solution of a symmetric CSR matrix (int32 indices, this dtype); None if it does not converge.

@@ -98,7 +98,7 @@ INLINE void element(int components, int laws, int stepping, const vec *material,
  * low, high: forces on the planes, apart from one component to the next; add: whether to what is there. */
 struct slab {
     real *edge, *met, *carried, *low, *high;
-    long length, row, apart;
+    long length, row, low_apart, high_apart;
     int add_low, add_high;
 };
 
@@ -147,7 +147,7 @@ INLINE void leave(int components, const struct slab *s, long k, long at, vec T[3
             here[p] = T[c][2 * p] - T[c][2 * p + 1] + moved_up(before[c][p], upper);
             before[c][p] = upper;
         }
-        real *low = s->low + c * s->apart + at + k, *high = s->high + c * s->apart + at + k;
+        real *low = s->low + c * s->low_apart + at + k, *high = s->high + c * s->high_apart + at + k;
         const vec below = here[0] - here[1], above = here[0] + here[1];
         store_some(low, s->add_low ? load_some(low, count) + below : below, count);
         store_some(high, s->add_high ? load_some(high, count) + above : above, count);
@@ -160,8 +160,8 @@ INLINE void close_row(int components, const struct slab *s, long at, vec before[
         for (int part = 0; part < 2; part++) {
             const int lane = (s->length - 2 + part) % WIDTH;
             const real sum = before[c][0][lane], difference = before[c][1][lane];
-            s->low[c * s->apart + at + part] += sum - difference;
-            s->high[c * s->apart + at + part] += sum + difference;
+            s->low[c * s->low_apart + at + part] += sum - difference;
+            s->high[c * s->high_apart + at + part] += sum + difference;
         }
 }
 
@@ -237,68 +237,100 @@ INLINE void advance(real *restrict x, real *restrict p, const real *restrict z, 
 }
 
 /* A step of conjugate gradients that is taken before the product with the direction u. inverse: if given, the force is
- * what `forwards` left, and goes through `backwards` first */
+ * what `along_columns` left, and goes through `backwards` first */
 struct step {
     real *x, alpha, beta;
     const struct inverse *inverse;
-    real *work;
 };
 
-/* what `apply` works on. step: NULL for a mere product */
+/* Force = B^T law(macro + B u) over all voxels. u, force and macro are pairs; material is not. layout: how far components
+ * and planes of the force lie apart; those of u lie side by side.
+ *
+ * The grid is cut into pieces along x. What a piece leaves on the first plane of the next one goes to edges (pieces,
+ * components, plane), so that members of a team may work on different pieces; one piece alone leaves it on the plane.
+ * sums (pieces, 20): u . force, of both parts, and after them, for a mere product, law(...) integrated over the voxels */
 struct product {
     real *u, *force;
     const long *layout;
     const real *material;
     const long *n;
     const real *spacing, *macro;
-    const struct step *step;
+    long pieces;
+    real *edges;
+    double *sums;
 };
 
+INLINE long first_of(const struct product *a, long piece) { return a->n[0] * piece / a->pieces; }
+
+/* what the piece before this one left on its first plane; NULL where it is on the plane itself */
+INLINE const real *edge_before(int components, const struct product *a, long piece) {
+    const long before = piece ? piece - 1 : a->pieces - 1;
+    return a->pieces == 1 ? NULL : a->edges + before * components * 2 * a->n[1] * a->n[2];
+}
+
 /* plane i of the force as it is in space */
-INLINE void in_space(int components, const struct product *a, long i) {
-    const struct step *s = a->step;
-    if (s->inverse) (components == 1 ? backwards1 : backwards3)(s->inverse, a->force, i, NULL, NULL, s->work);
+INLINE void in_space(int components, const struct product *a, const struct step *s, long i, real *work) {
+    if (s->inverse) ONE_OF(components, backwards)(s->inverse, a->force, i, NULL, NULL, work);
 }
 
 /* x += alpha u; u = force + beta u in a row of nodes of plane i */
-INLINE void advance_row(int components, const struct product *a, long i, long j) {
+INLINE void advance_row(int components, const struct product *a, const struct step *s, long i, long j) {
     const long length = 2 * a->n[2], plane = a->n[1] * length;
     for (int c = 0; c < components; c++) {
         const long at = (c * a->n[0] + i) * plane + j * length;
         const real *z = a->force + c * a->layout[0] + i * a->layout[1] + j * length;
-        advance(a->step->x + at, a->u + at, z, a->step->alpha, a->step->beta, length);
+        advance(s->x + at, a->u + at, z, s->alpha, s->beta, length);
     }
 }
 
-/* force = B^T law(macro + B u) over all voxels; total[6 components] gathers law(...) integrated over the voxels, then, for
- * macro = 0, u . force. u, force, macro and total are pairs; material is not. work: 30 rows, and a vector to align them.
- * layout: how far components and planes of the force lie apart; those of u lie side by side.
- * If stepping, the step is taken first, x += alpha u; u = force + beta u, and only u . force gathered */
-INLINE void apply(int components, int laws, int stepping, const struct product *a, double *total, real *work) {
+/* the first plane of a piece, for `apply` to begin with */
+INLINE void begin(int components, const struct product *a, const struct step *s, long piece, real *work) {
+    const long first = first_of(a, piece);
+    in_space(components, a, s, first, work);
+    for (long j = 0; j < a->n[1]; j++) advance_row(components, a, s, first, j);
+}
+
+/* where a slab of voxels leaves its forces. last: of its piece */
+INLINE void place(struct slab *s, int components, const struct product *a, long i, long piece) {
+    const long first = first_of(a, piece), end = first_of(a, piece + 1), plane = 2 * a->n[1] * a->n[2];
+    s->low = a->force + i * a->layout[1];
+    s->high = s->low + a->layout[1];
+    s->low_apart = s->high_apart = a->layout[0];
+    s->add_low = i > first;
+    s->add_high = 0;
+    if (i + 1 < end) return;
+    if (a->pieces > 1) {
+        s->high = a->edges + piece * components * plane;
+        s->high_apart = plane;
+    } else {
+        s->high = a->force;
+        s->add_high = 1;
+    }
+}
+
+/* The product of a piece. step: unless NULL it is taken first, x += alpha u; u = force + beta u, but for the first plane,
+ * see `begin`. rows: 30 of them, and a vector. work: of the transforms */
+INLINE void apply(int components, int laws, const struct product *a, const struct step *step, long piece, real *rows,
+                  real *work) {
     const long nx = a->n[0], ny = a->n[1], length = 2 * a->n[2], plane = ny * length, size = nx * plane;
-    const long row = (length / WIDTH + 2) * WIDTH;
+    const long row = (length / WIDTH + 2) * WIDTH, first = first_of(a, piece), end = first_of(a, piece + 1);
+    const int stepping = step != NULL;
     const struct voxel v = voxel_of(a->spacing);
-    real *memory = (real *)aligned(work);
-    struct slab s = {memory, memory + 6 * row, memory + 18 * row, 0, 0, length, row, a->layout[0], 0, 0};
+    real *memory = (real *)aligned(rows);
+    struct slab s = {.edge = memory, .met = memory + 6 * row, .carried = memory + 18 * row, .length = length, .row = row};
     for (long k = 0; k < 30 * row; k++) memory[k] = 0; /* lanes beyond the row: numbers */
     vec mean[9];
     wide sums[10] = {{0}};
     for (int m = 0; m < 3 * components && !stepping; m++) mean[m] = repeated(a->macro + 2 * m);
-    for (long i = 0; i < nx; i++) {
+    for (long i = first; i < end; i++) {
         const long next = i + 1 == nx ? 0 : i + 1;
         const real *low = a->u + i * plane, *high = a->u + next * plane;
-        s.low = a->force + i * a->layout[1];
-        s.high = a->force + next * a->layout[1];
-        s.add_low = i > 0;
-        s.add_high = next == 0;
-        if (stepping && i == 0) in_space(components, a, 0);
-        if (stepping && next > 0) in_space(components, a, next);
+        const int fresh = stepping && i + 1 < end;
+        place(&s, components, a, i, piece);
+        if (fresh) in_space(components, a, step, next, work);
         for (long j = -1; j < ny; j++) { /* nodes of row j + 1, then the voxels below them */
             const long upper = j + 1 == ny ? 0 : j + 1;
-            if (stepping && j + 1 < ny) {
-                if (i == 0) advance_row(components, a, 0, upper);
-                if (next > 0) advance_row(components, a, next, upper);
-            }
+            if (fresh && j + 1 < ny) advance_row(components, a, step, next, upper);
             join(components, &s, low + upper * length, high + upper * length, size);
             if (j < 0) {
                 meet(components, &s);
@@ -307,13 +339,14 @@ INLINE void apply(int components, int laws, int stepping, const struct product *
             vec sum[9] = {{0}}, energy = {0};
             const real *material = a->material + (i * plane + j * length) / 2;
             voxels(components, laws, stepping, &s, &v, material, size / 2, j * length, mean, sum, &energy);
-            for (int m = 0; m < 3 * components && !stepping; m++) sums[m] += __builtin_convertvector(sum[m], wide);
-            sums[9] += __builtin_convertvector(energy, wide);
+            sums[0] += __builtin_convertvector(energy, wide);
+            for (int m = 0; m < 3 * components && !stepping; m++) sums[1 + m] += __builtin_convertvector(sum[m], wide);
         }
         close_slab(components, s);
     }
     const double volume = (double)a->spacing[0] * a->spacing[1] * a->spacing[2];
-    for (int m = 0; m <= 3 * components; m++)
-        for (int lane = 0; lane < WIDTH; lane++)
-            total[2 * m + (lane & 1)] += m < 3 * components ? sums[m][lane] * volume : sums[9][lane];
+    double *found = a->sums + 20 * piece;
+    for (int m = 0; m < 20; m++) found[m] = 0;
+    for (int m = 0; m <= (stepping ? 0 : 3 * components); m++)
+        for (int lane = 0; lane < WIDTH; lane++) found[2 * m + (lane & 1)] += m ? sums[m][lane] * volume : sums[0][lane];
 }

@@ -10,17 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 
 from msvae import Array
-from msvae_voxelfe.compiled import Forces, Kernels
+from msvae_voxelfe.compiled import ALONE, Forces, Kernels, Plan, Workspace
 from msvae_voxelfe.element import VOIGT, LinearElement
+from msvae_voxelfe.memory import side_by_side
 from msvae_voxelfe.preconditioner import Preconditioner
 from msvae_voxelfe.threads import allowed, each
 
 Anything = TypeVar("Anything")
+KEPT = 100_000  # voxels of a grid, up to which its memory is kept from one call to the next
+LARGE = 100_000  # voxels, from which on threads share the grid rather than load cases
+THICK = 16  # planes of a piece, at least
 REDUCTION = 1e-4  # of the residual, that single precision can be trusted with before the residual is renewed
 
 
@@ -51,13 +56,13 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """What conjugate gradients need for a pair of load cases: r, x, p (components, *grid), q; memory of both kernels."""
+    """What conjugate gradients need for a pair of load cases: r, x, p (components, *grid), q; memory of the kernels."""
 
     r: Array
     x: Array
     p: Array
     q: Forces
-    work: tuple[Array, Array]
+    space: Workspace
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +75,26 @@ class Spare:
     vectors: list[Vectors] = field(default_factory=list)
     fields: list[tuple[Array, Array]] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, grid: tuple[int, ...], components: int, plan: Plan) -> Spare:
+        """Return what earlier calls left of a grid, if it is not large."""
+        return _spare(grid, components, plan) if np.prod(grid) <= KEPT else cls()
+
+
+@lru_cache(maxsize=4)
+def _spare(grid: tuple[int, ...], components: int, plan: Plan) -> Spare:
+    return Spare()
+
 
 class Periodic:
     """One structure's operator K = sum B^T D B in both precisions, and the inverse of its homogeneous counterpart."""
 
     def __init__(
         self, material: Array, spacing: tuple[float, ...], components: int, backends: tuple[Kernels, Kernels],
-        spare: Spare,
+        spare: Spare, plan: Plan = ALONE,
     ) -> None:  # fmt: skip
         """material: (m, nx, ny, nz), float64; spacing: of the three axes. spare: of structures on the same grid."""
+        self.plan = plan
         single, double = backends
         self.single, self.double, self.components = single, double, components
         self.grid = tuple(int(n) for n in material.shape[1:])
@@ -92,7 +108,7 @@ class Periodic:
 
     def force(self, u: Array, macro: Array, force: Array) -> Array:
         """Set force to B^T D (macro + B u) and return the sum of the stresses (components, 3), in double precision."""
-        return self.double.product(u, force, self.fine, self.spacing, macro=macro)[0]
+        return self.double.product(u, force, self.fine, self.spacing, macro=macro, plan=self.plan)[0]
 
     def fluctuation(self, macro: Array, tolerance: float, limit: int) -> Fluctuation:
         """Return the fluctuations that balance two macroscopic gradients, a complex (components, 3)."""
@@ -102,55 +118,51 @@ class Periodic:
         return found
 
     def _vectors(self) -> Vectors:
-        r, x, p = (np.empty((self.components, *self.grid), dtype=np.complex64) for _ in range(3))
-        work = self.preconditioner.workspace(), self.single.rows(self.grid[-1])
-        return Vectors(r, x, p, self.preconditioner.forces(), work)
+        shape = (self.components, *self.grid)
+        room, layout = self.preconditioner.layout()
+        q, r, x, p = side_by_side(((room,), np.float32), *[(shape, np.complex64)] * 3)
+        return Vectors(r, x, p, Forces(q, layout), Workspace.of(self.grid, self.components, np.float32, self.plan))
 
     def _fields(self) -> tuple[Array, Array]:
-        u = np.empty((self.components, *self.grid), dtype=np.complex128)
-        return u, np.empty_like(u)
+        u, force = side_by_side(*[((self.components, *self.grid), np.complex128)] * 2)
+        return u, force
 
     def _balanced(
         self, macro: Array, tolerance: float, limit: int, vectors: Vectors, fields: tuple[Array, Array]
     ) -> Fluctuation:
         u, force = fields
-        u.fill(0)
-        stress = self._first_residual(macro, vectors)
+        vectors.x.fill(0)  # no fluctuation yet: single precision is enough here
+        stress, _ = self.single.product(vectors.x, vectors.r, self.coarse, self.spacing32, macro=macro, plan=self.plan)
         energies = (_parts(macro) * _parts(stress)).sum(axis=0)
         goal = tolerance * np.sqrt(np.maximum(energies, 0.0))
         unit = np.where(goal > 0, goal, 1.0)  # residuals are in units of their goal: one norm serves both
-        self.single.scale(vectors.r, 1 / unit)
+        self.single.scale(vectors.r, -1 / unit, self.plan.threads)
         used, before = 0, np.full(2, np.inf)
         while True:
-            norm = self.preconditioner.apply(vectors.r, vectors.q, vectors.work[0])
+            norm = self.preconditioner.apply(vectors.r, vectors.q, vectors.space)
             size = np.sqrt(np.maximum(norm, 0.0))
             wanting = size > 1
             if not wanting.any() or used >= limit or (wanting & (size >= before)).any():
-                if used == 0:
-                    stress = self.force(u, macro, force)
-                return Fluctuation(u, force, stress, unit * size, used, not wanting.any())
-            used += self._gradients(vectors, float(norm.sum()), limit - used)
-            before = size
-            self.single.widen(vectors.x, u, unit)
+                break
+            steps = self._gradients(vectors, float(norm.sum()), limit - used)
+            self.single.widen(vectors.x, u, unit, add=used > 0, threads=self.plan.threads)
+            used, before = used + steps, size
             stress = self.force(u, macro, force)
-            self.single.narrow(force, vectors.r, -1 / unit)
-
-    def _first_residual(self, macro: Array, vectors: Vectors) -> Array:
-        """Set r to the residual without fluctuation, and return the stresses: single precision is enough here."""
-        vectors.x.fill(0)
-        stress, _ = self.single.product(vectors.x, vectors.r, self.coarse, self.spacing32, macro=macro)
-        np.negative(vectors.r, out=vectors.r)
-        return stress
+            self.single.narrow(force, vectors.r, -1 / unit, self.plan.threads)
+        if used == 0:
+            u.fill(0)
+            stress = self.force(u, macro, force)
+        return Fluctuation(u, force, stress, unit * size, used, not wanting.any())
 
     def _gradients(self, vectors: Vectors, norm: float, limit: int) -> int:
         """Set x to the solutions of K x = r, whose norm (squared) is to fall to a half; return the iterations.
 
-        q is r, preconditioned.
+        q is r, preconditioned, but for the preconditioner's scale.
         """
-        given = (vectors.p, vectors.q, vectors.x, vectors.r)
-        norms = norm, max(0.5, REDUCTION**2 * norm)
+        given, scale = (vectors.p, vectors.q, vectors.x, vectors.r), self.preconditioner.scale
+        norms = scale * norm, scale * max(0.5, REDUCTION**2 * norm)
         return self.single.gradients(given, self.coarse, self.spacing32, self.preconditioner.inverse, norms, limit,
-                                     vectors.work)  # fmt: skip
+                                     vectors.space)  # fmt: skip
 
 
 def _taken(spare: list[Anything], make: Callable[[], Anything]) -> Anything:
@@ -184,20 +196,32 @@ def pairs(macros: Array) -> list[Array]:
     return list(whole[0::2] + 1j * whole[1::2])
 
 
+def plan_of(grid: tuple[int, ...], threads: int) -> Plan:
+    """Return how threads share a grid: small ones not at all, for then they share the load cases."""
+    pieces = 2 * (grid[0] // (2 * THICK)) if np.prod(grid) >= LARGE else 0
+    return Plan(min(threads, pieces), pieces) if pieces else ALONE
+
+
 def effective_tensor(operator: Periodic, macros: Array, tolerance: float, limit: int, *, threads: int = 1) -> Tensor:
-    """Return the effective tensor of one structure.
+    """Return the effective tensor of one structure; threads share its load cases.
 
     Its error is a product of the fluctuations' errors in the norm of the energy; the residuals' norms stand for them
     where the material is as stiff as its mean.
     """
-    loads = pairs(macros)
+    loads, cases = pairs(macros), len(macros)
     solved = each(lambda k: operator.fluctuation(loads[k], tolerance, limit), len(loads), threads)
     volume = float(np.prod(operator.grid) * np.prod(operator.spacing))
-    cases = len(macros)
-    work = np.block([[operator.double.products(f.u, g.force) for g in solved] for f in solved])[:cases, :cases]
+    places = [(i, j) for i in range(len(loads)) for j in range(i, len(loads))]
+    many = max(threads, operator.plan.threads)
+    found = each(lambda k: operator.double.products(solved[places[k][0]].u, solved[places[k][1]].force),
+                 len(places), many)  # fmt: skip
+    tensor = np.zeros((2 * len(loads), 2 * len(loads)))
+    for (i, j), work in zip(places, found, strict=True):  # the energy is symmetric in the load cases
+        block = work + _parts(loads[i]).T @ _parts(solved[j].stress)
+        tensor[2 * j : 2 * j + 2, 2 * i : 2 * i + 2] = block.T
+        tensor[2 * i : 2 * i + 2, 2 * j : 2 * j + 2] = block
     operator.spare.fields.extend((f.u, f.force) for f in solved)
-    stress = np.concatenate([_parts(f.stress).T for f in solved])[:cases]
-    tensor = macros.reshape(cases, -1) @ stress.T + work
+    tensor = tensor[:cases, :cases]
     residuals = np.concatenate([f.residuals for f in solved])[:cases]
     count = max(f.iterations for f in solved)
     return Tensor(0.5 * (tensor + tensor.T) / volume, np.outer(residuals, residuals) / volume,
@@ -210,7 +234,8 @@ def fluctuations(
     """Return the fluctuations (L, components, *grid) of one structure's load cases; material: (m, *grid)."""
     dimensions, components = len(element.spacing), _components(element)
     solid, lengths = _in_three_dimensions(material, element.spacing)
-    operator = Periodic(solid / material.max(), lengths, components, backends, Spare())
+    plan = plan_of(solid.shape[1:], allowed())
+    operator = Periodic(solid / material.max(), lengths, components, backends, Spare(), plan)
     macros = macro_gradients(dimensions, components)
     found = [operator.fluctuation(load, tolerance, limit).u for load in pairs(macros)]
     solved = np.stack([part for u in found for part in (u.real, u.imag)][: len(macros)])
@@ -224,19 +249,22 @@ def solve_batch(
 ) -> tuple[Array, Array, Array]:
     """Return tensors and their errors (n, L, L), and iterations (n,), negative where not converged.
 
-    Structures share the threads; where there are fewer structures than threads, their load cases do.
+    Structures share the threads; where there are fewer structures than threads, their load cases do, or the pieces of
+    their grid if it is large.
     """
     components = _components(element)
     macros = macro_gradients(len(element.spacing), components)
     peak = float(material.max())
     threads = allowed()
     within = threads if len(material) < threads else 1
-    spare = Spare()
+    grid = (1,) * (5 - material.ndim) + material.shape[2:]
+    plan = plan_of(grid, within)
+    spare = Spare.of(grid, components, plan)
 
     def one(k: int) -> Tensor:
         solid, lengths = _in_three_dimensions(material[k], element.spacing)
-        operator = Periodic(solid / peak, lengths, components, backends, spare)
-        return effective_tensor(operator, macros, tolerance, limit, threads=within)
+        operator = Periodic(solid / peak, lengths, components, backends, spare, plan)
+        return effective_tensor(operator, macros, tolerance, limit, threads=within if plan.pieces == 1 else 1)
 
     results = each(one, len(material), threads if within == 1 else 1)
     tensors, errors = (np.stack([getattr(r, name) for r in results]) * peak for name in ("value", "error"))

@@ -11,69 +11,165 @@
  * cache.
  */
 #include "vectors.h"
+#include "team.h"
 #include "fourier.h"
 #include "preconditioner.h"
 #include "elements.h"
 
-/* q = the homogeneous problem's solution for r; sums[2] = r . q, of either part */
+/* How many work together, on how many pieces of the grid, and the memory of each: of the transforms and of the elements,
+ * and what the members share: norms of units of the spectrum */
+struct crew {
+    long size, pieces;
+    real *work, *rows;
+    long work_size, rows_size;
+    double *norms;
+};
+
+INLINE double sum_of(const double *values, long count, long apart) {
+    double sum = 0;
+    for (long k = 0; k < count; k++) sum += values[k * apart];
+    return sum;
+}
+
+/* r -= alpha q, preconditioned, as `along_columns` leaves it in q; returns its product with the new r. a: of a product
+ * whose force q is, or NULL */
+INLINE double descend(int components, const struct inverse *inverse, const struct product *a, real *r, real *q, real alpha,
+                      const struct crew *crew, struct team *team, long number) {
+    real *work = crew->work + number * crew->work_size;
+    const long nx = inverse->n[0], pieces = crew->pieces, units = units_of(inverse);
+    for (long piece = begin_of(team, number, pieces); piece < begin_of(team, number + 1, pieces); piece++) {
+        const real *edge = a ? edge_before(components, a, piece) : NULL;
+        const long first = nx * piece / pieces, end = nx * (piece + 1) / pieces;
+        ONE_OF(components, onto_planes)(inverse, r, q, edge, alpha, first, end, work);
+    }
+    together(team);
+    ONE_OF(components, along_columns)
+    (inverse, q, crew->norms, begin_of(team, number, units), begin_of(team, number + 1, units), work);
+    together(team);
+    return sum_of(crew->norms, units, 1);
+}
+
+/* q = the homogeneous problem's solution for r; sums (pieces, 2): r . q, of either part */
+struct solution {
+    struct crew crew;
+    struct inverse inverse;
+    real *r, *q;
+    double *sums;
+};
+
+INLINE void precondition(int components, struct team *team, long number, const struct solution *s) {
+    const long nx = s->inverse.n[0], pieces = s->crew.pieces;
+    descend(components, &s->inverse, NULL, s->r, s->q, 0, &s->crew, team, number);
+    for (long piece = begin_of(team, number, pieces); piece < begin_of(team, number + 1, pieces); piece++) {
+        double *sums = s->sums + 2 * piece;
+        sums[0] = sums[1] = 0;
+        for (long i = nx * piece / pieces; i < nx * (piece + 1) / pieces; i++)
+            ONE_OF(components, backwards)
+            (&s->inverse, s->q, i, s->r, sums, s->crew.work + number * s->crew.work_size);
+    }
+}
+
 #define PRECONDITION(components)                                                                                      \
+    static void precondition_by##components(struct team *team, long number, void *given) {                            \
+        precondition(components, team, number, given);                                                                \
+    }                                                                                                                 \
     void precondition##components(real *r, real *q, const long *layout, const real *symbol, const long *n,            \
-                                  const long *factors, const real *const *tables, double *sums, real *work) {         \
-        const struct inverse inverse = {layout, symbol, n, factors, tables};                                          \
-        forwards##components(&inverse, r, q, 0, work);                                                                \
-        sums[0] = sums[1] = 0;                                                                                        \
-        for (long i = 0; i < n[0]; i++) backwards##components(&inverse, q, i, r, sums, work);                         \
+                                  const long *factors, const real *const *tables, double *sums, const long *plan,     \
+                                  real *work, double *norms) {                                                        \
+        struct solution s = {{plan[0], plan[1], work, NULL, plan[2], plan[3], norms},                                 \
+                             {layout, symbol, n, factors, tables}, r, q, sums};                                       \
+        teamwork(plan[0], precondition_by##components, &s);                                                           \
     }
 
 PRECONDITION(1)
 PRECONDITION(3)
 
-/* x += alpha p */
-INLINE void add(real *restrict x, const real *restrict p, real alpha, long size) {
-    for (long k = 0; k < size; k++) x[k] += alpha * p[k];
-}
-
-/* Conjugate gradients for K x = r from x = 0 until the residual's norm is at its goal, and no more than limit steps;
- * returns these. q is r, preconditioned, and norm their product. p: room for the direction. work: of both, after another.
+/* Conjugate gradients for K x = r from x = 0 until the residual's norm is at its goal, and no more than limit steps.
+ * The product's force is r, preconditioned, and norm their product; its u has room for the direction.
  *
  * Both load cases are one system, with the same alpha and beta: their operator is the same, and so is the number of steps
  * that they need. Then the norm is known from the spectrum, and the way back into space is part of the next product. */
-INLINE long gradients(int components, int laws, struct product a, const struct inverse *inverse, real *x, real *r,
-                      double norm, double goal, long limit, real *work, real *rows) {
-    const long size = 2 * components * a.n[0] * a.n[1] * a.n[2];
-    struct step step = {x, 0, 0, NULL, work};
-    a.step = &step;
-    __builtin_memset(x, 0, size * sizeof(real));
-    __builtin_memset(a.u, 0, size * sizeof(real));
+struct descent {
+    struct crew crew;
+    struct product product;
+    struct inverse inverse;
+    real *x, *r;
+    double norm, goal;
+    long limit, used;
+};
+
+INLINE void gradients(int components, int laws, struct team *team, long number, struct descent *d) {
+    const struct product *a = &d->product;
+    const struct crew *crew = &d->crew;
+    const long size = 2 * components * a->n[0] * a->n[1] * a->n[2], pieces = crew->pieces;
+    const long mine = begin_of(team, number, size), others = begin_of(team, number + 1, size);
+    const long first = begin_of(team, number, pieces), end = begin_of(team, number + 1, pieces);
+    real *rows = crew->rows + number * crew->rows_size, *work = crew->work + number * crew->work_size;
+    struct step step = {d->x, 0, 0, NULL};
+    double norm = d->norm;
     long used = 0;
-    while (used < limit && norm > goal) {
-        double total[20] = {0};
-        apply(components, laws, 1, &a, total, rows);
-        const double curvature = total[6 * components] + total[6 * components + 1], before = norm;
+    __builtin_memset(d->x + mine, 0, (others - mine) * sizeof(real));
+    __builtin_memset(a->u + mine, 0, (others - mine) * sizeof(real));
+    together(team);
+    for (; used < d->limit && norm > d->goal; used++) {
+        for (long piece = first; piece < end; piece++) begin(components, a, &step, piece, work);
+        together(team);
+        for (long piece = first; piece < end; piece++) apply(components, laws, a, &step, piece, rows, work);
+        together(team);
+        const double curvature = sum_of(a->sums, pieces, 20) + sum_of(a->sums + 1, pieces, 20), before = norm;
         if (!(curvature > 0)) break;
         step.alpha = (real)(norm / curvature);
-        norm = (components == 1 ? forwards1 : forwards3)(inverse, r, a.force, step.alpha, work);
+        norm = descend(components, &d->inverse, a, d->r, a->force, step.alpha, crew, team, number);
         step.beta = (real)(norm / before);
-        step.inverse = inverse;
-        used++;
+        step.inverse = &d->inverse;
     }
-    if (used) add(x, a.u, step.alpha, size);
-    return used;
+    add_to(d->x + mine, a->u + mine, step.alpha, others - mine);
+    if (number == 0) d->used = used;
 }
 
-/* product_...: force of macro + B u and what `apply` gathers; gradients_...: see above */
+/* a product by itself */
+struct multiplication {
+    struct crew crew;
+    struct product product;
+};
+
+INLINE void multiply(int components, int laws, struct team *team, long number, const struct multiplication *m) {
+    const struct product *a = &m->product;
+    const long first = begin_of(team, number, a->pieces), end = begin_of(team, number + 1, a->pieces);
+    const long plane = 2 * a->n[1] * a->n[2];
+    for (long piece = first; piece < end; piece++)
+        apply(components, laws, a, NULL, piece, m->crew.rows + number * m->crew.rows_size, NULL);
+    together(team);
+    for (long piece = first; piece < end && a->pieces > 1; piece++)
+        for (int c = 0; c < components; c++)
+            add_to(a->force + c * a->layout[0] + first_of(a, piece) * a->layout[1],
+                   edge_before(components, a, piece) + c * plane, 1, plane);
+}
+
+/* product_...: the force of macro + B u, and its sums; gradients_...: see above, norms are norm and goal.
+ * plan: size, pieces, work_size, rows_size of the crew, and the limit */
 #define MATERIAL(name, components, laws)                                                                              \
+    static void multiply_##name(struct team *team, long number, void *given) {                                        \
+        multiply(components, laws, team, number, given);                                                              \
+    }                                                                                                                 \
     void product_##name(real *u, real *force, const long *layout, const real *material, const long *n, const real *h, \
-                        const real *macro, double *total, real *work) {                                               \
-        const struct product a = {u, force, layout, material, n, h, macro, NULL};                                     \
-        apply(components, laws, 0, &a, total, work);                                                                  \
+                        const real *macro, double *sums, const long *plan, real *rows, real *edges) {                 \
+        struct multiplication m = {{plan[0], plan[1], NULL, rows, plan[2], plan[3], NULL},                            \
+                                   {u, force, layout, material, n, h, macro, plan[1], edges, sums}};                  \
+        teamwork(plan[0], multiply_##name, &m);                                                                       \
+    }                                                                                                                 \
+    static void gradients_by_##name(struct team *team, long number, void *given) {                                    \
+        gradients(components, laws, team, number, given);                                                             \
     }                                                                                                                 \
     long gradients_##name(real *p, real *q, const long *layout, const real *material, const long *n, const real *h,   \
                           real *x, real *r, const real *symbol, const long *factors, const real *const *tables,       \
-                          const double *norms, const long *limit, real *work, real *rows) {                           \
-        const struct product a = {p, q, layout, material, n, h, NULL, NULL};                                          \
-        const struct inverse inverse = {layout, symbol, n, factors, tables};                                          \
-        return gradients(components, laws, a, &inverse, x, r, norms[0], norms[1], *limit, work, rows);                \
+                          const double *norms, const long *plan, real *work, real *rows, real *edges, double *sums,   \
+                          double *units) {                                                                            \
+        struct descent d = {{plan[0], plan[1], work, rows, plan[2], plan[3], units},                                  \
+                            {p, q, layout, material, n, h, NULL, plan[1], edges, sums},                               \
+                            {layout, symbol, n, factors, tables}, x, r, norms[0], norms[1], plan[4], 0};              \
+        teamwork(plan[0], gradients_by_##name, &d);                                                                   \
+        return d.used;                                                                                                \
     }
 
 MATERIAL(conductor, 1, 1)
@@ -96,20 +192,60 @@ void products(const double *restrict a, const double *restrict b, long size, dou
     sums[3] = same_imaginary;
 }
 
-/* between the precisions: r = factor rest; u += factor x; and within one: r *= factor. factor[2]: of either part */
-void narrow(const double *restrict rest, real *restrict r, const double *factor, long size) {
-#pragma omp simd
-    for (long k = 0; k < size; k++) r[k] = (real)(factor[k & 1] * rest[k]);
+/* between the precisions: r = factor rest; u += factor x; u = factor x; and within one: r *= factor.
+ * factor[2]: of either part */
+struct conversion {
+    const double *from;
+    double *to;
+    const real *near;
+    real *here;
+    const double *factor;
+    long size;
+};
+
+#define CONVERSION(name, ...)                                                                                      \
+    static void name##_by(struct team *team, long number, void *given) {                                              \
+        const struct conversion *c = given;                                                                           \
+        const double one = c->factor[0], other = c->factor[1];                                                        \
+        const long end = begin_of(team, number + 1, c->size / 2);                                                     \
+        for (long pair = begin_of(team, number, c->size / 2); pair < end; pair++) __VA_ARGS__                         \
+    }
+
+CONVERSION(narrow, {
+    c->here[2 * pair] = (real)(one * c->from[2 * pair]);
+    c->here[2 * pair + 1] = (real)(other * c->from[2 * pair + 1]);
+})
+CONVERSION(widen, {
+    c->to[2 * pair] += one * (double)c->near[2 * pair];
+    c->to[2 * pair + 1] += other * (double)c->near[2 * pair + 1];
+})
+CONVERSION(replace, {
+    c->to[2 * pair] = one * (double)c->near[2 * pair];
+    c->to[2 * pair + 1] = other * (double)c->near[2 * pair + 1];
+})
+CONVERSION(scale, {
+    c->here[2 * pair] *= (real)one;
+    c->here[2 * pair + 1] *= (real)other;
+})
+
+void narrow(const double *rest, real *r, const double *factor, long size, long threads) {
+    struct conversion c = {.from = rest, .here = r, .factor = factor, .size = size};
+    teamwork(threads, narrow_by, &c);
 }
 
-void widen(const real *restrict x, double *restrict u, const double *factor, long size) {
-#pragma omp simd
-    for (long k = 0; k < size; k++) u[k] += factor[k & 1] * (double)x[k];
+void widen(const real *x, double *u, const double *factor, long size, long threads) {
+    struct conversion c = {.near = x, .to = u, .factor = factor, .size = size};
+    teamwork(threads, widen_by, &c);
 }
 
-void scale(real *r, const double *factor, long size) {
-#pragma omp simd
-    for (long k = 0; k < size; k++) r[k] *= (real)factor[k & 1];
+void replace(const real *x, double *u, const double *factor, long size, long threads) {
+    struct conversion c = {.near = x, .to = u, .factor = factor, .size = size};
+    teamwork(threads, replace_by, &c);
+}
+
+void scale(real *r, const double *factor, long size, long threads) {
+    struct conversion c = {.here = r, .factor = factor, .size = size};
+    teamwork(threads, scale_by, &c);
 }
 
 /* Conjugate gradients with the diagonal as preconditioner for a symmetric matrix in compressed rows. work: 3 vectors.

@@ -132,34 +132,46 @@ INLINE struct bench bench_of(const struct inverse *a, real *memory) {
                           own + (line > columns ? line : columns)};
 }
 
-/* r -= alpha q; q = what `backwards` makes the homogeneous problem's solution of; returns the products of this with r,
- * of both parts together, by Parseval's theorem.
+enum { UNIT = 16 }; /* vectors of the spectrum whose columns are one unit of work */
+
+/* units of the spectrum */
+INLINE long units_of(const struct inverse *a) { return (a->n[1] + LANES - 1) / LANES * ((a->n[2] + UNIT - 1) / UNIT); }
+
+/* planes [first, end): r -= alpha (q + edge), edge being missing from the first plane of q; their spectra to q.
  * q: aligned to vectors; every plane has room for its spectrum, which takes its place. work: see preconditioner.py */
-INLINE double forwards(int components, const struct inverse *a, real *r, real *q, real alpha, real *work) {
+INLINE void onto_planes(int components, const struct inverse *a, real *r, real *q, const real *edge, real alpha, long first,
+                        long end, real *work) {
     const struct bench b = bench_of(a, work);
-    const long *n = a->n, plane = 2 * n[1] * n[2], half = (n[0] / 2 + 1) * (components == 1 ? 1 : 6) * LANES;
+    const long *n = a->n, plane = 2 * n[1] * n[2];
     for (long k = 0; k < b.t.slabs * LANES * b.t.groups; k++) b.rows[k] = (vec){0};
-    for (long i = 0; i < n[0]; i++)
+    for (long i = first; i < end; i++)
         for (int c = 0; c < components; c++) {
             real *here = r + (c * n[0] + i) * plane, *there = q + c * a->layout[0] + i * a->layout[1];
-            for (long k = 0; k < plane && alpha != 0; k += WIDTH) {
-                const long count = (plane - k) / 2;
-                store_some(here + k, load_some(here + k, count) - alpha * load_some(there + k, count), count);
-            }
+            if (edge && i == first) add_to(there, edge + c * plane, 1, plane);
+            if (alpha != 0) add_to(here, there, -alpha, plane);
             plane_forward(&b.t, here, (vec *)there, b.rows, b.line, b.work);
         }
-    double sum = 0;
-    for (long s = 0; s < b.t.slabs; s++)
-        for (long k = 0; k < n[2]; k++) {
+}
+
+/* units [first, end) of the spectra: what `backwards` makes the homogeneous problem's solution of; norm[unit] = its
+ * products with r, of both parts together, by Parseval's theorem */
+INLINE void along_columns(int components, const struct inverse *a, real *q, double *norm, long first, long end,
+                          real *work) {
+    const struct bench b = bench_of(a, work);
+    const long *n = a->n, blocks = (n[2] + UNIT - 1) / UNIT, half = (n[0] / 2 + 1) * (components == 1 ? 1 : 6) * LANES;
+    for (long unit = first; unit < end; unit++) {
+        const long s = unit / blocks, from = unit % blocks * UNIT, to = from + UNIT < n[2] ? from + UNIT : n[2];
+        norm[unit] = 0;
+        for (long k = from; k < to; k++) {
             const int odd_z = k > n[2] / 2;
             const real *at = a->symbol + (s * (n[2] / 2 + 1) + (odd_z ? n[2] - k : k)) * half;
             const vec part = columns(components, &b.t, q + (s * n[2] + k) * WIDTH, a->layout, at, odd_z, b.line, b.work);
-            for (int lane = 0; lane < WIDTH; lane++) sum += (double)part[lane];
+            for (int lane = 0; lane < WIDTH; lane++) norm[unit] += (double)part[lane];
         }
-    return sum;
+    }
 }
 
-/* what `forwards` left of plane i becomes the solution there; sums[2] gathers its products with r, if r is given */
+/* what `along_columns` left of plane i becomes the solution there; sums[2] gathers its products with r, if r is given */
 INLINE void backwards(int components, const struct inverse *a, real *q, long i, const real *r, double *sums, real *work) {
     const struct bench b = bench_of(a, work);
     const long plane = 2 * a->n[1] * a->n[2];
@@ -171,17 +183,21 @@ INLINE void backwards(int components, const struct inverse *a, real *q, long i, 
     }
 }
 
-/* compiled once for all materials: fourier's code is long */
-#define ONCE static __attribute__((noinline))
-ONCE double forwards1(const struct inverse *a, real *r, real *q, real alpha, real *work) {
-    return forwards(1, a, r, q, alpha, work);
-}
-ONCE double forwards3(const struct inverse *a, real *r, real *q, real alpha, real *work) {
-    return forwards(3, a, r, q, alpha, work);
-}
-ONCE void backwards1(const struct inverse *a, real *q, long i, const real *r, double *sums, real *work) {
-    backwards(1, a, q, i, r, sums, work);
-}
-ONCE void backwards3(const struct inverse *a, real *q, long i, const real *r, double *sums, real *work) {
-    backwards(3, a, q, i, r, sums, work);
-}
+/* compiled once for all materials: the code of the transforms is long */
+#define TRANSFORMS(components)                                                                                        \
+    static __attribute__((noinline)) void onto_planes##components(                                                    \
+        const struct inverse *a, real *r, real *q, const real *edge, real alpha, long first, long end, real *work) {  \
+        onto_planes(components, a, r, q, edge, alpha, first, end, work);                                              \
+    }                                                                                                                 \
+    static __attribute__((noinline)) void along_columns##components(                                                  \
+        const struct inverse *a, real *q, double *norm, long first, long end, real *work) {                           \
+        along_columns(components, a, q, norm, first, end, work);                                                      \
+    }                                                                                                                 \
+    static __attribute__((noinline)) void backwards##components(                                                      \
+        const struct inverse *a, real *q, long i, const real *r, double *sums, real *work) {                          \
+        backwards(components, a, q, i, r, sums, work);                                                                \
+    }
+
+TRANSFORMS(1)
+TRANSFORMS(3)
+#define ONE_OF(components, name) ((components) == 1 ? name##1 : name##3)

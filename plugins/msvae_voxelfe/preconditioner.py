@@ -12,15 +12,19 @@ import numpy as np
 from scipy import fft
 
 from msvae import Array
-from msvae_voxelfe.compiled import LANES, Forces, Inverse, Kernels
+from msvae_voxelfe.compiled import LANES, Forces, Inverse, Kernels, Workspace
 from msvae_voxelfe.element import VOIGT
 
 ORTHOTROPIC = [(i < 3 and j < 3) or i == j for i in range(6) for j in range(i, 6)]  # places among the 21 parameters
 BLOCK = 4  # of rows in fourier.h's matrices
+SHARED = 300_000  # voxels, up to which inverses are kept for the structures to come
 
 
 class Preconditioner:
-    """The inverse of the homogeneous operator of a grid, in single precision, for two load cases at a time."""
+    """The inverse of the homogeneous operator of a grid, in single precision, for two load cases at a time.
+
+    inverse: as the kernels have it, the true one's multiple by `scale`: structures of like phases share it.
+    """
 
     def __init__(
         self, grid: tuple[int, ...], spacing: tuple[float, ...], components: int, reference: Array,
@@ -28,33 +32,44 @@ class Preconditioner:
     ) -> None:  # fmt: skip
         """reference: the homogeneous material's parameters. kernels: in single and double precision."""
         self.single, self.components = kernels[0], components
-        symbol = in_slabs(inverse_symbol(grid, spacing, components, reference, kernels[1]), grid)
-        own = np.zeros((3, 64), dtype=np.int64)
-        for row, n in zip(own, grid, strict=True):
-            row[: len(factors(n))] = factors(n)
-        self.tables = [table(n, inverse) for inverse in (False, True) for n in grid]
-        addresses = np.array([t.ctypes.data for t in self.tables], dtype=np.uintp)
-        self.inverse = Inverse(np.array(grid, dtype=np.int64), symbol, own, addresses)
+        material, self.scale = _like(reference)
+        make = _inverse if np.prod(grid) <= SHARED else _inverse.__wrapped__
+        self.inverse = make(grid, spacing, components, material, kernels[1])
 
-    def workspace(self) -> Array:
-        """Return the memory that `apply` needs; two calls at a time need one each."""
-        nx, ny, nz = (int(n) for n in self.inverse.grid)
-        groups, slabs = -(-nz // LANES), -(-ny // LANES)
-        buffers = max(ny, groups * LANES, 3 * nx) + 4 * max(nx, ny, nz) + 2
-        return np.empty((slabs * LANES * groups + buffers + 1) * 2 * LANES, dtype=np.float32)
-
-    def forces(self) -> Forces:
-        """Return forces of zero, with the room that `apply` needs for their spectrum."""
+    def layout(self) -> tuple[int, Array]:
+        """Return how many numbers the forces take, with the room that `apply` needs for their spectrum, and `Forces`'
+        layout."""
         nx, ny, nz = (int(n) for n in self.inverse.grid)
         vectors = -(-ny // LANES) * nz
         step = self.components * vectors | 1  # odd: planes that lie a power of two apart share lines of the cache
-        memory = np.zeros((nx * step + 1) * 2 * LANES, dtype=np.float32)
-        aligned = memory[-memory.ctypes.data % 64 // 4 :]
-        return Forces(aligned, np.array([vectors, step]) * 2 * LANES)
+        return nx * step * 2 * LANES, np.array([vectors, step]) * 2 * LANES
 
-    def apply(self, r: Array, q: Forces, workspace: Array) -> Array:
-        """Set q to the homogeneous solution for r (components, *grid), complex64; return their products (2,)."""
-        return self.single.precondition(r, q, self.inverse, workspace)
+    def apply(self, r: Array, q: Forces, space: Workspace) -> Array:
+        """Set q to `scale` times the homogeneous solution for r (components, *grid); return r q / scale (2,)."""
+        return self.single.precondition(r, q, self.inverse, space) / self.scale
+
+
+def _like(reference: Array) -> tuple[tuple[float, ...], float]:
+    """Return a material that differs little from a reference but for a factor, and this factor.
+
+    Many references have the same: of isotropic ones lambda over mu is rounded, which costs no iterations.
+    """
+    if len(reference) > 2:
+        return tuple(map(float, reference)), 1.0
+    ratio = tuple(max(round(float(value), 1), -0.5) for value in reference[:-1] / reference[-1])
+    return (*ratio, 1.0), float(reference[-1])
+
+
+@lru_cache(maxsize=8)
+def _inverse(
+    grid: tuple[int, ...], spacing: tuple[float, ...], components: int, material: tuple[float, ...], double: Kernels
+) -> Inverse:
+    """Return the inverse of a homogeneous material's operator as the kernels take it."""
+    symbol = in_slabs(inverse_symbol(grid, spacing, components, np.array(material), double), grid)
+    own = np.zeros((3, 64), dtype=np.int64)
+    for row, n in zip(own, grid, strict=True):
+        row[: len(factors(n))] = factors(n)
+    return Inverse(np.array(grid, dtype=np.int64), symbol, own, [table(n, b) for b in (False, True) for n in grid])
 
 
 @lru_cache(maxsize=64)

@@ -124,3 +124,10 @@ INLINE void transpose(vec *v) {
                 v[row + d] = d == 1 ? SHUFFLED(a, b, HIGH1) : d == 2 ? SHUFFLED(a, b, HIGH2) : SHUFFLED(a, b, HIGH4);
             }
 }
+
+/* a += factor b */
+INLINE void add_to(real *restrict a, const real *restrict b, real factor, long size) {
+    long k = 0;
+    for (; k + WIDTH <= size; k += WIDTH) store(a + k, load(a + k) + factor * load(b + k));
+    for (; k < size; k++) a[k] += factor * b[k];
+}

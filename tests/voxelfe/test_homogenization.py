@@ -308,21 +308,26 @@ def test_grey_values_need_the_materials_of_two_phases() -> None:
 
 
 @pytest.mark.parametrize("shape", [(31, 17, 34), (1, 31, 32), (37, 3, 41), (6, 5, 49), (64, 12, 9), (2, 1, 3)])
-@pytest.mark.parametrize("components", [1, 3])
-def test_the_preconditioner_solves_the_homogeneous_problem(shape: tuple[int, int, int], components: int) -> None:
+@pytest.mark.parametrize(("components", "threads", "pieces"), [(1, 1, 1), (3, 1, 1), (3, 2, 3)])
+def test_the_preconditioner_solves_the_homogeneous_problem(
+    shape: tuple[int, int, int], components: int, threads: int, pieces: int
+) -> None:
     """Of every length of axis: against Fourier transforms of numpy and the operator's own symbol, inverted by numpy."""
-    from msvae_voxelfe.compiled import kernels
+    from msvae_voxelfe.compiled import Forces, Plan, Workspace, kernels
+    from msvae_voxelfe.memory import side_by_side
     from msvae_voxelfe.preconditioner import Preconditioner
 
     backends = kernels("float32"), kernels("float64")
     if backends[0] is None or backends[1] is None:
         pytest.skip("no compiler")
     rng = np.random.default_rng(0)
-    spacing, reference = (0.7, 1.0, 1.6), np.array([1.3, 0.7][: 1 + (components == 3)])
+    spacing, reference = (0.7, 1.0, 1.6), np.array([1.05, 0.7] if components == 3 else [1.3])
     preconditioner = Preconditioner(shape, spacing, components, reference, backends)
-    q = preconditioner.forces()
+    room, layout = preconditioner.layout()
+    q = Forces(side_by_side(((room,), np.float32))[0], layout)
     r = rng.standard_normal((components, *shape, 2)).view(complex)[..., 0]
-    products = preconditioner.apply(r.astype(np.complex64), q, preconditioner.workspace())
+    space = Workspace.of(shape, components, np.float32, Plan(threads, pieces))
+    products = preconditioner.apply(r.astype(np.complex64), q, space)
     identity = np.zeros((components, components, *shape), dtype=complex)
     for c in range(components):  # columns of the operator: its answers to unit impulses
         impulse = np.zeros((components, *shape), dtype=complex)
@@ -339,9 +344,30 @@ def test_the_preconditioner_solves_the_homogeneous_problem(shape: tuple[int, int
         q.memory, (*r.shape[:2], 2 * shape[1] * shape[2]), (4 * q.layout[0], 4 * q.layout[1], 4)
     )
     found = planes.reshape(*r.shape[:2], shape[1], shape[2], 2).astype(float).view(complex)[..., 0]
-    np.testing.assert_allclose(found, solution, atol=2e-6 * np.abs(solution).max())
+    np.testing.assert_allclose(found / preconditioner.scale, solution, atol=2e-6 * np.abs(solution).max())
     exact = [(r.real * solution.real).sum(), (r.imag * solution.imag).sum()]
     np.testing.assert_allclose(products, exact, rtol=1e-5)
+
+
+def test_threads_that_share_a_large_grid_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grid in pieces along its first axis: the same to the last bit on 1, 2 and 3 threads, and as in one piece."""
+    from msvae_voxelfe import kernel_backend
+    from msvae_voxelfe.homogenization import compiled
+
+    if compiled() is None:
+        pytest.skip("no compiler")
+    labels = np.random.default_rng(0).integers(0, 2, (16, 8, 8)).repeat(4, 0).repeat(5, 1).repeat(5, 2)
+    structures = Structures.from_labels(labels[None], 1e-6, phases=2)
+    assert kernel_backend.plan_of(labels.shape, 3).pieces == 4
+    found = []
+    for threads in (1, 2, 3):
+        monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+        found.append(elasticity((1.0, 0.3), (0.0, 0.0)).evaluate(structures)["stiffness"])
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+    monkeypatch.setattr(kernel_backend, "LARGE", 10**9)
+    whole = elasticity((1.0, 0.3), (0.0, 0.0)).evaluate(structures)["stiffness"]
+    np.testing.assert_allclose(found[0], whole, rtol=1e-6, atol=1e-7 * whole.max())
 
 
 def test_loading_the_kernels_leaves_the_process_its_arithmetic() -> None:
