@@ -23,7 +23,7 @@ from msvae_voxelfe.preconditioner import Preconditioner
 from msvae_voxelfe.threads import allowed, each
 
 Anything = TypeVar("Anything")
-KEPT = 100_000  # voxels of a grid, up to which its memory is kept from one call to the next
+KEPT = 300_000  # voxels of a grid, up to which its memory is kept from one call to the next
 LARGE = 100_000  # voxels, from which on threads share the grid rather than load cases
 THICK = 16  # planes of a piece, at least
 REDUCTION = 1e-4  # of the residual, that single precision can be trusted with before the residual is renewed
@@ -81,7 +81,7 @@ class Spare:
         return _spare(grid, components, plan) if np.prod(grid) <= KEPT else cls()
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _spare(grid: tuple[int, ...], components: int, plan: Plan) -> Spare:
     return Spare()
 

@@ -13,7 +13,7 @@ from msvae import Array
 __all__ = ["side_by_side"]
 
 LARGE, LINE = 1 << 21, 64  # bytes of a large page, and of a line of the cache
-ENOUGH = 1 << 22  # bytes of an array, from which on numpy asks for large pages itself
+ENOUGH = 1 << 25  # bytes of an array, from which on numpy and the system get large pages by themselves
 
 
 def side_by_side(*wanted: tuple[tuple[int, ...], Any]) -> list[Array]:
