@@ -14,7 +14,7 @@ from msvae_voxelfe.stokes import Flow, StokesError, flow_along, percolating
 
 @dataclass(frozen=True)
 class Permeability(Solver):
-    """Permeability tensor of the pore space by Stokes flow without slip on a staggered grid; cubic voxels.
+    """Permeability tensor of the pore space by Stokes flow without slip on a staggered grid.
 
     pores: the phase that fluid flows in.
     boundary: "periodic" drives flow by a body force in the periodic structure. "pressure" holds two opposite faces at
@@ -41,25 +41,23 @@ class Permeability(Solver):
 
     def evaluate(self, structures: Structures) -> Properties:
         grid = structures.specification.grid
-        if max(grid.spacing) > (1 + 1e-6) * min(grid.spacing):
-            raise DataError(f"permeability needs cubic voxels, found a spacing of {grid.spacing} m")
         tensors = np.full((len(structures), grid.dimensions, grid.dimensions), np.nan)
         errors = np.full_like(tensors, np.nan)
         iterations = np.zeros(len(structures), dtype=np.int64)
         failures: dict[int, str] = {}
         for k, labels in enumerate(structures.labels):
             try:
-                tensors[k], errors[k], iterations[k] = self._tensor(labels == self.pores, grid.spacing[0])
+                tensors[k], errors[k], iterations[k] = self._tensor(labels == self.pores, grid.spacing)
             except StokesError as error:
                 failures[k] = str(error)
         return Properties(
             {"permeability": tensors}, failures=failures, errors={"permeability": errors}, iterations=iterations
         )
 
-    def _tensor(self, pores: Array, spacing: float) -> tuple[Array, float, int]:
+    def _tensor(self, pores: Array, spacing: tuple[float, ...]) -> tuple[Array, float, int]:
         """Return the tensor in m^2, its estimated error, and the iterations; StokesError if there is no tensor."""
-        flows = self._flows(pores)
-        tensor = spacing**2 * np.stack([flow.mean for flow in flows], axis=1)
+        flows = self._flows(pores, spacing)
+        tensor = spacing[0] ** 2 * np.stack([flow.mean for flow in flows], axis=1)
         if self.boundary == "pressure":
             tensor = np.diag(np.diag(tensor))
         error = max(flow.error for flow in flows) * float(np.abs(tensor).max())
@@ -68,13 +66,13 @@ class Permeability(Solver):
     def fields(self, structures: Structures) -> Mapping[str, Array]:
         """Return for each axis the velocity (m/s) that 1 Pa/m along it drives at a viscosity of 1 Pa s."""
         try:
-            flows = self._flows(structures.labels[0] == self.pores)
+            flows = self._flows(structures.labels[0] == self.pores, structures.specification.grid.spacing)
         except StokesError as error:
             raise DataError(f"no fields: {error}") from None
         square = structures.specification.grid.spacing[0] ** 2
         return {f"velocity {axis}": square * np.moveaxis(flow.velocity, 0, -1) for axis, flow in enumerate(flows)}
 
-    def _flows(self, pores: Array) -> list[Flow]:
+    def _flows(self, pores: Array, spacing: tuple[float, ...]) -> list[Flow]:
         """Return the flow along each axis; StokesError if there is none along one of them."""
         periodic, stairs = self.boundary == "periodic", self.walls == "stairs"
         if pores.all():
@@ -84,9 +82,10 @@ class Permeability(Solver):
         if closed:
             raise StokesError(f"the pores do not percolate along axis {' and '.join(map(str, closed))}")
         return [
-            flow_along(axis, fluid, periodic=periodic, tolerance=self.tolerance, limit=self.iterations, stairs=stairs)
+            flow_along(axis, fluid, spacing, periodic=periodic, tolerance=self.tolerance, limit=self.iterations,
+                       stairs=stairs)
             for axis, fluid in paths.items()
-        ]
+        ]  # fmt: skip
 
     @classmethod
     def example(cls) -> Permeability:

@@ -35,7 +35,7 @@ class Faces:
 
     cells: (faces, 2), the pressure before and behind; -1 for a reservoir outside the structure.
     volume: (faces,), of the part of each face's control volume that lies inside the structure.
-    laplacian: (faces, faces), minus the Laplacian on a grid of spacing 1, walls included.
+    laplacian: (faces, faces), minus the Laplacian, walls included, at the spacing of the first axis.
     """
 
     axis: int
@@ -100,10 +100,13 @@ def _clusters(pores: Array, wrapped: Sequence[int] | range) -> Array:
     return np.where(labels > 0, components[labels] + 1, 0)
 
 
-def faces_along(axis: int, number: Array, *, periodic: bool, reservoir: int | None, stairs: bool) -> Faces:
+def faces_along(
+    axis: int, number: Array, density: Array, *, periodic: bool, reservoir: int | None, stairs: bool
+) -> Faces:
     """Return the faces normal to an axis.
 
-    number: of the pressure in each pore (*grid), -1 in the solid. periodic: the structure goes on along all axes.
+    number: of the pressure in each pore (*grid), -1 in the solid. density: of voxels along each axis (d,), over that
+    along the first. periodic: the structure goes on along all axes.
     reservoir: the axis along which fluid enters and leaves; the sides of the others are walls.
     stairs: the solid is the cubes of its voxels; else they stand for a smooth surface.
     """
@@ -127,11 +130,13 @@ def faces_along(axis: int, number: Array, *, periodic: bool, reservoir: int | No
     touched = passed if stairs else before | behind
     cells = np.stack([number_before[passed], number_behind[passed]], axis=1)
     volume = _volumes(axis, passed, ends=ends)[passed]
-    laplacian = _laplacian(axis, order, touched, volume, mode=mode, ends=ends)
+    laplacian = _laplacian(axis, order, touched, volume, density=density, mode=mode, ends=ends)
     return Faces(axis, cells, volume, laplacian)
 
 
-def _laplacian(axis: int, order: Array, touched: Array, volume: Array, *, mode: str, ends: bool) -> sparse.csr_array:
+def _laplacian(
+    axis: int, order: Array, touched: Array, volume: Array, *, density: Array, mode: str, ends: bool
+) -> sparse.csr_array:
     """Return minus the Laplacian of the velocities on the faces that are numbered in `order`, -1 for the others.
 
     A neighbour that is no unknown is at rest: at a distance of 1 where it is touched by fluid or lies along the
@@ -151,10 +156,10 @@ def _laplacian(axis: int, order: Array, touched: Array, volume: Array, *, mode: 
                 outside = np.zeros(passed.shape, dtype=bool)
                 if ends:
                     outside[_layer(passed.ndim, axis, 0 if step == 1 else -1)] = True
-                weight = np.ones(count)
-                diagonal[own] += np.where(outside[passed], 0.0, 1.0)
+                weight = np.full(count, density[other] ** 2)
+                diagonal[own] += np.where(outside[passed], 0.0, weight)
             else:
-                weight = volume
+                weight = density[other] ** 2 * volume
                 diagonal[own] += weight * np.where(wall & ~beside, 2.0, 1.0)
             rows.append(own[~wall])
             columns.append(neighbour[~wall])
@@ -186,7 +191,7 @@ def _shifted(array: Array, axis: int, step: int, mode: str, fill: float = 0) -> 
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """The flow that a unit pressure gradient along one axis drives, at unit viscosity and spacing.
+    """The flow that a unit pressure gradient along one axis drives, at unit viscosity and spacing of the first axis.
 
     mean: velocities (d,) averaged over the whole structure. velocity: (d, *grid), at the voxel centres.
     error: estimate, relative to the velocity along the axis.
@@ -198,13 +203,20 @@ class Flow:
     iterations: int
 
 
-def flow_along(axis: int, fluid: Array, *, periodic: bool, tolerance: float, limit: int, stairs: bool = True) -> Flow:
+def flow_along(
+    axis: int, fluid: Array, spacing: Sequence[float], *, periodic: bool, tolerance: float, limit: int,
+    stairs: bool = True,
+) -> Flow:  # fmt: skip
     """Return the flow that a unit pressure gradient along an axis drives; StokesError if it does not converge."""
+    density = spacing[0] / np.asarray(spacing, dtype=np.float64)
     number = np.where(fluid, np.cumsum(fluid.ravel()).reshape(fluid.shape) - 1, -1)
     reservoir = None if periodic else axis
-    faces = [faces_along(a, number, periodic=periodic, reservoir=reservoir, stairs=stairs) for a in range(fluid.ndim)]
+    faces = [
+        faces_along(a, number, density, periodic=periodic, reservoir=reservoir, stairs=stairs)
+        for a in range(fluid.ndim)
+    ]
     count = int(fluid.sum())
-    divergence = [_divergence(f, count) for f in faces]
+    divergence = [density[f.axis] * _divergence(f, count) for f in faces]
     force = [f.volume if f.axis == axis else np.zeros(len(f.volume)) for f in faces]
 
     solvers = [VelocitySolver(f.laplacian) for f in faces]

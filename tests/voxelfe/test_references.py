@@ -54,6 +54,30 @@ def test_dilute_spheres_tend_to_maxwells_conductivity(ratio: float) -> None:
         assert found == pytest.approx(1 + 3 * f * beta / (1 - f * beta), rel=0.01)
 
 
+def cubic_array(f: float, ratio: float) -> float:
+    """Return the conductivity of a simple cubic array of spheres: Sangani and Acrivos 1983, Proc. R. Soc. Lond. A 386,
+    263, which goes on with what Rayleigh 1892 and McPhedran and McKenzie 1978 began, up to f^(25/3)."""
+    low, second, third, fourth, fifth = ((ratio - 1) / (ratio + 2 * n / (2 * n - 1)) for n in range(1, 6))
+    pair = 1.305 * second * f ** (10 / 3) * (1 + 0.231 * third * f ** (11 / 3)) / (1 - 0.405 * second * f ** (7 / 3))
+    rest = 0.0723 * third * f ** (14 / 3) + 0.153 * fourth * f**6 + 0.0105 * fifth * f ** (22 / 3)
+    return 1 - 3 * f / (-1 / low + f + pair + rest)
+
+
+def test_the_formula_for_spheres_gives_maxwells_where_they_are_few_and_the_published_value_where_they_are_not() -> None:
+    assert cubic_array(0.01, 10.0) == pytest.approx(1 + 0.03 * 0.75 / (1 - 0.0075), rel=1e-6)
+    assert cubic_array(0.3, 1e12) == pytest.approx(2.333, abs=1e-3)  # McPhedran and McKenzie's table
+
+
+@pytest.mark.parametrize(("fraction", "ratio"), [(0.2, 10.0), (0.4, 10.0), (0.4, 0.1), (0.3, 0.01)])
+def test_a_simple_cubic_array_of_spheres_tends_to_the_published_conductivity(fraction: float, ratio: float) -> None:
+    errors = []
+    for n in (24, 72):
+        found, f = conductivity(ball(n, fraction, 3), ratio)
+        errors.append(abs(found / cubic_array(f, ratio) - 1))
+    assert errors[1] < 0.015
+    assert errors[1] < errors[0]
+
+
 def test_dilute_spherical_pores_tend_to_eshelbys_bulk_modulus() -> None:
     """K = K0 - f (K0 + 4 G / 3) K0 / (4 G / 3 + f K0): Eshelby's slope, and the upper Hashin-Shtrikman bound."""
     phases = [{"youngs_modulus": 1.0, "poissons_ratio": 0.3}, {"youngs_modulus": 0.0}]
