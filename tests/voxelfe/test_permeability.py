@@ -124,15 +124,15 @@ def test_voxels_need_not_be_cubes(boundary: str, ratio: float) -> None:
     assert ratio**2 * flow.mean[0] == pytest.approx(
         (12**2 / 12 + 1 / 6) * 12 / 14, rel=1e-5
     )  # the scheme's, at any ratio
-    near, far = np.meshgrid(*[(np.arange(48) + 0.5) / 48 - 0.5] * 2, indexing="ij")
+    near, far = np.meshgrid(*[(np.arange(96) + 0.5) / 96 - 0.5] * 2, indexing="ij")
     disc = (near**2 + far**2 < 0.35**2).astype(int)
     tensors = [
         msvae.load_solver("permeability", boundary=boundary).evaluate(
             Structures.from_labels(cut[None], spacing, periodic=boundary == "periodic")
         )["permeability"][0]
-        for cut, spacing in ((disc, (1e-6, 1e-6)), (disc[1::3], (3e-6, 1e-6)), (disc[:, 1::3], (1e-6, 3e-6)))
+        for cut, spacing in ((disc, (1e-6, 1e-6)), (disc[::2], (2e-6, 1e-6)), (disc[:, ::2], (1e-6, 2e-6)))
     ]
-    np.testing.assert_allclose(np.diag(tensors[1]), np.diag(tensors[0]), rtol=0.15)  # of 16 voxels across, one way
+    np.testing.assert_allclose(np.diag(tensors[1]), np.diag(tensors[0]), rtol=0.1)  # a wrong scale: by factors of 2
     np.testing.assert_allclose(np.diag(tensors[1]), np.diag(tensors[2])[::-1], rtol=1e-3)  # turned by 90 degrees
 
 
