@@ -30,7 +30,9 @@ NEIGHBOURS, LANDMARKS, STARTS = 10, 1000, 5  # of the graph along which ways are
 AROUND = 1.1  # how far beyond its cell a chart is laid
 ANCHORS = 1000
 SHARED, GAP = 2.0, 1.2  # nats within which a point is explained as well; of the usual gap between anchors
-HALVINGS = 12  # of a step of descent
+HALVINGS, LOOK = 8, 10  # of a step of descent; steps after which another chart is looked for
+LEAST = 1e-5  # part by which a step has to lower an objective
+Place = tuple[int, Tensor]  # a chart, and latents in it
 NEAREST, STEP = 6, 1e-5  # Gauss-Newton steps, and the differences of their Jacobian
 
 
@@ -129,39 +131,60 @@ class Charts(nn.Module):
     ) -> Array:
         """Return the point (n,) that Riemannian gradient descent of an objective reaches on the manifold from a start.
 
-        z - length G^-1 grad, G = J^T J, in each chart that the point lies in, and the lowest of what they reach; a step
-        that does not lower the objective is halved (Armijo).
+        z - length G^-1 grad, G = J^T J, in a chart; a step that does not lower the objective is halved (Armijo). Now
+        and then, and where a chart ends, the step is taken in the space around and projected onto the nearest chart.
         """
-        x = torch.as_tensor(self.project(np.asarray(start)[None]))[0]
-        for _ in range(steps):
-            moved = [self._lower(objective, k, z, length) for k, z in self._places(x)]
-            lower = [point for point in moved if point is not None]
-            if not lower:
+        place = self._closest(torch.as_tensor(np.asarray(start), dtype=torch.float64))
+        for step in range(steps):
+            moved = self._lower(objective, place, length)
+            if moved is None or step % LOOK == 0:
+                moved = self._across(objective, place, length, moved)
+            if moved is None:
                 break
-            x = min(lower, key=lambda point: float(objective(point)))
-        return np.asarray(x)
+            place = moved
+        return np.asarray(self.point(place).detach())
+
+    def point(self, place: Place) -> Tensor:
+        """Return the point (n,) of latents (d,) in a chart."""
+        k, z = place
+        return self.decode(k, z[None])[0]
 
     @torch.no_grad()
-    def _places(self, point: Tensor) -> list[tuple[int, Tensor]]:
-        """Return the charts that a point (n,) lies in, to within the manifold's thickness, and its latents there."""
+    def _closest(self, point: Tensor) -> Place:
+        """Return the chart that comes nearest to a point (n,), and the latents where it does."""
         places = [(k, self._nearest(k, point[None])[0]) for k in range(len(self.maps))]
-        distances = [float((self.decode(k, z[None])[0] - point).norm()) for k, z in places]
-        thickness = 4 * THICKNESS / float(torch.linalg.matrix_norm(self.turn, ord=-2).max())
-        return [place for place, far in zip(places, distances, strict=True) if far <= min(distances) + thickness]
+        return min(places, key=lambda place: float((self.point(place) - point).norm()))
 
-    def _lower(self, objective: Callable[[Tensor], Tensor], k: int, z: Tensor, length: float) -> Tensor | None:
-        """Return a point of chart k that is lower than that of z (d,), or None."""
+    def _across(
+        self, objective: Callable[[Tensor], Tensor], place: Place, length: float, otherwise: Place | None
+    ) -> Place | None:
+        """Return where a step in the space around a place leads on the manifold, if lower than what there is."""
+        here = self.point(place).detach().requires_grad_()
+        value = objective(here)
+        (slope,) = torch.autograd.grad(value, here)
+        best = float(value) if otherwise is None else float(objective(self.point(otherwise)))
+        for part in (2.0, 1.0, 0.3):
+            found = self._closest(here.detach() - part * length * slope)
+            if float(objective(self.point(found))) < best - LEAST * abs(best):
+                return found
+        return otherwise
+
+    def _lower(self, objective: Callable[[Tensor], Tensor], place: Place, length: float) -> Place | None:
+        """Return latents of the same chart whose objective is lower, or None."""
+        k, z = place
         jacobian = torch.autograd.functional.jacobian(lambda v: self.decode(k, v[None])[0], z)
-        here = self.decode(k, z[None])[0].detach().requires_grad_()
+        here = self.point(place).detach().requires_grad_()
         value = objective(here)
         (slope,) = torch.autograd.grad(value, here)
         direction = torch.linalg.lstsq(jacobian.T @ jacobian, (jacobian.T @ slope)[:, None]).solution[:, 0]
         fall = float(slope @ jacobian @ direction)
         with torch.no_grad():
             for _ in range(HALVINGS):
-                moved: Tensor = self.decode(k, self._inside(k, (z - length * direction)[None]))[0]
-                if float(objective(moved)) < float(value) - 1e-4 * length * fall:
-                    return moved
+                moved = self._inside(k, (z - length * direction)[None])[0]
+                if float(objective(self.point((k, moved)))) < float(value) - max(
+                    1e-4 * length * fall, LEAST * abs(float(value))
+                ):
+                    return k, moved
                 length /= 2
         return None
 

@@ -135,13 +135,14 @@ class Periodic:
         stress, _ = self.single.product(vectors.x, vectors.r, self.coarse, self.spacing32, macro=macro, plan=self.plan)
         energies = (_parts(macro) * _parts(stress)).sum(axis=0)
         goal = tolerance * np.sqrt(np.maximum(energies, 0.0))
-        unit = np.where(goal > 0, goal, 1.0)  # residuals are in units of their goal: one norm serves both
+        # residuals are in units of their goal: one norm serves both; what has no load is there, but for round-off
+        unit = np.where(goal > 0, goal, goal.max() or 1.0)
         self.single.scale(vectors.r, -1 / unit, self.plan.threads)
         used, before = 0, np.full(2, np.inf)
         while True:
             norm = self.preconditioner.apply(vectors.r, vectors.q, vectors.space)
             size = np.sqrt(np.maximum(norm, 0.0))
-            wanting = size > 1
+            wanting = (size > 1) & (goal > 0)
             if not wanting.any() or used >= limit or (wanting & (size >= before)).any():
                 break
             steps = self._gradients(vectors, float(norm.sum()), limit - used)

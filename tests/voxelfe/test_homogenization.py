@@ -294,6 +294,17 @@ def test_what_does_not_converge_is_a_failure_and_never_a_number() -> None:
     assert np.isnan(result["stiffness"]).all()
 
 
+@pytest.mark.parametrize("spacing", [1e-9, 2e-6, 3e4])
+def test_the_size_of_a_voxel_is_no_matter_of_precision(spacing: float) -> None:
+    """Three load cases are two pairs, one of them with a load case of nothing."""
+    structures = random_structures(8, (20, 20, 20), seed=4, smooth=2.0)
+    scaled = Structures.from_labels(structures.labels, spacing, phases=2)
+    found = conductivity(1.0, 1000.0).evaluate(scaled)
+    assert not found.failures  # type: ignore[attr-defined]
+    here = conductivity(1.0, 1000.0).evaluate(structures)["conductivity"]
+    np.testing.assert_allclose(found["conductivity"], here, rtol=1e-6, atol=1e-6 * here.max())
+
+
 def test_grey_values_interpolate_between_the_two_phases() -> None:
     structures = Structures.from_values(np.full((1, 4, 4), 0.25))
     found = conductivity(1.0, 5.0).evaluate(structures)["conductivity"][0]
