@@ -37,7 +37,7 @@ FILE = "dns.json"
 class Row:
     """A model's answer for structures of a size, whose axial property scatters so much, relative to its mean.
 
-    error: of the global response. local: rms error of the local quantity over its mean. cost: s.
+    error: of the global response. local: rms error of the structures' work over the mean. cost: s.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A bar of voxels, and what its direct numerical simulation gave: quantity, cost, local quantities by size."""
+    """A bar of voxels, and what its direct numerical simulation gave: quantity, cost, the structures' work by size."""
 
     part: PartSettings
     refine: int
@@ -77,7 +77,7 @@ class Comparison:
         number = np.ravel_multi_index(tuple(place.T), counts)
         response = problem.respond({key: a[number] for key, a in properties.items()})
         spent = cost + time.perf_counter() - start
-        cells = np.bincount(number, response.axial(part.axis)) / np.bincount(number)
+        cells = np.bincount(number, response.work) / np.bincount(number)
         cells = cells / cells.mean()
         local = float(np.sqrt(np.mean((cells - np.array(self.voxels["cells"][str(size)])) ** 2)))
         quantity, scatter = response.quantities[_headline(part)], _axial(part, properties)
@@ -104,7 +104,8 @@ def run(context: Context) -> Table:
     shape = " x ".join(map(str, bar.specification.grid.shape))
     title = f"A bar of {shape} voxels against its direct numerical simulation"
     notes: tuple[str, ...] = (
-        "local: the axial stress or flux of every structure over its mean; scatter: of their axial property, relative",
+        "local: stress times strain, or flux times gradient, of every structure over the mean; scatter: of their axial "
+        "property, relative",
     )
     if context.study.field is not None and context.study.field.against:
         notes += compare_field(context, trained(context, known or context.run.structures))
@@ -173,7 +174,7 @@ def _sizes(context: Context, settings: DnsSettings, bar: Structures, known: Stru
 
 
 def _dns(context: Context, part: PartSettings, bar: Structures, sizes: list[int]) -> dict[str, Any]:
-    """Return quantity, cost, and local fields of the simulation of every voxel, made once and kept in the run."""
+    """Return quantity, cost, and the structures' work, of the simulation of every voxel, made once and kept."""
     known = context.run.read_json("dns-voxels.json")
     if known is not None:
         return dict(known)
@@ -183,8 +184,10 @@ def _dns(context: Context, part: PartSettings, bar: Structures, sizes: list[int]
     solver, axis = context.study.need_solver(), part.axis
     start = time.perf_counter()
     fields = solver.fields(structure)
-    name = {"conduction": f"flux {axis}", "elasticity": f"stress {axis}", "plasticity": "stress"}[part.physics]
-    local = np.asarray(fields[name])[inside][..., axis]
+    names = {"conduction": (f"gradient {axis}", f"flux {axis}"), "elasticity": (f"strain {axis}", f"stress {axis}"),
+             "plasticity": ("strain", "stress")}[part.physics]  # fmt: skip
+    gradient, flux = (np.asarray(fields[name])[inside] for name in names)
+    local = (gradient * flux).sum(axis=-1)
     cells = {}
     for size in sizes:
         mean = local

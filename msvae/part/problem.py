@@ -40,11 +40,13 @@ class Response:
         """The solution, or that of the last step; its `save` writes the fields to a file that meshio writes."""
         return self.solution[-1] if isinstance(self.solution, list) else self.solution
 
-    def axial(self, axis: int) -> Array:
-        """Return the normal stress (e,) along an axis in Pa, or the size of the heat flux along it in W/m^2."""
-        if isinstance(self.last, ConductiveSolution):
-            return np.abs(self.last.flux[:, axis])
-        return np.asarray(self.last.stress[:, axis])
+    @property
+    def work(self) -> Array:
+        """Return stress times strain (e,) of every element in J/m^3, or heat flux times gradient in W K/m^3."""
+        last = self.last
+        if isinstance(last, ConductiveSolution):
+            return np.asarray(-(last.flux * last.gradient).sum(axis=1))
+        return np.asarray((last.stress * last.strain).sum(axis=1))
 
 
 @dataclass(frozen=True, eq=False)

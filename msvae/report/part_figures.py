@@ -39,10 +39,10 @@ def dns(run: Run) -> Drawing | None:
         xlabel="structure's edge (voxels)", ylabel="scatter of the axial property (%)", xscale="log", ylim=(0, None)
     )
     right.axline((1, 1), slope=1, color="k", lw=0.8, ls="--")
-    right.set(xlabel="local stress or flux by DNS, over its mean (1)", ylabel="the same by the model (1)")
+    right.set(xlabel="work in a structure by DNS, over its mean (1)", ylabel="the same by the model (1)")
     caption = (
         "The bar against its direct numerical simulation. Left: error of the global response. Middle: scatter of the "
-        "structures' axial property. Right: axial stress or flux of every structure, over its mean."
+        "structures' axial property. Right: stress times strain, or flux times gradient, of every structure."
     )
     return Drawing("dns", caption, figure)
 

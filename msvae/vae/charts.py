@@ -159,31 +159,34 @@ class Charts(nn.Module):
         self, objective: Callable[[Tensor], Tensor], place: Place, length: float, otherwise: Place | None
     ) -> Place | None:
         """Return where a step in the space around a place leads on the manifold, if lower than what there is."""
+        value, slope, here = self._slope(objective, place)
+        with torch.no_grad():
+            best = value if otherwise is None else float(objective(self.point(otherwise)))
+            for part in (2.0, 1.0, 0.3):
+                found = self._closest(here - part * length * slope)
+                if float(objective(self.point(found))) < best - LEAST * abs(best):
+                    return found
+        return otherwise
+
+    def _slope(self, objective: Callable[[Tensor], Tensor], place: Place) -> tuple[float, Tensor, Tensor]:
+        """Return the value of an objective at a place, its gradient (n,) in the space around, and the point (n,)."""
         here = self.point(place).detach().requires_grad_()
         value = objective(here)
         (slope,) = torch.autograd.grad(value, here)
-        best = float(value) if otherwise is None else float(objective(self.point(otherwise)))
-        for part in (2.0, 1.0, 0.3):
-            found = self._closest(here.detach() - part * length * slope)
-            if float(objective(self.point(found))) < best - LEAST * abs(best):
-                return found
-        return otherwise
+        return value.item(), slope, here.detach()
 
     def _lower(self, objective: Callable[[Tensor], Tensor], place: Place, length: float) -> Place | None:
         """Return latents of the same chart whose objective is lower, or None."""
         k, z = place
         jacobian = torch.autograd.functional.jacobian(lambda v: self.decode(k, v[None])[0], z)
-        here = self.point(place).detach().requires_grad_()
-        value = objective(here)
-        (slope,) = torch.autograd.grad(value, here)
+        value, slope, _ = self._slope(objective, place)
         direction = torch.linalg.lstsq(jacobian.T @ jacobian, (jacobian.T @ slope)[:, None]).solution[:, 0]
         fall = float(slope @ jacobian @ direction)
         with torch.no_grad():
             for _ in range(HALVINGS):
                 moved = self._inside(k, (z - length * direction)[None])[0]
-                if float(objective(self.point((k, moved)))) < float(value) - max(
-                    1e-4 * length * fall, LEAST * abs(float(value))
-                ):
+                least = max(1e-4 * length * fall, LEAST * abs(value))
+                if float(objective(self.point((k, moved)))) < value - least:
                     return k, moved
                 length /= 2
         return None
