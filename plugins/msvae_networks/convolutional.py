@@ -12,13 +12,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from msvae import Architecture, Specification
+from msvae_networks.layers import Conv, DepthToSpace, Residual, SpaceToDepth, Upsample
 
 WIDTHS = {"tiny": 8, "small": 16, "base": 32}
 COARSEST = 7
@@ -130,100 +129,3 @@ def _descent(block: tuple[int, ...], channels: int, widths: list[int], periodic:
     for a, b in pairwise(widths):
         layers += [Residual(a, b, periodic, stride=2), Residual(b, b, periodic)]
     return layers
-
-
-class SpaceToDepth(nn.Module):
-    """Blocks of voxels as channels; a grid that is not a multiple of the block repeats its first planes at its end."""
-
-    def __init__(self, block: tuple[int, ...]) -> None:
-        super().__init__()
-        self.block = block
-
-    def forward(self, x: Tensor) -> Tensor:
-        for axis, b in enumerate(self.block, start=2):
-            odd = -x.shape[axis] % b
-            x = torch.cat([x, x.narrow(axis, 0, odd)], dim=axis) if odd else x
-            x = x.unflatten(axis, (x.shape[axis] // b, b)).movedim(axis + 1, 1).flatten(1, 2)
-        return x
-
-
-class DepthToSpace(nn.Module):
-    """The inverse of SpaceToDepth, cut to a grid if there is one."""
-
-    def __init__(self, block: tuple[int, ...], grid: tuple[int, ...] | None) -> None:
-        super().__init__()
-        self.block, self.grid = block, grid
-
-    def forward(self, x: Tensor) -> Tensor:
-        for axis, b in reversed(list(enumerate(self.block, start=2))):
-            x = x.unflatten(1, (b, x.shape[1] // b)).movedim(1, axis + 1).flatten(axis, axis + 1)
-            x = x if self.grid is None else x.narrow(axis, 0, self.grid[axis - 2])
-        return x
-
-
-class Wrapped(torch.autograd.Function):
-    """Padding by one voxel on both sides of periodic axes: torch's own takes a quarter of a training step."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, axes: tuple[int, ...]) -> Tensor:
-        ctx.axes = axes
-        for axis in axes:
-            x = torch.cat([x.narrow(axis, -1, 1), x, x.narrow(axis, 0, 1)], dim=axis)
-        return x
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        gradient = gradients[0]
-        for axis in reversed(ctx.axes):
-            n = gradient.shape[axis] - 2
-            inside = gradient.narrow(axis, 1, n).clone()
-            inside.narrow(axis, n - 1, 1).add_(gradient.narrow(axis, 0, 1))
-            inside.narrow(axis, 0, 1).add_(gradient.narrow(axis, n + 1, 1))
-            gradient = inside
-        return gradient, None
-
-
-class Conv(nn.Module):
-    """A convolution of three points a side, padded periodically along periodic axes and by zeros along others."""
-
-    def __init__(self, inputs: int, outputs: int, periodic: tuple[bool, ...], *, stride: int = 1) -> None:
-        super().__init__()
-        layer = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(periodic)]
-        self.wrapped = tuple(axis for axis, p in enumerate(periodic, start=2) if p)
-        self.layer = layer(inputs, outputs, 3, stride=stride, padding=tuple(int(not p) for p in periodic))  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(Wrapped.apply(x, self.wrapped) if self.wrapped else x)  # type: ignore[no-any-return,no-untyped-call]
-
-
-class Residual(nn.Module):
-    """A residual block: norm, activation, convolution, twice, beside a straight path."""
-
-    def __init__(self, inputs: int, outputs: int, periodic: tuple[bool, ...], *, stride: int = 1) -> None:
-        super().__init__()
-        self.first = nn.Sequential(nn.SiLU(), Conv(inputs, outputs, periodic, stride=stride))
-        self.second = nn.Sequential(
-            nn.GroupNorm(_groups(outputs), outputs), nn.SiLU(), Conv(outputs, outputs, periodic)
-        )
-        self.norm = nn.GroupNorm(_groups(outputs), outputs)
-        layer = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(periodic)]
-        straight = inputs == outputs and stride == 1
-        self.path = nn.Identity() if straight else layer(inputs, outputs, 1, stride=stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.path(x) + self.norm(self.second(self.first(x)))  # type: ignore[no-any-return]
-
-
-class Upsample(nn.Module):
-    """Nearest-neighbour interpolation to a grid."""
-
-    def __init__(self, grid: tuple[int, ...]) -> None:
-        super().__init__()
-        self.grid = grid
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.interpolate(x, size=self.grid, mode="nearest")
-
-
-def _groups(channels: int) -> int:
-    return 8 if channels % 8 == 0 else 1

@@ -125,9 +125,9 @@ def test_windows_of_sandstone_are_generated_with_the_statistics_of_windows_never
         cut = np.stack([image[z : z + 32, y : y + 32, x : x + 32] for z, y, x in corners])
         return Structures.from_labels(cut, 2e-6, periodic=False, phases=["grain", "pore"])
 
-    known, test = windows(0, 128, 3000), windows(144, 256, 600)
-    vae = trained(known, 32, "tiny", epochs=12, held_back=100)
-    control = PrincipalComponents.of(known, 32)
+    known, test = windows(0, 128, 8000), windows(144, 256, 600)
+    vae = trained(known, 64, "tiny", epochs=12, held_back=100)
+    control = PrincipalComponents.of(known, 64)
     correlation = describe(test)["two_point"].mean(axis=1)[:, :17]
     porosity, conductivity = test.fractions[:, 1], conductivities(test, 100.0)
     floor = wasserstein(conductivity[::2], conductivity[1::2])
@@ -144,7 +144,7 @@ def test_windows_of_sandstone_are_generated_with_the_statistics_of_windows_never
     assert astray[0] < astray[1]
     assert explained[0] >= 0.9
     assert explained[0] > explained[1]
-    assert apart[0] <= 1.75  # 1.54 and 1.61 measured; two halves of the test windows are 1 apart
+    assert apart[0] <= 1.5  # two halves of the test windows are 1 apart
     assert apart[0] < apart[1]
 
 
