@@ -188,12 +188,12 @@ def torch_fem(image: np.ndarray, soft: float, tolerance: float) -> Run:
     return run
 
 
-def taufactor(image: np.ndarray) -> Run:
-    """Return taufactor's periodic solver along each axis: a finite-volume scheme, so values differ by its error."""
+def taufactor(image: np.ndarray, name: str) -> Run:
+    """Return one of taufactor's solvers along each axis: a finite-volume scheme, so values differ by its error."""
     import taufactor
 
     def along(axis: int) -> float:
-        solver = taufactor.PeriodicSolver(np.moveaxis(image, axis, 0) == 0, device="cpu")
+        solver = getattr(taufactor, name)(np.moveaxis(image, axis, 0) == 0, device="cpu")
         solver.solve(verbose=False)
         return float(np.ravel(solver.D_eff)[0])
 

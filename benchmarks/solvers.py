@@ -9,6 +9,7 @@ error is below the accuracy. The table is written to benchmarks/RESULTS.md.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import platform
 import resource
@@ -49,6 +50,10 @@ Machine: {machine}; {versions}.
 {notes}
 """
 MUSPECTRE, TORCH_FEM = "muSpectre", "torch-fem (affine boundary)"
+DIFFUSION = (  # our solver, taufactor's, and what they solve
+    ("conductivity", "PeriodicSolver", "periodic"),
+    ("through-conductivity", "Solver", "face to face"),
+)
 OTHERWISE = (MUSPECTRE, TORCH_FEM)  # what is solved or discretised otherwise is verified against itself
 Row = tuple[str, ...]
 Maker = Callable[[np.ndarray, float, float], Run]
@@ -73,11 +78,16 @@ def elasticity(image: np.ndarray, soft: float, tolerance: float) -> Run:
     return run
 
 
-def conductivity(image: np.ndarray) -> Run:
-    """Return our conductivities along the axes, with pores of phase 1."""
-    solver = msvae.load_solver("conductivity", phases=[{"conductivity": 1.0}, {"conductivity": 0.0}], tolerance=1e-3)
+def conductivity(image: np.ndarray, name: str) -> Run:
+    """Return the conductivities along the axes by one of our solvers, with pores of phase 1."""
+    solver = msvae.load_solver(name, phases=[{"conductivity": 1.0}, {"conductivity": 0.0}], tolerance=1e-3)
     structures = msvae.Structures.from_labels(image[None], phases=2)
-    return lambda: np.diag(solver.evaluate(structures)["conductivity"][0])
+
+    def run() -> np.ndarray:
+        found = solver.evaluate(structures)["conductivity"][0]
+        return found if found.ndim == 1 else np.diag(found)
+
+    return run
 
 
 def loosest(name: str, make: Callable[[float], Run], exact: np.ndarray) -> tuple[Run, float]:
@@ -144,13 +154,13 @@ def batch(repeats: int) -> Iterator[Row]:
 
 
 def diffusion(sizes: list[int], repeats: int) -> Iterator[Row]:
-    """Yield the rows of taufactor."""
-    for n in sizes:
+    """Yield the rows of taufactor: periodic images, and diffusion from face to face."""
+    for n, (name, peer, what) in itertools.product(sizes, DIFFUSION):
         image = labels(n)
-        found = measure({"msvae": conductivity(image), "taufactor": peers.taufactor(image)}, repeats)
-        (ours, value), (peer, other) = found["msvae"], found["taufactor"]
+        found = measure({"msvae": conductivity(image, name), "taufactor": peers.taufactor(image, peer)}, repeats)
+        (ours, value), (theirs, other) = found["msvae"], found["taufactor"]
         note = f"{value[0]:.4f} / {other[0]:.4f}"
-        yield row(f"diffusivities {n}³ along three axes, pores", "taufactor", ours, peer, note)
+        yield row(f"diffusivities {n}³ along three axes, {what}, pores", "taufactor", ours, theirs, note)
 
 
 def hyperelastic(data: Path, repeats: int) -> Iterator[Row]:

@@ -47,7 +47,10 @@ class Forces:
 
 @dataclass(frozen=True, eq=False)
 class Inverse:
-    """The inverse of the homogeneous problem as preconditioner.h takes it. tables: of transforms, forwards and back."""
+    """The inverse of the homogeneous problem as preconditioner.h takes it.
+
+    grid (6,): nodes along the axes, then what is beyond them. tables: of transforms, forwards and back.
+    """
 
     grid: Array
     symbol: Array
@@ -87,7 +90,7 @@ class Workspace:
         """Return it for arrays of a precision on a grid."""
         nx, ny, nz = grid
         groups, slabs = -(-nz // LANES), -(-ny // LANES)
-        buffers = max(ny, groups * LANES, 3 * nx) + 4 * max(nx, ny, nz) + 2
+        buffers = max(ny, groups * LANES, 3 * nx) + 10 * max(nx, ny, nz) + 2
         work = (slabs * LANES * groups + buffers + 1) * 2 * LANES  # of single precision, which alone transforms
         rows = 30 * (2 * nz + 4 * LANES) + 2 * LANES
         edges = np.empty((plan.pieces if plan.pieces > 1 else 0, components, ny, nz, 2), dtype=dtype)

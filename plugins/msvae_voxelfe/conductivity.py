@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Conductivity(LinearSolver):
 
     name = "conductivity"
     kinds = ("phases", "field")
-    computes = (Quantity("conductivity", "W/m/K", ("d", "d")),)
+    computes: ClassVar[tuple[Quantity, ...]] = (Quantity("conductivity", "W/m/K", ("d", "d")),)
     field_names = ("gradient", "flux")
 
     phases: tuple[ConductivePhase, ...]

@@ -23,7 +23,8 @@ from msvae_voxelfe.threads import allowed
 
 @dataclass(frozen=True, eq=False)
 class Effective:
-    """Effective tensors and estimates of their numerical error (n, L, L), iterations (n,), and reasons of failures."""
+    """Effective tensors (n, L, L) or conductivities (n, d), estimates of their numerical error, iterations (n,), and
+    reasons of failures."""
 
     tensors: Array
     errors: Array
@@ -44,7 +45,7 @@ def homogenize(material: Array, element: LinearElement, *, tolerance: float = 1e
     cases = element.load.shape[2]
     if len(material) == 0:
         return Effective(np.zeros((0, cases, cases)), np.zeros((0, cases, cases)), np.zeros(0, dtype=np.int64), {})
-    _refuse_what_does_not_fit(material.shape[1:], element)
+    refuse_what_does_not_fit(material.shape[1:], element)
     backends = compiled()
     if backends is not None:
         tensors, errors, iterations = kernel_backend.solve_batch(material, element, tolerance, limit, backends=backends)
@@ -52,13 +53,15 @@ def homogenize(material: Array, element: LinearElement, *, tolerance: float = 1e
         from msvae_voxelfe import tensor_backend
 
         tensors, errors, iterations = tensor_backend.solve_batch(material, element, tolerance, limit)
-    errors *= _softness(material)[:, None, None]
-    failures = {
-        int(k): f"not converged to {tolerance:g} in {limit} iterations: allow more, or a larger tolerance"
-        for k in np.flatnonzero(iterations < 0)
-    }
-    tensors[iterations < 0] = errors[iterations < 0] = np.nan
-    return Effective(tensors, errors, np.abs(iterations), failures)
+    return judged(tensors, errors * softness(material)[:, None, None], iterations, tolerance, limit)
+
+
+def judged(tensors: Array, errors: Array, iterations: Array, tolerance: float, limit: int) -> Effective:
+    """Return effective tensors (n, ...), none of them where iterations (n,) are negative: they have not converged."""
+    lost = np.flatnonzero(iterations < 0)
+    reason = f"not converged to {tolerance:g} in {limit} iterations: allow more, or a larger tolerance"
+    tensors[lost] = errors[lost] = np.nan
+    return Effective(tensors, errors, np.abs(iterations), {int(k): reason for k in lost})
 
 
 def bytes_needed(shape: tuple[int, ...], element: LinearElement) -> int:
@@ -82,7 +85,7 @@ def free_bytes() -> int:
         return 10**12
 
 
-def _refuse_what_does_not_fit(shape: tuple[int, ...], element: LinearElement) -> None:
+def refuse_what_does_not_fit(shape: tuple[int, ...], element: LinearElement) -> None:
     needed, free = bytes_needed(shape, element), free_bytes()
     if needed > free:
         size = " x ".join(map(str, shape[1:]))
@@ -98,30 +101,23 @@ def compiled() -> tuple[Kernels, Kernels] | None:
     return None if single is None or double is None else (single, double)
 
 
-def _softness(material: Array) -> Array:
+def softness(material: Array) -> Array:
     """Return the ratio (n,) of the mean to the smallest value above zero of each structure's last material field."""
     flat = material[:, -1].reshape(len(material), -1)
     smallest = np.where(flat > 0, flat, np.inf).min(axis=1)
     return np.asarray(flat.mean(axis=1) / smallest)
 
 
-def pullback(
-    material: Array, element: LinearElement, cotangents: Array, *, tolerance: float = 1e-5, limit: int = 2000
-) -> Array:
-    """Return the gradient (n, m, *grid) of sum_kl cotangent_kl C_kl with respect to the material fields.
+def pullback(element: LinearElement, cotangent: Array, total: Array) -> Array:
+    """Return the gradient (m, *grid) of sum_kl cotangent_kl C_kl with respect to one structure's material fields.
 
-    cotangents: (n, L, L). The problem is its own adjoint: with the total field U_l = e_l x + u_l of each load case,
-    dC_kl / dp_j (voxel) = U_k^T K_j U_l / volume, so that no further solve is needed.
+    cotangent (L, L). total: see `total_displacements`. The problem is its own adjoint: with the total field
+    U_l = e_l x + u_l of each load case, dC_kl / dp_j (voxel) = U_k^T K_j U_l / volume: no further solve is needed.
     """
-    volume = element.volume * int(np.prod(material.shape[2:]))
-    gradient = np.empty(material.shape)
-    for k, fields in enumerate(material):
-        total = total_displacements(fields, element, tolerance=tolerance, limit=limit)
-        weighted = np.tensordot(cotangents[k], total, axes=(0, 0))
-        for j, stiffness in enumerate(element.stiffness):
-            image = np.tensordot(stiffness, total, axes=(1, 1))  # (A, L, *grid)
-            gradient[k, j] = np.einsum("la...,al...->...", weighted, image) / volume
-    return gradient
+    volume = element.volume * int(np.prod(total.shape[2:]))
+    weighted = np.tensordot(cotangent, total, axes=(0, 0))
+    images = (np.tensordot(stiffness, total, axes=(1, 1)) for stiffness in element.stiffness)  # (A, L, *grid)
+    return np.stack([np.einsum("la...,al...->...", weighted, image) for image in images]) / volume
 
 
 def total_displacements(material: Array, element: LinearElement, *, tolerance: float, limit: int) -> Array:
@@ -138,18 +134,20 @@ def total_displacements(material: Array, element: LinearElement, *, tolerance: f
         solved = tensor_backend.fluctuations(material, element, tolerance, limit)
     axes = tuple(range(2, solved.ndim))
     moved = [np.roll(solved, tuple(-o for o in corner), axes) for corner in corners(len(axes))]
+    return with_affine(element, np.concatenate(moved, axis=1))
+
+
+def with_affine(element: LinearElement, fluctuations: Array) -> Array:
+    """Return the unknowns (L, A, *grid) at the corners of every voxel, whose fluctuations are given."""
     affine = affine_displacements(element)
-    return np.concatenate(moved, axis=1) + affine.reshape(*affine.shape, *(1,) * len(axes))
+    return np.asarray(fluctuations + affine.reshape(*affine.shape, *(1,) * (fluctuations.ndim - 2)))
 
 
-def voxel_means(
-    material: Array, element: LinearElement, *, tolerance: float = 1e-5, limit: int = 2000
-) -> tuple[Array, Array]:
+def voxel_means(material: Array, element: LinearElement, total: Array) -> tuple[Array, Array]:
     """Return mean gradient (strain) and flux (stress) of every voxel (L, v, *grid), for each load case of a structure.
 
-    material: (m, *grid).
+    material: (m, *grid). total: see `total_displacements`.
     """
-    total = total_displacements(material, element, tolerance=tolerance, limit=limit)
     gradient = np.einsum("va,la...->lv...", element.gradient, total)
     pulled = np.einsum("jav,la...->jlv...", element.load, total) / element.volume
     return gradient, np.einsum("j...,jlv...->lv...", material, pulled)

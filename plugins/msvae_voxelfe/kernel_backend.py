@@ -19,7 +19,7 @@ from msvae import Array
 from msvae_voxelfe.compiled import ALONE, Forces, Kernels, Plan, Workspace
 from msvae_voxelfe.element import VOIGT, LinearElement
 from msvae_voxelfe.memory import side_by_side
-from msvae_voxelfe.preconditioner import Preconditioner
+from msvae_voxelfe.preconditioner import EVERYWHERE_PERIODIC, Beyond, Preconditioner
 from msvae_voxelfe.threads import allowed, each
 
 Anything = TypeVar("Anything")
@@ -86,14 +86,17 @@ def _spare(grid: tuple[int, ...], components: int, plan: Plan) -> Spare:
     return Spare()
 
 
-class Periodic:
+class Operator:
     """One structure's operator K = sum B^T D B in both precisions, and the inverse of its homogeneous counterpart."""
 
     def __init__(
         self, material: Array, spacing: tuple[float, ...], components: int, backends: tuple[Kernels, Kernels],
-        spare: Spare, plan: Plan = ALONE,
+        spare: Spare, plan: Plan = ALONE, beyond: tuple[Beyond, ...] = EVERYWHERE_PERIODIC,
     ) -> None:  # fmt: skip
-        """material: (m, nx, ny, nz), float64; spacing: of the three axes. spare: of structures on the same grid."""
+        """material: (m, nx, ny, nz), float64; spacing: of the three axes. spare: of structures on the same grid.
+
+        beyond: of the grid's nodes; the last ones of an axis that is not periodic have empty voxels above them.
+        """
         self.plan = plan
         single, double = backends
         self.single, self.double, self.components = single, double, components
@@ -103,7 +106,7 @@ class Periodic:
         self.spacing = np.array(spacing)
         self.spacing32 = self.spacing.astype(np.float32)
         reference = material.reshape(len(material), -1).mean(axis=1)
-        self.preconditioner = Preconditioner(self.grid, spacing, components, reference, backends)
+        self.preconditioner = Preconditioner(self.grid, spacing, components, reference, backends, beyond)
         self.spare = spare
 
     def force(self, u: Array, macro: Array, force: Array) -> Array:
@@ -143,7 +146,7 @@ class Periodic:
             norm = self.preconditioner.apply(vectors.r, vectors.q, vectors.space)
             size = np.sqrt(np.maximum(norm, 0.0))
             wanting = (size > 1) & (goal > 0)
-            if not wanting.any() or used >= limit or (wanting & (size >= before)).any():
+            if not wanting.any() or used >= limit or (size >= before)[wanting].all():
                 break
             steps = self._gradients(vectors, float(norm.sum()), limit - used)
             self.single.widen(vectors.x, u, unit, add=used > 0, threads=self.plan.threads)
@@ -203,7 +206,7 @@ def plan_of(grid: tuple[int, ...], threads: int) -> Plan:
     return Plan(min(threads, pieces), pieces) if pieces else ALONE
 
 
-def effective_tensor(operator: Periodic, macros: Array, tolerance: float, limit: int, *, threads: int = 1) -> Tensor:
+def effective_tensor(operator: Operator, macros: Array, tolerance: float, limit: int, *, threads: int = 1) -> Tensor:
     """Return the effective tensor of one structure; threads share its load cases.
 
     Its error is a product of the fluctuations' errors in the norm of the energy; the residuals' norms stand for them
@@ -236,7 +239,7 @@ def fluctuations(
     dimensions, components = len(element.spacing), _components(element)
     solid, lengths = _in_three_dimensions(material, element.spacing)
     plan = plan_of(solid.shape[1:], allowed())
-    operator = Periodic(solid / material.max(), lengths, components, backends, Spare(), plan)
+    operator = Operator(solid / material.max(), lengths, components, backends, Spare(), plan)
     macros = macro_gradients(dimensions, components)
     found = [operator.fluctuation(load, tolerance, limit).u for load in pairs(macros)]
     solved = np.stack([part for u in found for part in (u.real, u.imag)][: len(macros)])
@@ -264,12 +267,67 @@ def solve_batch(
 
     def one(k: int) -> Tensor:
         solid, lengths = _in_three_dimensions(material[k], element.spacing)
-        operator = Periodic(solid / peak, lengths, components, backends, spare, plan)
+        operator = Operator(solid / peak, lengths, components, backends, spare, plan)
         return effective_tensor(operator, macros, tolerance, limit, threads=within if plan.pieces == 1 else 1)
 
     results = each(one, len(material), threads if within == 1 else 1)
     tensors, errors = (np.stack([getattr(r, name) for r in results]) * peak for name in ("value", "error"))
     return tensors, errors, np.array([r.iterations for r in results])
+
+
+def solve_between_faces(
+    material: Array, spacing: tuple[float, ...], tolerance: float, limit: int, *, backends: tuple[Kernels, Kernels]
+) -> tuple[Array, Array, Array]:
+    """Return conductivities between the two faces of each axis and their errors (n, d), and iterations (n, d).
+
+    The other faces are insulated. material (n, *grid). Iterations are negative where not converged.
+    """
+    count, dimensions = len(material), len(spacing)
+    threads = allowed()
+    within = threads if count * dimensions < threads or np.prod(material.shape[1:]) >= LARGE else 1
+    volume = float(np.prod(material.shape[1:]) * np.prod(spacing))
+    peak = float(material.max())
+
+    def one(task: int) -> tuple[float, float, int]:
+        k, axis = divmod(task, dimensions)
+        operator, macro = between_faces(material[k] / peak, spacing, axis, within, backends)
+        found = operator.fluctuation(macro, tolerance, limit)
+        work = operator.double.products(found.u, found.force)[0, 0] + float((macro * found.stress).real.sum())
+        operator.spare.fields.append((found.u, found.force))
+        return work, float(found.residuals[0]) ** 2, found.iterations if found.converged else -found.iterations - 1
+
+    results = np.array(each(one, count * dimensions, threads if within == 1 else 1)).reshape(count, dimensions, 3)
+    values, errors, used = np.moveaxis(results, 2, 0)
+    return values * peak / volume, errors * peak / volume, used.astype(np.int64)
+
+
+def fluctuations_between_faces(
+    material: Array, spacing: tuple[float, ...], tolerance: float, limit: int, *, backends: tuple[Kernels, Kernels]
+) -> Array:
+    """Return the fluctuations (d, *nodes) of one structure (*grid) between the two faces of each axis."""
+    found = []
+    for axis in range(len(spacing)):
+        operator, macro = between_faces(material / material.max(), spacing, axis, allowed(), backends)
+        found.append(operator.fluctuation(macro, tolerance, limit).u.real)
+    return np.stack(found).reshape(-1, *(n + 1 for n in material.shape))
+
+
+def between_faces(
+    material: Array, spacing: tuple[float, ...], axis: int, threads: int, backends: tuple[Kernels, Kernels]
+) -> tuple[Operator, Array]:
+    """Return the operator of one structure (*grid) whose two faces of an axis are held, the others being insulated.
+
+    There is one node more than voxels along every axis. And the macroscopic gradient from face to face (1, 3).
+    """
+    first = 3 - material.ndim
+    solid = np.pad(material, [(0, 1)] * material.ndim)[(None,) * (first + 1)]
+    grid = solid.shape[1:]
+    beyond = [Beyond.PERIODIC if k < first else Beyond.EVEN for k in range(3)]
+    beyond[first + axis] = Beyond.ODD
+    plan = plan_of(grid, threads)
+    spare = Spare.of(grid, 1, plan)
+    operator = Operator(solid, (1.0,) * first + spacing, 1, backends, spare, plan, tuple(beyond))
+    return operator, np.eye(3)[first + axis, None] + 0j
 
 
 def _components(element: LinearElement) -> int:

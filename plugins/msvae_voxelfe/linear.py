@@ -11,7 +11,7 @@ import numpy as np
 
 from msvae import Array, DataError, Properties, Solver, Structures
 from msvae_voxelfe.element import LinearElement
-from msvae_voxelfe.homogenization import homogenize, pullback, voxel_means
+from msvae_voxelfe.homogenization import Effective, homogenize, pullback, total_displacements, voxel_means
 from msvae_voxelfe.materials import interpolate, unsolvable
 
 
@@ -43,13 +43,21 @@ class LinearSolver(Solver):
     def element(self, structures: Structures) -> LinearElement:
         """Return the element of the structures' voxels."""
 
+    def solved(self, material: Array, element: LinearElement) -> Effective:
+        """Return the effective tensors of structures with material fields (n, m, *grid)."""
+        return homogenize(material, element, tolerance=self.tolerance, limit=self.iterations)
+
+    def displacements(self, material: Array, element: LinearElement) -> Array:
+        """Return the unknowns (L, A, *grid) at the corners of every voxel of one structure (m, *grid)."""
+        return total_displacements(material, element, tolerance=self.tolerance, limit=self.iterations)
+
     def evaluate(self, structures: Structures) -> Properties:
         """Return the effective tensor of each structure; one without is a failure that the others do not notice."""
         name = self.computes[0].name
         material, failures = interpolate(structures, self.table(structures))
         failures |= unsolvable(material)
         kept = np.array([k for k in range(len(structures)) if k not in failures], dtype=int)
-        result = homogenize(material[kept], self.element(structures), tolerance=self.tolerance, limit=self.iterations)
+        result = self.solved(material[kept], self.element(structures))
         tensors = np.full((len(structures), *result.tensors.shape[1:]), np.nan)
         errors = np.full_like(tensors, np.nan)
         iterations = np.zeros(len(structures), dtype=np.int64)
@@ -61,13 +69,13 @@ class LinearSolver(Solver):
         """Return the gradient with respect to grey values, by the adjoint; None for phases."""
         if structures.specification.kind != "field":
             return None
-        table = self.table(structures)
+        table, element = self.table(structures), self.element(structures)
         material, failures = interpolate(structures, table)
         if failures:
             raise DataError(f"no gradient: {next(iter(failures.values()))}")
-        gradient = pullback(material, self.element(structures),
-                            np.asarray(cotangents[self.computes[0].name]), tolerance=self.tolerance,
-                            limit=self.iterations)  # fmt: skip
+        cotangent = np.asarray(cotangents[self.computes[0].name])
+        gradient = np.stack([pullback(element, c, self.displacements(one, element))
+                             for c, one in zip(cotangent, material, strict=True)])  # fmt: skip
         slope = (table[1] - table[0]).reshape(1, -1, *(1,) * structures.specification.grid.dimensions)
         return np.asarray((gradient * slope).sum(axis=1, keepdims=True))
 
@@ -79,7 +87,8 @@ class LinearSolver(Solver):
         material, failures = interpolate(structures, self.table(structures))
         if failures:
             raise DataError(f"no fields: {failures[0]}")
-        found = voxel_means(material[0], self.element(structures), tolerance=self.tolerance, limit=self.iterations)
+        element = self.element(structures)
+        found = voxel_means(material[0], element, self.displacements(material[0], element))
         return {
             f"{name} {case}": np.moveaxis(values, 0, -1)
             for name, cases in zip(self.field_names, found, strict=True)

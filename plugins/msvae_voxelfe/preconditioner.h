@@ -1,16 +1,49 @@
 /* The solution of the homogeneous problem by Fourier transforms, plane by plane. Included by kernels.c. */
 
+/* What a field does beyond the first and the last node of an axis. */
+enum { PERIODIC = 0, EVEN = 1, ODD = -1 };
+
 /* A grid's transform: factors (64 a axis) and tables of each axis, forwards and backwards; see preconditioner.py */
 struct transform {
     long nx, ny, nz, groups, slabs; /* groups of LANES along z; slabs of LANES frequencies along y */
+    const long *beyond;             /* of each axis */
     const long *factors;
     const real *const *tables;
 };
 
-INLINE void along(int axis, int inverse, const struct transform *t, struct place from, struct place to, vec *work) {
-    const long n = axis == 0 ? t->nx : axis == 1 ? t->ny : t->nz;
-    fourier(inverse, n, t->factors + 64 * axis, t->tables[axis + 3 * inverse], from, to, work);
+/* as `fourier`, of n nodes that go on as their mirror image: of 2 (n - 1) vectors, half of which are needed. Forces at
+ * the two ends of an even axis are half of what they are with the image's. work: 10 n vectors */
+INLINE void mirrored(int odd, int inverse, long n, const long *factors, const real *table, struct place from,
+                     struct place to, vec *work) {
+    const long last = n - 1;
+    const struct place line = {(real *)work, WIDTH};
+    const real end = odd ? 0 : inverse ? 1 : 2, sign = odd ? -1 : 1;
+    work[0] = end * load(from.at);
+    work[last] = end * load(entry(from, last));
+    for (long k = 1; k < last; k++) {
+        work[k] = load(entry(from, k));
+        work[2 * last - k] = sign * work[k];
+    }
+    fourier(inverse, 2 * last, factors, table, line, line, work + 2 * last);
+    if (odd) work[0] = work[last] = (vec){0};
+    for (long k = 0; k < n; k++) store(entry(to, k), work[k]);
 }
+
+INLINE void along(int axis, int inverse, const struct transform *t, struct place from, struct place to, vec *work) {
+    const long n = axis == 0 ? t->nx : axis == 1 ? t->ny : t->nz, *factors = t->factors + 64 * axis;
+    const real *table = t->tables[axis + 3 * inverse];
+    if (t->beyond[axis] == PERIODIC)
+        fourier(inverse, n, factors, table, from, to, work);
+    else
+        mirrored(t->beyond[axis] == ODD, inverse, n, factors, table, from, to, work);
+}
+
+/* how often frequency k of n counts in sums over them */
+INLINE real share(long beyond, long k, long n) { return beyond != PERIODIC && (k == 0 || k + 1 == n) ? (real)0.5 : 1; }
+
+/* frequencies of an axis that a symbol is known at, and the place of frequency k among them */
+INLINE long known(long beyond, long n) { return beyond == PERIODIC ? n / 2 + 1 : n; }
+INLINE int folded(long beyond, long k, long n) { return beyond == PERIODIC && k > n / 2; }
 
 /* a plane (ny, nz) to its spectrum, whose vectors hold LANES frequencies along y: (slab, frequency along z).
  * rows: (slabs LANES, groups); line: as long as the plane; work: of the transforms */
@@ -72,7 +105,7 @@ INLINE vec plane_backward(const struct transform *t, vec *spectrum, const vec *n
  * product of what they were with what they are then. found: (3, nx) vectors */
 INLINE vec columns(int components, const struct transform *t, real *spectrum, const long *layout, const real *symbol,
                     int odd_z, vec *found, vec *work) {
-    const long entries = components == 1 ? 1 : 6, nx = t->nx, half = nx / 2 + 1;
+    const long entries = components == 1 ? 1 : 6, nx = t->nx;
     vec *x = found, *y = found + nx, *z = found + 2 * nx, sum = {0};
     for (int c = 0; c < components; c++) {
         const struct place there = {spectrum + c * layout[0], layout[1]};
@@ -80,12 +113,12 @@ INLINE vec columns(int components, const struct transform *t, real *spectrum, co
         along(0, 0, t, there, (struct place){(real *)(found + c * nx), WIDTH}, work);
     }
     for (long i = 0; i < nx; i++) {
-        const int odd_x = i >= half;
+        const int odd_x = folded(t->beyond[0], i, nx);
         const real *at = symbol + (odd_x ? nx - i : i) * entries * LANES;
         if (components == 1) {
             const vec a = x[i];
             x[i] *= doubled(load(at), 0);
-            sum += a * x[i];
+            sum += share(t->beyond[0], i, nx) * a * x[i];
             continue;
         }
         const real yz = odd_z ? -1 : 1, xy = odd_x ? -1 : 1;
@@ -110,7 +143,8 @@ INLINE vec columns(int components, const struct transform *t, real *spectrum, co
 /* The inverse of the homogeneous problem on a grid. layout: how far components and planes of q lie apart.
  * symbol (slabs, nz/2 + 1, nx/2 + 1, 1 or 6, LANES): its inverse over the grid's size, at the frequencies up to half
  * of x and z and all of y, and a vector more. It is even but for the entries ij (order 11 22 33 23 13 12), which are odd
- * in i and in j. factors, tables: of the transforms. */
+ * in i and in j. n: nodes along the axes, then what is beyond them; axes that are not periodic, which only one component
+ * may have, have all frequencies in the symbol. factors, tables: of the transforms. */
 struct inverse {
     const long *layout;
     const real *symbol;
@@ -128,7 +162,7 @@ INLINE struct bench bench_of(const struct inverse *a, real *memory) {
     const long *n = a->n, groups = (n[2] + LANES - 1) / LANES, slabs = (n[1] + LANES - 1) / LANES;
     const long line = n[1] > groups * LANES ? n[1] : groups * LANES, columns = 3 * n[0];
     vec *rows = aligned(memory), *own = rows + slabs * LANES * groups;
-    return (struct bench){{n[0], n[1], n[2], groups, slabs, a->factors, a->tables}, rows, own,
+    return (struct bench){{n[0], n[1], n[2], groups, slabs, n + 3, a->factors, a->tables}, rows, own,
                           own + (line > columns ? line : columns)};
 }
 
@@ -158,15 +192,17 @@ INLINE void onto_planes(int components, const struct inverse *a, real *r, real *
 INLINE void along_columns(int components, const struct inverse *a, real *q, double *norm, long first, long end,
                           real *work) {
     const struct bench b = bench_of(a, work);
-    const long *n = a->n, blocks = (n[2] + UNIT - 1) / UNIT, half = (n[0] / 2 + 1) * (components == 1 ? 1 : 6) * LANES;
+    const long *n = a->n, *beyond = n + 3, blocks = (n[2] + UNIT - 1) / UNIT;
+    const long line = known(beyond[0], n[0]) * (components == 1 ? 1 : 6) * LANES;
     for (long unit = first; unit < end; unit++) {
         const long s = unit / blocks, from = unit % blocks * UNIT, to = from + UNIT < n[2] ? from + UNIT : n[2];
         norm[unit] = 0;
         for (long k = from; k < to; k++) {
-            const int odd_z = k > n[2] / 2;
-            const real *at = a->symbol + (s * (n[2] / 2 + 1) + (odd_z ? n[2] - k : k)) * half;
+            const int odd_z = folded(beyond[2], k, n[2]);
+            const real *at = a->symbol + (s * known(beyond[2], n[2]) + (odd_z ? n[2] - k : k)) * line;
             const vec part = columns(components, &b.t, q + (s * n[2] + k) * WIDTH, a->layout, at, odd_z, b.line, b.work);
-            for (int lane = 0; lane < WIDTH; lane++) norm[unit] += (double)part[lane];
+            for (int lane = 0; lane < WIDTH; lane++)
+                norm[unit] += (double)(part[lane] * share(beyond[2], k, n[2]) * share(beyond[1], s * LANES + lane / 2, n[1]));
         }
     }
 }

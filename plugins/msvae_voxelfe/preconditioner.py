@@ -6,10 +6,10 @@ brought up to date and transformed while it is there, and transformed back and m
 
 from __future__ import annotations
 
+from enum import IntEnum
 from functools import lru_cache
 
 import numpy as np
-from scipy import fft
 
 from msvae import Array
 from msvae_voxelfe.compiled import LANES, Forces, Inverse, Kernels, Workspace
@@ -20,6 +20,20 @@ BLOCK = 4  # of rows in fourier.h's matrices
 SHARED = 300_000  # voxels, up to which inverses are kept for the structures to come
 
 
+class Beyond(IntEnum):
+    """What a field does beyond the first and the last node of an axis: it goes on, or as its image in a mirror.
+
+    An odd image is that of a field that is zero at both ends.
+    """
+
+    ODD = -1
+    PERIODIC = 0
+    EVEN = 1
+
+
+EVERYWHERE_PERIODIC = (Beyond.PERIODIC,) * 3
+
+
 class Preconditioner:
     """The inverse of the homogeneous operator of a grid, in single precision, for two load cases at a time.
 
@@ -28,18 +42,21 @@ class Preconditioner:
 
     def __init__(
         self, grid: tuple[int, ...], spacing: tuple[float, ...], components: int, reference: Array,
-        kernels: tuple[Kernels, Kernels],
+        kernels: tuple[Kernels, Kernels], beyond: tuple[Beyond, ...] = EVERYWHERE_PERIODIC,
     ) -> None:  # fmt: skip
-        """reference: the homogeneous material's parameters. kernels: in single and double precision."""
+        """reference: the homogeneous material's parameters. kernels: in single and double precision.
+
+        beyond: of each axis; of several components it is periodic.
+        """
         self.single, self.components = kernels[0], components
         material, self.scale = _like(reference)
         make = _inverse if np.prod(grid) <= SHARED else _inverse.__wrapped__
-        self.inverse = make(grid, spacing, components, material, kernels[1])
+        self.inverse = make(grid, spacing, components, material, kernels[1], beyond)
 
     def layout(self) -> tuple[int, Array]:
         """Return how many numbers the forces take, with the room that `apply` needs for their spectrum, and `Forces`'
         layout."""
-        nx, ny, nz = (int(n) for n in self.inverse.grid)
+        nx, ny, nz = (int(n) for n in self.inverse.grid[:3])
         vectors = -(-ny // LANES) * nz
         step = self.components * vectors | 1  # odd: planes that lie a power of two apart share lines of the cache
         return nx * step * 2 * LANES, np.array([vectors, step]) * 2 * LANES
@@ -62,14 +79,17 @@ def _like(reference: Array) -> tuple[tuple[float, ...], float]:
 
 @lru_cache(maxsize=8)
 def _inverse(
-    grid: tuple[int, ...], spacing: tuple[float, ...], components: int, material: tuple[float, ...], double: Kernels
-) -> Inverse:
+    grid: tuple[int, ...], spacing: tuple[float, ...], components: int, material: tuple[float, ...], double: Kernels,
+    beyond: tuple[Beyond, ...],
+) -> Inverse:  # fmt: skip
     """Return the inverse of a homogeneous material's operator as the kernels take it."""
-    symbol = in_slabs(inverse_symbol(grid, spacing, components, np.array(material), double), grid)
+    lengths = tuple(n if b is Beyond.PERIODIC else 2 * (n - 1) for n, b in zip(grid, beyond, strict=True))
+    symbol = in_slabs(inverse_symbol(lengths, spacing, components, np.array(material), double), lengths, grid[1])
     own = np.zeros((3, 64), dtype=np.int64)
-    for row, n in zip(own, grid, strict=True):
+    for row, n in zip(own, lengths, strict=True):
         row[: len(factors(n))] = factors(n)
-    return Inverse(np.array(grid, dtype=np.int64), symbol, own, [table(n, b) for b in (False, True) for n in grid])
+    nodes = np.array([*grid, *beyond], dtype=np.int64)
+    return Inverse(nodes, symbol, own, [table(n, b) for b in (False, True) for n in lengths])
 
 
 @lru_cache(maxsize=64)
@@ -108,19 +128,18 @@ def table(n: int, inverse: bool) -> Array:
     return np.concatenate([part.ravel() for part in parts])[1:].astype(np.float32)
 
 
-def in_slabs(symbol: Array, grid: tuple[int, ...]) -> Array:
-    """Return a symbol (1 or 6, *octant) over the grid's size, flat, in the order in which kernels.c takes it.
+def in_slabs(symbol: Array, lengths: tuple[int, ...], ny: int) -> Array:
+    """Return a symbol (1 or 6, *octant) over the size of a grid, flat, in the order in which kernels.c takes it.
 
-    That is (slabs, nz/2 + 1, nx/2 + 1, 1 or 6, LANES), all frequencies along y, a slab of them side by side; and a
-    vector of zeros, for vectors are read whole.
+    That is (slabs, frequencies along z, along x, 1 or 6, LANES), the first ny frequencies along y, a slab of them side
+    by side; and a vector of zeros, for vectors are read whole. lengths: of the grid's transforms.
     """
-    ny = grid[1]
     slabs = -(-ny // LANES)
-    mirrored = np.minimum(np.arange(ny), ny - np.arange(ny))
+    mirrored = np.minimum(np.arange(ny), lengths[1] - np.arange(ny))
     whole = np.zeros((*symbol.shape[:2], slabs * LANES, symbol.shape[3]))
-    whole[:, :, :ny] = symbol[:, :, mirrored] / np.prod(grid)
+    whole[:, :, :ny] = symbol[:, :, mirrored] / np.prod(lengths)
     if len(symbol) == 6:
-        sign = np.where(np.arange(ny) > ny // 2, -1.0, 1.0)
+        sign = np.where(np.arange(ny) > lengths[1] // 2, -1.0, 1.0)
         whole[3, :, :ny] *= sign[:, None]
         whole[5, :, :ny] *= sign[:, None]
     slabbed = whole.reshape(*whole.shape[:2], slabs, LANES, -1)
@@ -148,20 +167,22 @@ def _unit_symbols(
 ) -> Array:
     """Return the symbols (laws, 1 or 6, *octant) of the unit laws; real, for a brick is its own mirror image."""
     pairs = ((0, 0),) if components == 1 else VOIGT[3]
-    octant = (slice(None), *(slice(n // 2 + 1) for n in grid))
-    result = []
+    places = np.array([0, 1, -1])  # of the forces that a node's displacement causes
+    waves = [np.exp(-2j * np.pi / n * np.outer(np.arange(n // 2 + 1), places)) for n in grid]
+    result = np.empty((laws, len(pairs), *(n // 2 + 1 for n in grid)))
     for law in range(laws):
-        material = np.zeros((laws, *grid))
+        material = np.zeros((laws, 3, 3, 3))
         material[law] = 1.0
-        columns = []
         for c in range(components):
-            impulse = np.zeros((components, *grid), dtype=np.complex128)
+            impulse = np.zeros((components, 3, 3, 3), dtype=np.complex128)
             impulse[c, 0, 0, 0] = 1.0
             force = np.empty_like(impulse)
             double.product(impulse, force, material, np.array(spacing))
-            columns.append(fft.rfftn(force.real, axes=(1, 2, 3)).real[octant])
-        result.append(np.stack([columns[j][i] for i, j in pairs]))
-    return np.stack(result)
+            for number, (i, j) in enumerate(pairs):
+                if j == c:
+                    planes = np.einsum("yb,zc,abc->ayz", waves[1], waves[2], force[i].real, optimize=True)
+                    result[law, number] = np.tensordot(waves[0], planes, axes=1).real
+    return result
 
 
 def _inverted(symbol: Array) -> Array:

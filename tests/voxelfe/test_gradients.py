@@ -13,6 +13,7 @@ from msvae import DataError
 
 SOLVERS: dict[str, dict[str, Any]] = {
     "conductivity": {"phases": [{"conductivity": 1.0}, {"conductivity": 8.0}], "tolerance": 1e-7},
+    "through-conductivity": {"phases": [{"conductivity": 1.0}, {"conductivity": 8.0}], "tolerance": 1e-7},
     "elasticity": {
         "phases": [{"youngs_modulus": 1.0, "poissons_ratio": 0.2}, {"youngs_modulus": 6.0, "poissons_ratio": 0.35}],
         "tolerance": 1e-7,
@@ -31,7 +32,8 @@ def test_the_adjoint_gradient_is_that_of_finite_differences(name: str, shape: tu
 
     def objective(values: torch.Tensor) -> torch.Tensor:
         nonlocal weights
-        tensor = next(iter(msvae.differentiable(solver, values, spacing).values()))
+        found = msvae.differentiable(solver, values, spacing)
+        tensor = torch.cat([part.flatten() for part in found.values()])
         if weights is None:
             weights = torch.tensor(rng.standard_normal(tuple(tensor.shape)))
         return (weights * tensor).sum()
@@ -49,12 +51,13 @@ def test_the_adjoint_gradient_is_that_of_finite_differences(name: str, shape: tu
         assert float(grey.grad[place]) == pytest.approx(difference / (12 / 32), rel=1e-4, abs=1e-6)
 
 
-def test_without_a_compiler_the_gradient_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["elasticity", "through-conductivity"])
+def test_without_a_compiler_the_gradient_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from msvae_voxelfe import homogenization
 
-    solver = msvae.load_solver("elasticity", **SOLVERS["elasticity"])
+    solver = msvae.load_solver(name, **SOLVERS[name])
     structures = msvae.Structures.from_values(np.random.default_rng(1).random((1, 5, 4)))
-    cotangents = {"stiffness": np.ones((1, 3, 3))}
+    cotangents = {q.name: np.ones((1, *q.shape)) for q in solver.quantities(structures.specification)}
     compiled = solver.pullback(structures, cotangents)
     monkeypatch.setattr(homogenization, "kernels", lambda precision: None)
     np.testing.assert_allclose(solver.pullback(structures, cotangents), compiled, rtol=1e-4)

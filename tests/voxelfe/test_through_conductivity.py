@@ -8,7 +8,9 @@ from scipy import sparse
 
 import msvae
 from msvae import Structures
+from msvae_voxelfe import homogenization
 from msvae_voxelfe.element import conduction_element, corners
+from msvae_voxelfe.through_conductivity import mirrored
 
 
 def through(labels: np.ndarray, *values: float) -> msvae.Properties:
@@ -47,6 +49,43 @@ def test_it_is_the_solution_of_the_assembled_system(shape: tuple[int, ...]) -> N
     for axis in range(len(shape)):
         k = np.where(np.moveaxis(labels, axis, 0) == 1, 9.0, 1.0)
         assert found[axis] == pytest.approx(assembled(k), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(9, 14), (5, 1, 6), (11, 4, 8)])
+def test_it_is_the_solution_of_the_image_among_its_mirror_images(shape: tuple[int, ...]) -> None:
+    labels = np.random.default_rng(1).integers(0, 2, (2, *shape))
+    periodic = msvae.load_solver(
+        "conductivity", phases=[{"conductivity": 1.0}, {"conductivity": 50.0}], tolerance=1e-7
+    ).evaluate(Structures.from_labels(mirrored(labels[:, None])[:, 0], phases=2))
+    found = through(labels, 1.0, 50.0)
+    for k in range(2):
+        np.testing.assert_allclose(found["conductivity"][k], np.diag(periodic["conductivity"][k]), rtol=1e-9)
+
+
+def test_without_a_compiler_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.random.default_rng(2).integers(0, 2, (1, 6, 5, 4))
+    compiled = through(labels, 0.0, 3.0)
+    monkeypatch.setattr(homogenization, "kernels", lambda precision: None)
+    np.testing.assert_allclose(through(labels, 0.0, 3.0)["tortuosity"], compiled["tortuosity"], rtol=1e-8)
+
+
+def test_threads_do_not_change_a_digit(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.random.default_rng(3).integers(0, 2, (1, 66, 40, 39))
+    found = []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found.append(through(labels, 1.0, 9.0)["conductivity"])
+    np.testing.assert_array_equal(*found)
+
+
+def test_the_flux_of_every_voxel_adds_up_to_the_conductivity() -> None:
+    structures = Structures.from_labels(np.random.default_rng(4).integers(0, 2, (1, 6, 7)), (1.0, 2.0), phases=2)
+    solver = msvae.load_solver("through-conductivity", phases=[{"conductivity": v} for v in (1.0, 9.0)], tolerance=1e-8)
+    found, fields = solver.evaluate(structures)["conductivity"][0], solver.fields(structures)
+    for axis in range(2):
+        assert fields[f"flux {axis}"][..., axis].mean() == pytest.approx(found[axis], rel=1e-8)
+        through_planes = fields[f"flux {axis}"][..., axis].mean(axis=1 - axis)
+        np.testing.assert_allclose(through_planes, found[axis], rtol=0.2)  # of nodes exactly, of voxels' means nearly
 
 
 def test_straight_channels_have_a_tortuosity_factor_of_one() -> None:
