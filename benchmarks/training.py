@@ -2,10 +2,10 @@
 
     make bench
 
-All three train the same networks (a convolutional VAE of 28 x 28 two-phase structures, 16 latents, Bernoulli) with the
-same data, batch and threads. Arithmetic is each one's own choice on this processor: msvae takes bfloat16 where there is
-hardware for it; pythae has no such thing on a CPU; the bare loop does what msvae does. The table is written to
-benchmarks/TRAINING.md.
+All three train the same networks (convolutional VAEs of two-phase structures in 2D and 3D, 16 latents, Bernoulli) with
+the same data, batch and threads. Arithmetic is each one's own choice on this processor: msvae takes bfloat16 where
+there is hardware for it; pythae has no such thing on a CPU; the bare loop does what msvae does. The table is written
+to benchmarks/TRAINING.md.
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ from msvae.vae.objective import batch_of
 from msvae.vae.training import Trainer, reduced_precision
 
 LATENTS, BATCH, CLIP = 16, 64, 10.0
+CASES: dict[str, tuple[tuple[int, ...], str]] = {  # the grid, and the size of the networks
+    "28 × 28, small": ((28, 28), "small"),
+    "28 × 28, base": ((28, 28), "base"),
+    "16 × 16 × 16, small": ((16, 16, 16), "small"),
+}
 TEXT = """# Training against its peers
 
 Written by `benchmarks/training.py`: medians of {epochs} interleaved epochs of {steps} steps, {threads} thread(s); the
@@ -45,24 +50,24 @@ same networks, data and batches of {batch}. {precision}
 
 Machine: {machine}; Python {python}, torch {torch}, pythae {pythae}.
 
-| | steps per second | msvae over it |
-| --- | --- | --- |
+| networks | msvae (steps per second) | pythae | bare torch loop | msvae over pythae | over the bare loop |
+| --- | --- | --- | --- | --- | --- |
 {rows}
 """
 
 
-def fresh(structures: Structures) -> VAE:
+def fresh(structures: Structures, size: str) -> VAE:
     """Return an untrained VAE: the same weights every time."""
     torch.manual_seed(0)
-    architecture = registry().find(Architecture, "convolutional")(size="small")
+    architecture = registry().find(Architecture, "convolutional")(size=size)
     vae = VAE(Blueprint.of(structures, ModelSettings(latents=LATENTS, stem="none"), architecture))
     vae.fit_scales(structures)
     return vae
 
 
-def ours(structures: Structures, settings: TrainingSettings) -> Callable[[], Any]:
+def ours(structures: Structures, size: str, settings: TrainingSettings) -> Callable[[], Any]:
     """Return one epoch of msvae's own loop."""
-    vae = fresh(structures).train()
+    vae = fresh(structures, size).train()
     trainer, batch = Trainer(vae, settings, 0), batch_of(vae, structures)
 
     def epoch() -> None:
@@ -71,9 +76,9 @@ def ours(structures: Structures, settings: TrainingSettings) -> Callable[[], Any
     return epoch
 
 
-def bare(structures: Structures, settings: TrainingSettings) -> Callable[[], Any]:
+def bare(structures: Structures, size: str, settings: TrainingSettings) -> Callable[[], Any]:
     """Return one epoch of the shortest loop that does the same."""
-    vae = fresh(structures).train()
+    vae = fresh(structures, size).train()
     encoder, moments, decoder = vae.posterior.encoder, vae.posterior.moments, vae.decoder
     optimiser = torch.optim.AdamW(vae.parameters(), lr=settings.learning_rate, fused=True)
     values = torch.as_tensor(structures.values.copy())
@@ -97,7 +102,7 @@ def bare(structures: Structures, settings: TrainingSettings) -> Callable[[], Any
     return epoch
 
 
-def pythae(structures: Structures, settings: TrainingSettings, folder: str) -> Callable[[], Any]:
+def pythae(structures: Structures, size: str, settings: TrainingSettings, folder: str) -> Callable[[], Any]:
     """Return one epoch of pythae's trainer with the same networks."""
     from pythae import models
     from pythae.data.datasets import BaseDataset
@@ -105,7 +110,7 @@ def pythae(structures: Structures, settings: TrainingSettings, folder: str) -> C
     from pythae.models.nn import BaseDecoder, BaseEncoder
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
-    vae = fresh(structures)
+    vae = fresh(structures, size)
 
     class Encoder(BaseEncoder):
         def __init__(self) -> None:
@@ -149,33 +154,42 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).with_name("TRAINING.md"))
     asked = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    simulated = registry().find(Dataset, "simulated")
-    labels = simulated(count=BATCH * asked.steps, shape=(28, 28), length=(7e-6, 7e-6)).load(0).labels
-    structures = Structures.from_labels(labels, periodic=False)
-    settings = TrainingSettings(epochs=1000, batch_size=BATCH, gradient_norm=CLIP, precision="auto")
-    with tempfile.TemporaryDirectory() as folder:
-        loops = {
-            "msvae": ours(structures, settings),
-            "pythae": pythae(structures, settings, folder),
-            "a bare torch loop": bare(structures, settings),
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in loops}
-        for _ in range(asked.epochs + 1):  # the first warms up
-            for name, epoch in loops.items():
-                start = time.perf_counter()
-                epoch()
-                seconds[name].append(time.perf_counter() - start)
-    rates = {name: asked.steps / statistics.median(times[1:]) for name, times in seconds.items()}
-    rows = "\n".join(f"| {name} | {rate:.2f} | {rates['msvae'] / rate:.2f} |" for name, rate in rates.items())
+    found = {name: rates(shape, size, asked.epochs, asked.steps) for name, (shape, size) in CASES.items()}
+    rows = [
+        f"| {name} | {own:.2f} | {peer:.2f} | {loop:.2f} | {own / peer:.2f} | {own / loop:.2f} |"
+        for name, (own, peer, loop) in found.items()
+    ]
     half = reduced_precision("auto", torch.device("cpu"), 28 * 28)
     text = TEXT.format(
-        epochs=asked.epochs, steps=asked.steps, threads=torch.get_num_threads(), batch=BATCH, rows=rows,
+        epochs=asked.epochs, steps=asked.steps, threads=torch.get_num_threads(), batch=BATCH, rows="\n".join(rows),
         precision="msvae and the bare loop run in bfloat16." if half else "All run in float32.",
         machine=f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         python=platform.python_version(), torch=torch.__version__, pythae=version("pythae"),
     )  # fmt: skip
     asked.output.write_text(text)
     sys.stdout.write(text)
+
+
+def rates(shape: tuple[int, ...], size: str, epochs: int, steps: int) -> tuple[float, float, float]:
+    """Return the steps per second of msvae, pythae and the bare loop, whose epochs take turns."""
+    simulated = registry().find(Dataset, "simulated")
+    labels = simulated(count=BATCH * steps, shape=shape, length=(7e-6, 7e-6)).load(0).labels
+    structures = Structures.from_labels(labels, periodic=False)
+    settings = TrainingSettings(epochs=1000, batch_size=BATCH, gradient_norm=CLIP, precision="auto")
+    with tempfile.TemporaryDirectory() as folder:
+        loops = (
+            ours(structures, size, settings),
+            pythae(structures, size, settings, folder),
+            bare(structures, size, settings),
+        )
+        seconds: list[list[float]] = [[] for _ in loops]
+        for _ in range(epochs + 1):  # the first warms up
+            for own, epoch in zip(seconds, loops, strict=True):
+                start = time.perf_counter()
+                epoch()
+                own.append(time.perf_counter() - start)
+    own, peer, loop = (steps / statistics.median(times[1:]) for times in seconds)
+    return own, peer, loop
 
 
 if __name__ == "__main__":

@@ -32,8 +32,9 @@ ANCHORS = 1000
 SHARED, GAP = 2.0, 1.2  # nats within which a point is explained as well; of the usual gap between anchors
 HALVINGS, LOOK = 8, 10  # of a step of descent; steps after which another chart is looked for
 LEAST = 1e-5  # part by which a step has to lower an objective
-Place = tuple[int, Tensor]  # a chart, and latents in it
+AHEAD, FAR_AHEAD = (2.0, 1.0, 0.3), (10.0, 5.0, 2.5, 1.2, 0.6, 0.3)  # lengths of steps across charts
 NEAREST, STEP = 6, 1e-5  # Gauss-Newton steps, and the differences of their Jacobian
+Place = tuple[int, Tensor]  # a chart, and latents in it
 
 
 class Charts(nn.Module):
@@ -132,7 +133,8 @@ class Charts(nn.Module):
         """Return the point (n,) that Riemannian gradient descent of an objective reaches on the manifold from a start.
 
         z - length G^-1 grad, G = J^T J, in a chart; a step that does not lower the objective is halved (Armijo). Now
-        and then, and where a chart ends, the step is taken in the space around and projected onto the nearest chart.
+        and then, and where a chart ends, the step is taken in the space around and projected onto the nearest chart;
+        longer ones where nothing near is lower, for charts are bumpy where they end.
         """
         place = self._closest(torch.as_tensor(np.asarray(start), dtype=torch.float64))
         for step in range(steps):
@@ -162,7 +164,7 @@ class Charts(nn.Module):
         value, slope, here = self._slope(objective, place)
         with torch.no_grad():
             best = value if otherwise is None else float(objective(self.point(otherwise)))
-            for part in (2.0, 1.0, 0.3):
+            for part in AHEAD if otherwise else FAR_AHEAD:
                 found = self._closest(here - part * length * slope)
                 if float(objective(self.point(found))) < best - LEAST * abs(best):
                     return found

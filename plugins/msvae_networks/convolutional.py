@@ -45,7 +45,7 @@ class Convolutional(Architecture):
         start = (widths[-1], *grids[-1])
         levels: list[nn.Module] = [nn.Linear(inputs, math.prod(start)), nn.Unflatten(1, start)]
         for grid, a, b in zip(grids[-2::-1], widths[:0:-1], widths[-2::-1], strict=True):
-            levels += [Residual(a, a, periodic), Upsample(grid), Residual(a, b, periodic)]
+            levels += [Residual(a, a, periodic), Residual(a, b, periodic, upsample=Upsample(grid))]
         block, shape = _block(specification.grid.shape), specification.grid.shape
         return nn.Sequential(
             *levels, nn.SiLU(), Conv(widths[0], channels * math.prod(block), periodic), DepthToSpace(block, shape)
@@ -93,7 +93,7 @@ class FullyConvolutional(Convolutional):
         block, widths, periodic = self._plan(specification)
         levels: list[nn.Module] = [Conv(inputs, widths[-1], periodic), Residual(widths[-1], widths[-1], periodic)]
         for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True):
-            levels += [Residual(a, a, periodic), nn.Upsample(scale_factor=2), Residual(a, b, periodic)]
+            levels += [Residual(a, a, periodic), Residual(a, b, periodic, upsample=Upsample())]
         last = Conv(widths[0], channels * math.prod(block), periodic)
         return nn.Sequential(*levels, nn.SiLU(), last, DepthToSpace(block, None))
 

@@ -123,7 +123,7 @@ class Normalised(torch.autograd.Function):
         scale = inverse * weight.view(groups, -1)
         shift = torch.addcmul(bias.view(groups, -1), mean, scale, value=-1)
         ctx.save_for_backward(x, mean, inverse, weight)
-        return _image(torch.addcmul(_to_all(shift), rows, _to_all(scale)), x)
+        return _image(torch.addcmul(_to_all(shift), rows, _to_all(scale), out=_spare(rows, x)), x)
 
     @staticmethod
     @once_differentiable
@@ -138,13 +138,19 @@ class Normalised(torch.autograd.Function):
         level, slope = (sums * weight).sum(dim=3, keepdim=True).mul_(-groups / rows[0].numel()).mul_(inverse)
         slope = (slope * inverse).expand(-1, -1, weight.shape[1])
         level = torch.addcmul(level, mean, slope, value=-1)
-        falling = torch.addcmul(_to_all(level), rows, _to_all(slope)).addcmul_(gradient, _to_all(inverse * weight))
+        falling = torch.addcmul(_to_all(level), rows, _to_all(slope), out=_spare(rows, x))
+        falling.addcmul_(gradient, _to_all(inverse * weight))
         return _image(falling, x), along, bias, None, None
 
 
 def _rows(x: Tensor) -> Tensor:
     """Return images (n, channels, *grid) as (n, voxels, channels) in single precision."""
     return x.movedim(1, -1).flatten(1, -2).float()
+
+
+def _spare(rows: Tensor, x: Tensor) -> Tensor | None:
+    """Return rows for what becomes of them, if they are no view of the images themselves."""
+    return rows if x.dtype != rows.dtype else None
 
 
 def _image(rows: Tensor, like: Tensor) -> Tensor:
@@ -174,29 +180,37 @@ class GroupNorm(nn.GroupNorm):
         return Normalised.apply(channels_last(x), self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[no-any-return,no-untyped-call]
 
 
-class Residual(nn.Module):
-    """A residual block: norm, activation, convolution, twice, beside a straight path."""
-
-    def __init__(self, inputs: int, outputs: int, periodic: tuple[bool, ...], *, stride: int = 1) -> None:
-        super().__init__()
-        self.first = nn.Sequential(nn.SiLU(), Conv(inputs, outputs, periodic, stride=stride))
-        self.second = nn.Sequential(GroupNorm(outputs), nn.SiLU(), Conv(outputs, outputs, periodic))
-        self.norm = GroupNorm(outputs)
-        layer = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(periodic)]
-        straight = inputs == outputs and stride == 1
-        self.path = nn.Identity() if straight else layer(inputs, outputs, 1, stride=stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = channels_last(x)
-        return self.path(x) + self.norm(self.second(self.first(x)))  # type: ignore[no-any-return]
-
-
 class Upsample(nn.Module):
-    """Nearest-neighbour interpolation to a grid."""
+    """Nearest-neighbour interpolation to a grid or, without one, to twice the size."""
 
-    def __init__(self, grid: tuple[int, ...]) -> None:
+    def __init__(self, grid: tuple[int, ...] | None = None) -> None:
         super().__init__()
         self.grid = grid
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.interpolate(x, size=self.grid, mode="nearest")
+        grid = tuple(2 * n for n in x.shape[2:]) if self.grid is None else self.grid
+        return functional.interpolate(x, size=grid, mode="nearest")
+
+
+class Residual(nn.Module):
+    """A residual block: norm, activation, convolution, twice, beside a straight path.
+
+    upsample: of what comes in; left until convolutions need it, for values and their weighed sums are the same before.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, periodic: tuple[bool, ...], *, stride: int = 1,
+        upsample: Upsample | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        up = [] if upsample is None else [upsample]
+        self.first = nn.Sequential(nn.SiLU(), *up, Conv(inputs, outputs, periodic, stride=stride))
+        self.second = nn.Sequential(GroupNorm(outputs), nn.SiLU(), Conv(outputs, outputs, periodic))
+        self.norm = GroupNorm(outputs)
+        layer = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(periodic)]
+        straight = inputs == outputs and stride == 1
+        self.path = nn.Sequential(*([] if straight else [layer(inputs, outputs, 1, stride=stride)]), *up)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = channels_last(x)
+        return self.path(x) + self.norm(self.second(self.first(x)))  # type: ignore[no-any-return]
