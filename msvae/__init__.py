@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from msvae.autograd import differentiable
     from msvae.errors import DataError, MsvaeError, PluginError, RunError, StudyError, TargetError
     from msvae.interfaces import Architecture, Dataset, Settings, Solver
+    from msvae.native import native_library
     from msvae.plugins import hook
     from msvae.run.directory import Run
     from msvae.structure_file import read_structures
@@ -53,6 +54,7 @@ _HOME = {
     "differentiable": "autograd",
     "hook": "plugins",
     "load_solver": "study",
+    "native_library": "native",
 }
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     "differentiable",
     "hook",
     "load_solver",
+    "native_library",
     "read_structures",
 ]
 

@@ -1,25 +1,40 @@
 """Layers of convolutional networks: blocks of voxels as channels, periodic convolutions, residual blocks.
 
 On a processor (not on an accelerator) images lie channels last in memory: oneDNN's convolutions then take their
-operands as they are, and a step of training takes a fifth less time. Torch's group normalisation is many times slower
-in that order, so there is one here.
+operands as they are. Torch's group normalisation is many times slower in that order, so there is one here, in C
+(normalise.c); where there is no compiler, images stay in torch's own order.
 """
 
 from __future__ import annotations
 
+import ctypes
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from msvae import native_library
+
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes of a batch
+HALF = {torch.float32: 0, torch.bfloat16: 1}  # of what there are kernels for
+LARGE = 1 << 16  # numbers, from which on threads share a batch
+
+
+@lru_cache(maxsize=2)
+def kernel(half: int) -> Any:
+    """Return normalise.c's function for single precision or for bfloat16; None without a compiler."""
+    library = native_library(Path(__file__).with_name("normalise.c"), definitions=[f"HALF={half}"])
+    return None if library is None else library.normalise
 
 
 def channels_last(x: Tensor) -> Tensor:
     """Return images (n, channels, *grid) with the order in memory that convolutions are fastest in."""
-    if x.device.type != "cpu" or x.ndim not in LAST:
+    if x.device.type != "cpu" or x.ndim not in LAST or x.dtype not in HALF or kernel(HALF[x.dtype]) is None:
         return x
     return x.contiguous(memory_format=LAST[x.ndim])
 
@@ -109,63 +124,36 @@ class Conv(nn.Module):
 
 
 class Normalised(torch.autograd.Function):
-    """Group normalisation of images whose channels are last in memory (Wu and He 2018, eq. 1).
-
-    Sums over voxels first, then over the channels of a group: few passes over the images, and few small operations.
-    """
+    """Group normalisation of images whose channels are last in memory (Wu and He 2018, eq. 1)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, groups: int, epsilon: float) -> Tensor:
-        rows = _rows(x)
-        sums = _sums(rows, rows, groups)
-        mean, square = sums.sum(dim=3, keepdim=True).mul_(groups / rows[0].numel())
-        inverse = torch.addcmul(square, mean, mean, value=-1).clamp_min_(0.0).add_(epsilon).rsqrt_()
-        scale = inverse * weight.view(groups, -1)
-        shift = torch.addcmul(bias.view(groups, -1), mean, scale, value=-1)
-        ctx.save_for_backward(x, mean, inverse, weight)
-        return _image(torch.addcmul(_to_all(shift), rows, _to_all(scale), out=_spare(rows, x)), x)
+        result = torch.empty_like(x)
+        mean, inverse = torch.empty(2, len(x), groups)
+        _normalise((x, None, result, weight, bias, mean, inverse, None, None), epsilon, groups)
+        ctx.save_for_backward(x, weight, mean, inverse)
+        return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        x, mean, inverse, weight = ctx.saved_tensors
-        rows, gradient, groups = _rows(x), _rows(gradients[0]), mean.shape[1]
-        weight = weight.view(groups, -1)
-        sums = _sums(gradient, rows, groups)
-        level, slope = sums
-        slope.addcmul_(mean, level, value=-1).mul_(inverse)  # of the gradient along what was normalised
-        bias, along = sums.sum(dim=1).flatten(1)
-        level, slope = (sums * weight).sum(dim=3, keepdim=True).mul_(-groups / rows[0].numel()).mul_(inverse)
-        slope = (slope * inverse).expand(-1, -1, weight.shape[1])
-        level = torch.addcmul(level, mean, slope, value=-1)
-        falling = torch.addcmul(_to_all(level), rows, _to_all(slope), out=_spare(rows, x))
-        falling.addcmul_(gradient, _to_all(inverse * weight))
-        return _image(falling, x), along, bias, None, None
+        x, weight, mean, inverse = ctx.saved_tensors
+        gradient = gradients[0].to(x.dtype).contiguous(memory_format=LAST[x.ndim])
+        result = torch.empty_like(x)
+        total, along = torch.empty(2, len(x), len(weight))
+        _normalise((x, gradient, result, weight, None, mean, inverse, total, along), 0.0, mean.shape[1])
+        return result, along.sum(dim=0), total.sum(dim=0), None, None
 
 
-def _rows(x: Tensor) -> Tensor:
-    """Return images (n, channels, *grid) as (n, voxels, channels) in single precision."""
-    return x.movedim(1, -1).flatten(1, -2).float()
-
-
-def _spare(rows: Tensor, x: Tensor) -> Tensor | None:
-    """Return rows for what becomes of them, if they are no view of the images themselves."""
-    return rows if x.dtype != rows.dtype else None
-
-
-def _image(rows: Tensor, like: Tensor) -> Tensor:
-    """Return rows (n, voxels, channels) as images of the same shape and precision as others."""
-    return rows.to(like.dtype).view(len(like), *like.shape[2:], like.shape[1]).movedim(-1, 1)
-
-
-def _sums(a: Tensor, b: Tensor, groups: int) -> Tensor:
-    """Return the sums over voxels of a and of a times b (2, n, groups, channels of a group)."""
-    return torch.stack((a.sum(dim=1), (a * b).sum(dim=1))).view(2, len(a), groups, -1)
-
-
-def _to_all(factors: Tensor) -> Tensor:
-    """Return factors (n, groups, channels of a group) for every voxel's row (n, 1, channels)."""
-    return factors.reshape(len(factors), 1, -1)
+def _normalise(arrays: tuple[Tensor | None, ...], epsilon: float, groups: int) -> None:
+    """Call the kernel with its arrays, in its order, the images first."""
+    x = arrays[0]
+    assert x is not None
+    n, channels = x.shape[:2]
+    threads = min(torch.get_num_threads(), n) if x.numel() >= LARGE else 1
+    shape = np.array([n, x.numel() // max(n * channels, 1), channels, groups, threads], dtype=np.int64)
+    places = [None if array is None else ctypes.c_void_p(array.data_ptr()) for array in arrays]
+    kernel(HALF[x.dtype])(*places, ctypes.c_float(epsilon), ctypes.c_void_p(shape.ctypes.data))
 
 
 class GroupNorm(nn.GroupNorm):
@@ -175,9 +163,11 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(8 if channels % 8 == 0 else 1, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or x.ndim not in LAST or x.dtype == torch.float64:
+        x = channels_last(x)
+        known = x.device.type == "cpu" and x.ndim in LAST and x.dtype in HALF and self.weight.dtype == torch.float32
+        if not known or kernel(HALF[x.dtype]) is None:
             return super().forward(x)
-        return Normalised.apply(channels_last(x), self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[no-any-return,no-untyped-call]
+        return Normalised.apply(x, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[no-any-return,no-untyped-call]
 
 
 class Upsample(nn.Module):

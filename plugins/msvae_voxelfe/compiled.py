@@ -1,4 +1,4 @@
-"""The compiled kernels: kernels.c, built with the machine's C compiler on first use and kept in the user's cache.
+"""The compiled kernels of kernels.c.
 
 Without a compiler `kernels` returns None, and the torch implementation of the same mathematics is used.
 """
@@ -6,14 +6,6 @@ Without a compiler `kernels` returns None, and the torch implementation of the s
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import logging
-import os
-import platform
-import shutil
-import subprocess
-import sysconfig
-import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,20 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from msvae import Array
+from msvae import Array, native_library
 
 __all__ = ["Kernels", "kernels"]
 
 SOURCE = Path(__file__).with_name("kernels.c")
 HEADERS = ("vectors.h", "team.h", "fourier.h", "preconditioner.h", "elements.h")  # that it includes
 LANES, UNIT = 8, 16  # complex numbers of single precision in a vector of kernels.c; vectors of a unit of the spectrum
-# what lets sums be vectorised; -ffast-math itself would set the whole process to flush subnormal numbers to zero, which
-# scipy's search trees do not survive
-REORDERED = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math")
-FLAGS = ("-O3", "-march=native", *REORDERED, "-fopenmp-simd", "-fPIC", "-shared", "-pthread", "-std=gnu11")
 CTYPES = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 MATERIALS = {1: "conductor", 2: "elastic", 21: "anisotropic"}  # by the number of their parameters
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,37 +182,6 @@ def _at(array: Array) -> ctypes.c_void_p:
 def kernels(precision: str) -> Kernels | None:
     """Return the kernels for "float32" or "float64"; None where there is no working compiler."""
     dtype = np.dtype(precision)
-    compiler = shutil.which(os.environ.get("CC", "") or "cc") or shutil.which("gcc")
-    if compiler is None or os.environ.get("MSVAE_NO_COMPILER"):
-        return None
-    try:
-        return Kernels(ctypes.CDLL(str(_built(compiler, CTYPES[dtype]))), dtype)
-    except (OSError, subprocess.SubprocessError) as error:
-        log.warning("kernels.c cannot be compiled (%s): using torch, which is slower", error)
-        return None
-
-
-def _built(compiler: str, real: str) -> Path:
-    """Return the shared library for this source, compiler and processor, building it if it is not in the cache."""
-    sources = [SOURCE.read_text(), *(SOURCE.with_name(header).read_text() for header in HEADERS)]
-    given = [*sources, compiler, real, *FLAGS, _processor()]
-    key = hashlib.sha256("\0".join(given).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msvae"
-    library = folder / f"voxelfe-{real}-{key}{sysconfig.get_config_var('SHLIB_SUFFIX') or '.so'}"
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp") as made:
-            command = [compiler, *FLAGS, f"-DREAL={real}", "-o", made.name, str(SOURCE)]
-            subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
-            shutil.copy(made.name, f"{made.name}.done")
-        os.replace(f"{made.name}.done", library)  # whole or absent, also when many ranks build at once
-    return library
-
-
-def _processor() -> str:
-    """Return what tells processors apart that need different builds."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
-    except OSError:
-        return platform.processor() or platform.machine()
+    headers = [SOURCE.with_name(header) for header in HEADERS]
+    library = native_library(SOURCE, headers=headers, definitions=[f"REAL={CTYPES[dtype]}"])
+    return None if library is None else Kernels(library, dtype)

@@ -37,6 +37,44 @@ def test_group_normalisation_is_torchs_own_forth_and_back(grid: tuple[int, ...],
     torch.testing.assert_close(torch.autograd.grad(own(x), known, weighed), right, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("channels", [8, 40, 128])
+def test_normalisation_in_half_precision_is_the_rounded_one_whatever_the_threads(channels: int) -> None:
+    own = layers.GroupNorm(channels)
+    x = (1 + torch.randn(64, channels, 9, 7)).bfloat16().requires_grad_()
+    peer = nn.functional.group_norm(x.float(), own.num_groups, own.weight, own.bias, own.eps)
+    weighed = torch.randn_like(peer).bfloat16()
+    (right,) = torch.autograd.grad(peer, x, weighed.float())
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            y = own(x)
+            found.append((y, *torch.autograd.grad(y, x, weighed)))
+    finally:
+        torch.set_num_threads(before)
+    for k, other in enumerate((peer, right)):
+        torch.testing.assert_close(found[0][k].float(), other.float(), rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(found[0][k], found[1][k], rtol=0, atol=0)
+
+
+def test_numbers_that_are_none_stay_so() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.ones(2, 8, 3, 3, dtype=dtype)
+        x[0, 3, 1, 1] = float("nan")
+        y = layers.GroupNorm(8)(x)
+        assert y[0, 3].isnan().all()
+        assert y[1].isfinite().all()
+
+
+def test_without_a_compiler_networks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = layers.Residual(8, 16, (True, False), stride=2)
+    x = torch.randn(3, 8, 8, 6)
+    compiled = block(x)
+    monkeypatch.setattr(layers, "kernel", lambda half: None)
+    assert block(x).is_contiguous()
+    torch.testing.assert_close(block(x), compiled, rtol=1e-4, atol=1e-4)
+
+
 def test_the_curvature_of_a_normalisation_is_refused() -> None:
     """Its derivative's derivative is not here: an error says so, no wrong number."""
     x = torch.randn(2, 8, 3, 3, requires_grad=True)
