@@ -285,20 +285,18 @@ def solve_between_faces(
     count, dimensions = len(material), len(spacing)
     threads = allowed()
     within = threads if count * dimensions < threads or np.prod(material.shape[1:]) >= LARGE else 1
-    volume = float(np.prod(material.shape[1:]) * np.prod(spacing))
     peak = float(material.max())
+    unit = peak * float(np.prod([(n + 1) / n for n in material.shape[1:]]))  # the nodes' volume, with empty voxels
 
     def one(task: int) -> tuple[float, float, int]:
         k, axis = divmod(task, dimensions)
         operator, macro = between_faces(material[k] / peak, spacing, axis, within, backends)
-        found = operator.fluctuation(macro, tolerance, limit)
-        work = operator.double.products(found.u, found.force)[0, 0] + float((macro * found.stress).real.sum())
-        operator.spare.fields.append((found.u, found.force))
-        return work, float(found.residuals[0]) ** 2, found.iterations if found.converged else -found.iterations - 1
+        found = effective_tensor(operator, macro[None], tolerance, limit)
+        return unit * found.value.item(), unit * found.error.item(), found.iterations
 
     results = np.array(each(one, count * dimensions, threads if within == 1 else 1)).reshape(count, dimensions, 3)
     values, errors, used = np.moveaxis(results, 2, 0)
-    return values * peak / volume, errors * peak / volume, used.astype(np.int64)
+    return values, errors, used.astype(np.int64)
 
 
 def fluctuations_between_faces(
@@ -308,7 +306,7 @@ def fluctuations_between_faces(
     found = []
     for axis in range(len(spacing)):
         operator, macro = between_faces(material / material.max(), spacing, axis, allowed(), backends)
-        found.append(operator.fluctuation(macro, tolerance, limit).u.real)
+        found.append(operator.fluctuation(macro + 0j, tolerance, limit).u.real)
     return np.stack(found).reshape(-1, *(n + 1 for n in material.shape))
 
 
@@ -327,7 +325,7 @@ def between_faces(
     plan = plan_of(grid, threads)
     spare = Spare.of(grid, 1, plan)
     operator = Operator(solid, (1.0,) * first + spacing, 1, backends, spare, plan, tuple(beyond))
-    return operator, np.eye(3)[first + axis, None] + 0j
+    return operator, np.eye(3)[first + axis, None]
 
 
 def _components(element: LinearElement) -> int:
