@@ -30,6 +30,9 @@ DRAWN_SWEEPS, LAST_SWEEPS, SWEEPS = 8, 2, 3  # of settling: a part to begin with
 MOST_GROUPS = 24  # of windows with about the same target
 CLOSE, CLOSE_SCATTER = 0.05, 0.1  # of the natural scatter: no further sweep for smaller errors of means and of scatter
 CHANGE = (0.7, 1.5)  # of the scatter that is asked for, from sweep to sweep
+LEVELLINGS, LEVEL = 5, 0.005  # of a property by fractions: solutions of all windows, and the error that is small enough
+DAMPED = 0.7  # part of the error that is taken off at a time
+RELATED = 0.1  # share of a property's variance that fractions explain, at least, for that
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +120,7 @@ class Grading:
             rest = now - target - misses_of(now, target)
             aim = torch.as_tensor(wanted + asked * rest / max(float(rest.std()), 1e-12)).float()
             latents = self.led(latents, lambda z, aim=aim: ((self.value(z) - aim) / own).square().mean())  # type: ignore[misc]
-            part = self.seamless(latents, f"{stage}-{sweep}", target, wanted)
-            measured = self.measured(part, f"{stage}-{sweep}")
+            part, measured = self.made(latents, f"{stage}-{sweep}", target, wanted)
             misses = misses_of(measured, target)
             found = float(np.nanstd((measured - target - misses)[self.inner]))
             errors = float(np.abs(misses[self.inner]).max()) / own, abs(found - scatter) / own
@@ -130,20 +132,55 @@ class Grading:
         assert best is not None
         return best[1:]
 
+    def made(self, latents: Array, stage: str, target: Array, wanted: Array) -> tuple[Structures, Array]:
+        """Return the part of windows with latents (w, d), settled, and what was measured of them (w,).
+
+        Windows with about the same target (w,) have in the mean the fraction that is wanted (w,) of them. If it is a
+        property that is graded, it is the fractions that bring the solver's means to the target.
+        """
+        if not self.settings.property:
+            fractions = wanted if self.settings.phase == 1 else 1 - wanted
+            part = self.seamless(latents, stage, fractions, groups_of(target))
+            return part, self.measured(part, stage)
+        output, fractions = self._settled(latents, stage)
+        found: list[tuple[float, Structures, Array]] = []
+        for number in range(LEVELLINGS if self.rise else 1):
+            part = self.windows.levelled(self.vae, output, fractions, groups_of(target))
+            measured = self.measured(part, f"{stage}-{number}")
+            misses = misses_of(measured, target)
+            found.append((float(np.abs(misses[self.inner]).max()), part, measured))
+            if found[-1][0] <= LEVEL * np.abs(target).max():
+                break
+            fractions = fractions - DAMPED * _beside(misses, groups_of(target)) / (self.rise or np.inf)
+        return min(found, key=lambda made: made[0])[1:]
+
     def seamless(
-        self, latents: Array, stage: str, target: Array | None = None, wanted: Array | None = None
+        self, latents: Array, stage: str, fractions: Array | None = None, groups: Array | None = None
     ) -> Structures:
         """Return the part of windows with latents (w, d), settled, without a trace of their grid.
 
-        Windows with about the same target (w,) have in the mean the fraction that is wanted (w,) of them or, if that is
-        not what is graded, the one that they are decoded with.
+        fractions (w,): of phase 1, in the mean of groups (w,); otherwise windows keep what they are decoded with.
         """
+        output, decoded = self._settled(latents, stage)
+        return self.windows.levelled(self.vae, output, decoded if fractions is None else fractions, groups)
+
+    def _settled(self, latents: Array, stage: str) -> tuple[Array, Array]:
+        """Return the decoder's output (c, *part) for windows that have settled, and their fractions (w,) before."""
         part = self.windows.fill(self.vae, latents)
         fractions = self.windows.fractions(part)
-        if wanted is not None and not self.settings.property:
-            fractions = wanted if self.settings.phase == 1 else 1 - wanted
         part = self.windows.settled(self.vae, part, SWEEPS, seed_of(self.context.study.seed, stage))
-        return self.windows.smoothed(self.vae, part, fractions, None if target is None else groups_of(target))
+        return self.windows.smoothed(self.vae, part), fractions
+
+    @cached_property
+    def rise(self) -> float:
+        """How much the graded property rises with the fraction of phase 1 in the data set; 0 if it does not."""
+        structures = self.context.run.labelled
+        if not structures.specification.is_discrete or len(structures.specification.constituents) != 2:
+            return 0.0
+        values, fractions = component_values(structures.properties, self.settings.of), structures.fractions[:, 1]
+        known = np.isfinite(values)
+        (spread, both), (_, own) = np.cov(fractions[known], values[known])
+        return float(both / spread) if both**2 > RELATED * spread * own else 0.0
 
     def measured(self, part: Structures, stage: str) -> Array:
         """Return what is graded (w,) of a part's windows, by counting voxels or by the solver; NaN at the border."""
@@ -159,6 +196,15 @@ class Grading:
     def inside(self, part: Structures) -> Structures:
         """Return the windows that are wholly in a part, as structures of their own."""
         return self.windows.cut(part)[np.flatnonzero(self.inner)]
+
+
+def _beside(values: Array, groups: Array) -> Array:
+    """Return values (w,) that a group's windows share, averaged with those of the groups before and after it.
+
+    Windows overlap: what is done to a group is done to half of the groups beside it.
+    """
+    each = np.pad(np.array([values[groups == k].mean() for k in range(groups.max() + 1)]), 1, mode="edge")
+    return np.asarray((0.25 * each[:-2] + 0.5 * each[1:-1] + 0.25 * each[2:])[groups])
 
 
 def natural(grading: Grading) -> Array:

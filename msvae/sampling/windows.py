@@ -143,18 +143,22 @@ class Windows:
             part = self._voxels(vae, mean, partial(self._shifts_nearby, fractions=fractions))
         return part
 
-    def smoothed(self, vae: VAE, part: Structures, fractions: Array, groups: Array | None = None) -> Structures:
-        """Return a part whose windows' output is averaged over grids that are moved by shares of a step.
+    def smoothed(self, vae: VAE, part: Structures) -> Array:
+        """Return the output (c, *part) of a part's windows, averaged over grids that are moved by shares of a step.
 
-        As denoising does it ("cycle spinning": Coifman and Donoho 1995, doi:10.1007/978-1-4612-2544-7_9). fractions:
-        (w,) that phase 1 of two has in the mean of windows that are near, or in that of the windows of each group (w,),
-        0, 1, ...: a level for every window would leave their grid again.
+        As denoising does it ("cycle spinning": Coifman and Donoho 1995, doi:10.1007/978-1-4612-2544-7_9).
         """
-        grids = [tuple(k * step // GRIDS for step in self.steps) for k in range(GRIDS)]
-        mean = self._averaged(vae, part, grids)
+        return self._averaged(vae, part, [tuple(k * step // GRIDS for step in self.steps) for k in range(GRIDS)])
+
+    def levelled(self, vae: VAE, output: Array, fractions: Array, groups: Array | None = None) -> Structures:
+        """Return the part for an output (c, *part) of the decoder.
+
+        fractions: (w,) that phase 1 of two has in the mean of windows that are near, or in that of the windows of each
+        group (w,), 0, 1, ...: a level for every window would leave their grid again.
+        """
         if groups is None:
-            return self._voxels(vae, mean, partial(self._shifts_nearby, fractions=fractions))
-        return self._voxels(vae, mean, partial(self._shifts_of, groups=groups, fractions=fractions), GROUP_LEVELLINGS)
+            return self._voxels(vae, output, partial(self._shifts_nearby, fractions=fractions))
+        return self._voxels(vae, output, partial(self._shifts_of, groups=groups, fractions=fractions), GROUP_LEVELLINGS)
 
     def _averaged(
         self, vae: VAE, part: Structures, grids: Sequence[tuple[int, ...]], seeds: Sequence[int] | None = None

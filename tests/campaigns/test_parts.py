@@ -308,10 +308,11 @@ def test_a_property_is_graded_and_measured_by_the_solver(
     assert table is not None
     run = Run.open(tmp_path / "run")
     found = run.read_json("gradation.json")
-    measured = run.store("windows-graded-1").load().latest().properties["conductivity"][:, 0, 0]
-    np.testing.assert_array_equal(found["measured"], measured)
-    means = [float(row[1]) for row in table.rows]
-    assert through == "head" or means[-1] > means[0]  # three epochs teach a head nothing
+    stages = [stage for stage in run.stages if stage.startswith("windows-graded")]
+    solved = [run.store(stage).load().latest().properties["conductivity"][:, 0, 0] for stage in stages]
+    assert any(np.array_equal(found["measured"], values) for values in solved)
+    misses = [float(row[1]) / float(row[0]) - 1 for row in table.rows]
+    assert np.abs(misses).mean() < 0.2  # by their fractions: three epochs teach a head nothing
 
 
 def test_a_cantilever_is_graded_for_stiffness_and_compared_by_dns(

@@ -68,7 +68,7 @@ def test_patches_that_settle_keep_no_trace_of_the_windows_grid_and_groups_get_th
     settled = windows.settled(vae, windows.settled(vae, patched, 4, 0, drawn=True), 1, 1)
     along = windows.centres[:, 0] / windows.part.lengths[0]
     groups, asked = (along > 0.5).astype(int), np.where(along > 0.5, 0.55, 0.35)
-    part = windows.smoothed(vae, settled, asked, groups)
+    part = windows.levelled(vae, windows.smoothed(vae, settled), asked, groups)
     inner, found = windows.inner, windows.cut(part).fractions[:, 1]
     for group in (0, 1):
         own = inner & (groups == group)
