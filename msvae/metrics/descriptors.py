@@ -149,12 +149,19 @@ def feature_vectors(structures: Structures) -> Array:
 
     Of phases: descriptors of each phase but the first, correlations at every other lag. Of other kinds: their values.
     """
+    return np.concatenate(feature_groups(structures), axis=1)
+
+
+def feature_groups(structures: Structures) -> list[Array]:
+    """Return the columns (n, k) of `feature_vectors` by what they tell: a number each, correlations axis by axis."""
     if not structures.specification.is_discrete or structures.specification.grid.dimensions == 0:
-        return structures.values.reshape(len(structures), -1).astype(np.float64)
-    columns = []
+        return [structures.values.reshape(len(structures), -1).astype(np.float64)]
+    groups: list[Array] = []
     for phase in range(1, len(structures.specification.constituents)):
         found = describe(structures, phase)
-        for name in ("fraction", "surface", "euler", "chord_length", "two_point", "lineal_path"):
-            values = found[name][..., 1::2] if name in ("two_point", "lineal_path") else found[name]
-            columns.append(np.nan_to_num(values.reshape(len(structures), int(np.prod(values.shape[1:])))))
-    return np.concatenate(columns, axis=1)
+        for name in ("fraction", "surface", "euler", "chord_length"):
+            columns = np.nan_to_num(found[name]).reshape(len(structures), int(np.prod(found[name].shape[1:])))
+            groups += list(columns.T[:, :, None])
+        for name in ("two_point", "lineal_path"):
+            groups += list(np.nan_to_num(found[name][..., 1::2]).swapaxes(0, 1))
+    return groups

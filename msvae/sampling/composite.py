@@ -18,7 +18,7 @@ import torch
 from scipy.spatial.distance import cdist
 
 from msvae.errors import TargetError
-from msvae.sampling.gaussian_process import Coordinates, GaussianProcesses, features_of
+from msvae.sampling.gaussian_process import Coordinates, GaussianProcesses, Groupings, features_of
 from msvae.seeds import seed_of
 from msvae.settings import Component
 from msvae.structures import Array, Structures
@@ -75,13 +75,13 @@ class CompositeSearch:
         self.vae, self.targets, self.distance, self.seed = vae, tuple(targets), distance, seed
         self.expected, self.more, self.allowed, self.asked = expected, more, allowed, 0
         drawn = vae.sample_latents(POOL, seed_of(seed, "pool"))
-        self.pool, self.pool_features, critical = self._allowed(drawn)
+        self.pool, self.pool_features, groupings = self._allowed(drawn)
         if len(self.pool) < FIRST:
             raise TargetError(
                 f"only {len(self.pool)} of {POOL} samples of the model pass the guards and constraints of [design]: "
                 "loosen the constraints, or train the model on structures that meet them"
             )
-        self.coordinates = Coordinates.of(self.pool_features, self.pool, critical)
+        self.coordinates = Coordinates.of(self.pool_features, self.pool, groupings)
         self.latents, self.values = np.zeros((0, vae.latents)), np.zeros((0, len(self.targets)))
         self.features = np.zeros((0, self.pool_features.shape[1]))
         self.distances, self.found = np.zeros(0), np.zeros(0, dtype=bool)
@@ -125,7 +125,7 @@ class CompositeSearch:
     def _features(self, latents: Array) -> Array:
         return features_of(self.vae.decode(latents))[0]
 
-    def _allowed(self, latents: Array) -> tuple[Array, Array, int]:
+    def _allowed(self, latents: Array) -> tuple[Array, Array, Groupings]:
         """Return those latents that may be asked for, and the features of what they decode to; see `features_of`."""
         structures = drafts(self.vae, latents)
         if self.allowed is not None:
@@ -138,7 +138,7 @@ class CompositeSearch:
         candidates, features = self._candidates(known, rng)
         rows = self._rows(known)
         points = self._at(self.latents[rows], self.features[rows])
-        models = GaussianProcesses.fit(points, self._rest(rows), self.coordinates.sizes, rng)
+        models = GaussianProcesses.fit(points, self._rest(rows), self.coordinates.groupings, rng)
         where = self._at(candidates, features)
         if len(self.pending):  # what is on its way is taken to be what is expected of it
             models = models.believing(self._at(self.pending, self._features(self.pending)))
@@ -175,7 +175,8 @@ class CompositeSearch:
         """Return rows of coordinates (m, k), each as far as can be from all that were asked for: none has worked."""
         asked = np.concatenate([self.latents[self.found], self.pending])
         seen = self._at(asked, self._features(asked))
-        weights = np.repeat([1 / np.sqrt(size) for size in self.coordinates.sizes], self.coordinates.sizes)
+        sizes = self.coordinates.groupings[0]
+        weights = np.repeat([1 / np.sqrt(size) for size in sizes], sizes)
         nearest = cdist(where * weights, seen * weights).min(axis=1)
         chosen: list[int] = []
         for _ in range(min(n, len(where))):

@@ -3,6 +3,8 @@
 The descriptors share one length scale, and so do the latents, while each critical distance has its own: with a length
 for every coordinate the likelihood of a few dozen designs has too many maxima. With 40 structures known, R2 of
 conductivities at contrast 20 is .98 instead of .92, of logarithms of a sandstone's permeabilities .8 instead of .4.
+Where designs say that it matters which axis a descriptor is of, as three stiffnesses may do, correlations along an axis
+share a length, and each other descriptor has its own: Akaike's information criterion chooses for every number.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.gaussian_process.kernels import Hyperparameter, Matern
 
-from msvae.metrics.descriptors import feature_vectors
+from msvae.metrics.descriptors import feature_groups
 from msvae.metrics.percolation import critical_distances
 from msvae.structures import Array, Structures
 
@@ -23,44 +25,47 @@ __all__ = ["Coordinates", "GaussianProcesses", "features_of"]
 
 DRAWS = 64  # of the models, for the expected improvement
 PARTS = 4  # principal components of a curve that are modelled
+Groupings = tuple[tuple[int, ...], ...]  # of coordinates: each the sizes of its groups, side by side
 LENGTHS, NOISE, VARIANCE = (0.3, 300.0), (1e-6, 1.0), (1e-2, 1e3)  # bounds of what is fitted, everything scaled
 
 
-def features_of(structures: Structures) -> tuple[Array, int]:
-    """Return what models see of structures (n, m), and how many of the last columns are critical distances.
+def features_of(structures: Structures) -> tuple[Array, Groupings]:
+    """Return what models see of structures (n, m), and the sizes of the groups of columns that may share a length.
 
     Of phases: their descriptors, and the critical distances of every phase but the first, as if structures went on
     periodically, which is how solvers take them; of other kinds: their values.
     """
-    own, specification = feature_vectors(structures), structures.specification
-    if not specification.is_discrete or specification.grid.dimensions == 0:
-        return own, 0
-    phases, spacing = range(1, len(specification.constituents)), specification.grid.spacing
-    critical = [critical_distances(structures.labels == phase, spacing) for phase in phases]
-    return np.concatenate([own, *critical], axis=1), sum(c.shape[1] for c in critical)
+    own, specification = feature_groups(structures), structures.specification
+    critical: list[Array] = []
+    if specification.is_discrete and specification.grid.dimensions:
+        for phase in range(1, len(specification.constituents)):
+            distances = critical_distances(structures.labels == phase, specification.grid.spacing)
+            critical += list(distances.T[:, :, None])
+    features, alone = np.concatenate([*own, *critical], axis=1), (1,) * len(critical)
+    sizes = tuple(group.shape[1] for group in own)
+    return features, ((sum(sizes), *alone), (*sizes, *alone)) if len(sizes) > 1 else ((*sizes, *alone),)
 
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
     """Features of structures and their latents, with unit variance over a pool.
 
-    sizes: of the groups of coordinates that share a length scale.
+    groupings: of the coordinates that share a length scale, coarse ones first.
     """
 
     centre: Array
     width: Array
     middle: Array
     spread: Array
-    sizes: tuple[int, ...]
+    groupings: Groupings
 
     @classmethod
-    def of(cls, features: Array, latents: Array, critical: int) -> Coordinates:
-        """Return the coordinates of a pool's features (n, m), of which the last are critical distances, and latents."""
+    def of(cls, features: Array, latents: Array, groupings: Groupings) -> Coordinates:
+        """Return the coordinates of a pool's features (n, m), which may be grouped in several ways, and latents."""
         moments = [(x.mean(axis=0), x.std(axis=0)) for x in (features, latents)]
         widths = [np.where(w > 1e-9 * np.abs(c), w, np.inf) for c, w in moments]  # what is constant says nothing
-        shared = features.shape[1] - critical
-        sizes = (*((shared,) if shared else ()), *(1,) * critical, latents.shape[1])
-        return cls(moments[0][0], widths[0], moments[1][0], widths[1], sizes)
+        whole = tuple((*sizes, latents.shape[1]) for sizes in groupings)
+        return cls(moments[0][0], widths[0], moments[1][0], widths[1], whole)
 
     def __call__(self, features: Array, latents: Array) -> Array:
         """Return coordinates (n, k)."""
@@ -113,27 +118,18 @@ class GaussianProcesses:
     width: Array
 
     @classmethod
-    def fit(cls, points: Array, values: Array, sizes: tuple[int, ...], rng: np.random.Generator) -> GaussianProcesses:
-        """Return models with kernels of the largest likelihood. sizes: of the groups that share lengths."""
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.gaussian_process import GaussianProcessRegressor
-        from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
-
+    def fit(cls, points: Array, values: Array, groupings: Groupings, rng: np.random.Generator) -> GaussianProcesses:
+        """Return models with kernels of the largest likelihood, in the grouping that is the likeliest."""
         centre, width = values.mean(axis=0), values.std(axis=0) + 1e-12
         scaled = (values - centre) / width
         axes = np.eye(scaled.shape[1])
         if scaled.shape[1] > PARTS:
             axes = np.linalg.svd(scaled, full_matrices=False)[2][:PARTS]
-        kernels = []
-        for column in (scaled @ axes.T).T:
-            length = np.full(len(sizes), np.sqrt(points.shape[1]))
-            matern = GroupedMatern(length, LENGTHS, 2.5, sizes)
-            kernel = ConstantKernel(1.0, VARIANCE) * matern + WhiteKernel(1e-3, NOISE)
-            model = GaussianProcessRegressor(kernel, random_state=int(rng.integers(2**31)))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: an axis without effect
-                kernels.append(model.fit(points, column).kernel_)
-        return cls(tuple(kernels), points, scaled @ axes.T, axes, centre, width)
+        kernels = tuple(
+            max((_fitted(points, column, sizes, rng) for sizes in groupings), key=lambda found: found[0])[1]
+            for column in (scaled @ axes.T).T
+        )
+        return cls(kernels, points, scaled @ axes.T, axes, centre, width)
 
     def believing(self, points: Array) -> GaussianProcesses:
         """Return models to which points (m, k) are known with the values that they expect there."""
@@ -158,3 +154,22 @@ class GaussianProcesses:
         mean = across @ cho_solve((factor, True), self.values[:, k])
         variance = kernel.k1.diag(points) - np.einsum("mn,nm->m", across, solved)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
+
+
+def _fitted(points: Array, values: Array, sizes: tuple[int, ...], rng: np.random.Generator) -> tuple[float, Any]:
+    """Return the kernel of values (n,) at points (n, k) of the largest likelihood, and what speaks for it.
+
+    That is the likelihood's logarithm less the number of lengths (Akaike 1974, IEEE Trans. Autom. Control 19, 716).
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
+
+    length = np.full(len(sizes), np.sqrt(points.shape[1]))
+    matern = GroupedMatern(length, LENGTHS, 2.5, sizes)
+    kernel = ConstantKernel(1.0, VARIANCE) * matern + WhiteKernel(1e-3, NOISE)
+    model = GaussianProcessRegressor(kernel, random_state=int(rng.integers(2**31)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: an axis without effect
+        model.fit(points, values)
+    return model.log_marginal_likelihood_value_ - len(sizes), model.kernel_

@@ -27,8 +27,8 @@ def test_coordinates_have_unit_variance_and_leave_out_what_is_constant() -> None
     rng = np.random.default_rng(0)
     features, latents = rng.standard_normal((50, 4)) * [1e5, 1.0, 1e-6, 1e-6], rng.standard_normal((50, 3))
     features[:, 1] = 7.0
-    coordinates = Coordinates.of(features, latents, 2)
-    assert coordinates.sizes == (2, 1, 1, 3)
+    coordinates = Coordinates.of(features, latents, ((2, 1, 1),))
+    assert coordinates.groupings == ((2, 1, 1, 3),)
     np.testing.assert_allclose(coordinates(features, latents).std(axis=0), [1, 0, 1, 1, 1, 1, 1])
 
 
@@ -41,11 +41,11 @@ def test_forty_structures_tell_the_conductivity_of_others() -> None:
     structures = Structures.from_labels(labels, 1e-6, phases=2)
     solver = load_solver("conductivity", phases=[{"conductivity": 1.0}, {"conductivity": 20.0}])
     k = solver.evaluate(structures)["conductivity"][:, range(2), range(2)]
-    features, critical = features_of(structures)
-    assert critical == 2
-    coordinates = Coordinates.of(features, rng.standard_normal((240, 4)), critical)
+    features, groupings = features_of(structures)
+    assert [sizes[-2:] for sizes in groupings] == [(1, 1), (1, 1)]  # critical distances along either axis
+    coordinates = Coordinates.of(features, rng.standard_normal((240, 4)), groupings)
     points = coordinates(features, rng.standard_normal((240, 4)))  # latents that say nothing
-    models = GaussianProcesses.fit(points[:40], k[:40], coordinates.sizes, rng)
+    models = GaussianProcesses.fit(points[:40], k[:40], coordinates.groupings, rng)
     expected = models.draw(points[40:], rng).mean(axis=0)
     unexplained = np.square(expected - k[40:]).sum(axis=0) / np.square(k[40:] - k[40:].mean(axis=0)).sum(axis=0)
     assert (1 - unexplained > 0.9).all()
@@ -53,14 +53,15 @@ def test_forty_structures_tell_the_conductivity_of_others() -> None:
 
 def test_features_of_what_has_no_phases_are_its_values() -> None:
     fields = np.random.default_rng(0).random((5, 1, 4, 4))
-    features, critical = features_of(Structures.from_values(fields[:, 0], 1e-6))
+    features, groupings = features_of(Structures.from_values(fields[:, 0], 1e-6))
     np.testing.assert_allclose(features, fields.reshape(5, -1), rtol=1e-6)
-    assert critical == 0
+    assert groupings == ((16,),)
 
 
 @pytest.mark.parametrize("phases", [2, 3])
 def test_every_phase_but_the_first_has_its_critical_distances(phases: int) -> None:
     labels = np.random.default_rng(0).integers(0, phases, size=(3, 6, 6, 6))
-    features, critical = features_of(Structures.from_labels(labels, 1e-6, phases=phases))
-    assert critical == 3 * (phases - 1)
+    features, groupings = features_of(Structures.from_labels(labels, 1e-6, phases=phases))
+    assert len(groupings[0]) == 1 + 3 * (phases - 1)
+    assert {sum(sizes) for sizes in groupings} == {features.shape[1]}
     assert np.isfinite(features).all()
