@@ -243,6 +243,8 @@ class GradationSettings(Settings):
             raise ValueError('goal "profile" needs a target, for example "0.1 + 0.2 * x"')
         if self.goal == "compliance" and self.fraction is None:
             raise ValueError('goal "compliance" needs the mean fraction of the phase')
+        if self.goal == "compliance" and self.property:
+            raise ValueError(f'goal "compliance" distributes a phase: leave out property, found {self.property!r}')
 
     @builtins.property
     def of(self) -> Component:

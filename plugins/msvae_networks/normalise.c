@@ -99,7 +99,8 @@ static void forwards(const struct images *s, long image) {
         for (long c = g * group; c < (g + 1) * group; c++) mean += sum[c], spread += square[c];
         mean /= (double)(group * s->voxels);
         spread = spread / (double)(group * s->voxels) - mean * mean;
-        const double inverse = 1 / sqrt((spread > 0 ? spread : spread <= 0 ? 0 : spread) + (double)s->epsilon);
+        if (spread < 0) spread = 0; /* by rounding; what is no number stays so */
+        const double inverse = 1 / sqrt(spread + (double)s->epsilon);
         s->mean[image * s->groups + g] = (float)mean;
         s->inverse[image * s->groups + g] = (float)inverse;
         for (long c = g * group; c < (g + 1) * group; c++) {
