@@ -138,20 +138,21 @@ class Grading:
         Windows with about the same target (w,) have in the mean the fraction that is wanted (w,) of them. If it is a
         property that is graded, it is the fractions that bring the solver's means to the target.
         """
+        groups = groups_of(target)
         if not self.settings.property:
             fractions = wanted if self.settings.phase == 1 else 1 - wanted
-            part = self.seamless(latents, stage, fractions, groups_of(target))
+            part = self.seamless(latents, stage, fractions, groups)
             return part, self.measured(part, stage)
         output, fractions = self._settled(latents, stage)
         found: list[tuple[float, Structures, Array]] = []
         for number in range(LEVELLINGS if self.rise else 1):
-            part = self.windows.levelled(self.vae, output, fractions, groups_of(target))
+            part = self.windows.levelled(self.vae, output, fractions, groups)
             measured = self.measured(part, f"{stage}-{number}")
             misses = misses_of(measured, target)
             found.append((float(np.abs(misses[self.inner]).max()), part, measured))
             if found[-1][0] <= LEVEL * np.abs(target).max():
                 break
-            fractions = fractions - DAMPED * _beside(misses, groups_of(target)) / (self.rise or np.inf)
+            fractions = fractions - DAMPED * _beside(misses, groups) / (self.rise or np.inf)
         return min(found, key=lambda made: made[0])[1:]
 
     def seamless(

@@ -32,11 +32,15 @@ def kernel(half: int) -> Any:
     return None if library is None else library.normalise
 
 
+def kernel_for(x: Tensor) -> Any:
+    """Return the function for images (n, channels, *grid), which then lie channels last; None where there is none."""
+    known = x.device.type == "cpu" and x.ndim in LAST and x.dtype in HALF
+    return kernel(HALF[x.dtype]) if known else None
+
+
 def channels_last(x: Tensor) -> Tensor:
     """Return images (n, channels, *grid) with the order in memory that convolutions are fastest in."""
-    if x.device.type != "cpu" or x.ndim not in LAST or x.dtype not in HALF or kernel(HALF[x.dtype]) is None:
-        return x
-    return x.contiguous(memory_format=LAST[x.ndim])
+    return x if kernel_for(x) is None else x.contiguous(memory_format=LAST[x.ndim])
 
 
 class SpaceToDepth(nn.Module):
@@ -153,7 +157,7 @@ def _normalise(arrays: tuple[Tensor | None, ...], epsilon: float, groups: int) -
     threads = min(torch.get_num_threads(), n) if x.numel() >= LARGE else 1
     shape = np.array([n, x.numel() // max(n * channels, 1), channels, groups, threads], dtype=np.int64)
     places = [None if array is None else ctypes.c_void_p(array.data_ptr()) for array in arrays]
-    kernel(HALF[x.dtype])(*places, ctypes.c_float(epsilon), ctypes.c_void_p(shape.ctypes.data))
+    kernel_for(x)(*places, ctypes.c_float(epsilon), ctypes.c_void_p(shape.ctypes.data))
 
 
 class GroupNorm(nn.GroupNorm):
@@ -164,8 +168,7 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         x = channels_last(x)
-        known = x.device.type == "cpu" and x.ndim in LAST and x.dtype in HALF and self.weight.dtype == torch.float32
-        if not known or kernel(HALF[x.dtype]) is None:
+        if kernel_for(x) is None or self.weight.dtype != torch.float32:
             return super().forward(x)
         return Normalised.apply(x, self.weight, self.bias, self.num_groups, self.eps)  # type: ignore[no-any-return,no-untyped-call]
 
