@@ -14,7 +14,11 @@ array([[[5.5  , 0.   ],
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# libraries read it when they load: threads that wait by spinning take the processor from those that work
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 

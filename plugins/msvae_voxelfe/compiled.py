@@ -6,6 +6,7 @@ Without a compiler `kernels` returns None, and the torch implementation of the s
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -36,18 +37,15 @@ class Forces:
 class Inverse:
     """The inverse of the homogeneous problem as preconditioner.h takes it.
 
-    grid (6,): nodes along the axes, then what is beyond them. tables: of transforms, forwards and back.
+    grid (6,): nodes along the axes, then what is beyond them. tables: of the axes' transforms, forwards and then
+    backwards, one after the other; starts (6,): where each begins.
     """
 
     grid: Array
     symbol: Array
     factors: Array
-    tables: list[Array]
-
-    @property
-    def addresses(self) -> Array:
-        """Where the tables are."""
-        return np.array([table.ctypes.data for table in self.tables], dtype=np.uintp)
+    tables: Array
+    starts: Array
 
 
 @dataclass(frozen=True)
@@ -91,13 +89,17 @@ class Workspace:
 
 
 class Kernels:
-    """The functions of kernels.c for one floating-point type; all of them release the interpreter's lock."""
+    """The functions of kernels.c for one floating-point type; all of them release the interpreter's lock.
+
+    Every argument is an array whose type and order of memory are checked, and which lives as long as the call.
+    """
 
     def __init__(self, library: ctypes.CDLL, dtype: np.dtype[Any]) -> None:
         self.library, self.dtype = library, dtype
         self.complex = np.result_type(dtype, np.complex64)
-        for name in ("jacobi_gradients", *(f"gradients_{material}" for material in MATERIALS.values())):
-            getattr(library, name).restype = ctypes.c_long
+        for name, arguments, result in _signatures(dtype):
+            function = getattr(library, name)
+            function.argtypes, function.restype = arguments, result
 
     def product(
         self, u: Array, force: Array, material: Array, spacing: Array, *, macro: Array | None = None, plan: Plan = ALONE
@@ -113,7 +115,7 @@ class Kernels:
         space = Workspace.of(shape, components, self.dtype, plan)
         arrays = (u, force, layout, material, np.array(shape, dtype=np.int64), spacing, given, space.sums, space.plan(),
                   space.rows, space.edges)  # fmt: skip
-        self._of("product", material)(*map(_at, arrays))
+        self._of("product", material)(*arrays)
         total = space.sums.sum(axis=0)
         return np.ascontiguousarray(total[1 : 1 + 3 * components]).view(complex).reshape(components, 3), total[0]
 
@@ -127,9 +129,9 @@ class Kernels:
         """
         p, q, x, r = vectors
         given = (p, q.memory, q.layout, material, inverse.grid, spacing, x, r, inverse.symbol, inverse.factors)
-        arrays = (*given, inverse.addresses, np.array(norms), space.plan(limit), space.work, space.rows, space.edges,
-                  space.sums, space.units)  # fmt: skip
-        return int(self._of("gradients", material)(*map(_at, arrays)))
+        arrays = (*given, inverse.tables, inverse.starts, np.array(norms), space.plan(limit), space.work, space.rows,
+                  space.edges, space.sums, space.units)  # fmt: skip
+        return int(self._of("gradients", material)(*arrays))
 
     def _of(self, what: str, material: Array) -> Any:
         return getattr(self.library, f"{what}_{MATERIALS[len(material)]}")
@@ -137,28 +139,28 @@ class Kernels:
     def products(self, a: Array, b: Array) -> Array:
         """Return the products (2, 2) of a's real and imaginary parts with b's, complex128, summed over all entries."""
         sums = np.empty((2, 2))
-        self.library.products(_at(a), _at(b), ctypes.c_long(2 * a.size), _at(sums))
+        self.library.products(a, b, 2 * a.size, sums)
         return sums
 
     def narrow(self, rest: Array, result: Array, factors: Array, threads: int = 1) -> None:
         """Set an array of this precision to a complex128 one, real and imaginary parts times one factor (2,) each."""
-        self.library.narrow(_at(rest), _at(result), _at(factors), *map(ctypes.c_long, (2 * rest.size, threads)))
+        self.library.narrow(rest, result, factors, 2 * rest.size, threads)
 
     def widen(self, x: Array, u: Array, factors: Array, *, add: bool, threads: int = 1) -> None:
         """Set a complex128 u to factors (2,) times an x in this precision, or add that to it."""
         function = self.library.widen if add else self.library.replace
-        function(_at(x), _at(u), _at(factors), *map(ctypes.c_long, (2 * x.size, threads)))
+        function(x, u, factors, 2 * x.size, threads)
 
     def scale(self, r: Array, factors: Array, threads: int = 1) -> None:
         """r *= factors, of the real and of the imaginary parts (2,)."""
-        self.library.scale(_at(r), _at(factors), *map(ctypes.c_long, (2 * r.size, threads)))
+        self.library.scale(r, factors, 2 * r.size, threads)
 
     def precondition(self, r: Array, q: Forces, inverse: Inverse, space: Workspace) -> Array:
         """Set q to the homogeneous solution for r; return the sums (2,) of r q: see preconditioner.h."""
         function = self.library.precondition3 if len(r) == 3 else self.library.precondition1
         sums = np.empty((space.sizes[1], 2))
-        given = (inverse.symbol, inverse.grid, inverse.factors, inverse.addresses)
-        function(*map(_at, (r, q.memory, q.layout, *given, sums, space.plan(), space.work, space.units)))
+        given = (inverse.symbol, inverse.grid, inverse.factors, inverse.tables, inverse.starts)
+        function(r, q.memory, q.layout, *given, sums, space.plan(), space.work, space.units)
         return np.asarray(sums.sum(axis=0))
 
     def jacobi_gradients(self, matrix: Any, inverse: Array, force: Array, reduction: float, limit: int) -> Array | None:
@@ -168,14 +170,26 @@ class Kernels:
         """
         x, work = np.empty_like(force), np.empty(3 * force.size, dtype=self.dtype)
         arrays = (matrix.indptr, matrix.indices, matrix.data, inverse, force, x, work)
-        used = self.library.jacobi_gradients(
-            *map(_at, arrays), ctypes.c_long(force.size), ctypes.c_double(reduction), ctypes.c_long(limit)
-        )
+        used = self.library.jacobi_gradients(*arrays, force.size, reduction, limit)
         return None if used < 0 else x
 
 
-def _at(array: Array) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
+def _signatures(dtype: np.dtype[Any]) -> Iterator[tuple[str, list[Any], Any]]:
+    """Yield name, argument types and result type of each function of kernels.c."""
+    kinds = {"r": dtype, "z": np.result_type(dtype, np.complex64), "Z": np.complex128, "d": np.float64, "l": np.int64,
+             "i": np.int32}  # fmt: skip
+    arrays = {letter: np.ctypeslib.ndpointer(kind, flags="C_CONTIGUOUS") for letter, kind in kinds.items()}
+    types: dict[str, Any] = {**arrays, "N": ctypes.c_long, "D": ctypes.c_double}
+    patterns = {
+        **{f"product_{name}": "zzlrlrzdlrr" for name in MATERIALS.values()},
+        **{f"gradients_{name}": "zrlrlrzzrlrldlrrrdd" for name in MATERIALS.values()},
+        **{f"precondition{components}": "zrlrllrldlrd" for components in (1, 3)},
+        **{"products": "ZZNd", "narrow": "ZzdNN", "widen": "zZdNN", "replace": "zZdNN", "scale": "zdNN"},
+        "jacobi_gradients": "iirrrrrNDN",
+    }
+    for name, pattern in patterns.items():
+        counts = name.startswith(("gradients", "jacobi"))
+        yield name, [types[letter] for letter in pattern], ctypes.c_long if counts else None
 
 
 @lru_cache(maxsize=2)

@@ -76,13 +76,15 @@ class Spare:
     fields: list[tuple[Array, Array]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, grid: tuple[int, ...], components: int, plan: Plan) -> Spare:
-        """Return what earlier calls left of a grid, if it is not large."""
-        return _spare(grid, components, plan) if np.prod(grid) <= KEPT else cls()
+    def of(
+        cls, grid: tuple[int, ...], components: int, plan: Plan, beyond: tuple[Beyond, ...] = EVERYWHERE_PERIODIC
+    ) -> Spare:
+        """Return what earlier calls left of a grid, if it is not large: memory is laid out for all that is given."""
+        return _spare(grid, components, plan, beyond) if np.prod(grid) <= KEPT else cls()
 
 
 @lru_cache(maxsize=2)
-def _spare(grid: tuple[int, ...], components: int, plan: Plan) -> Spare:
+def _spare(grid: tuple[int, ...], components: int, plan: Plan, beyond: tuple[Beyond, ...]) -> Spare:
     return Spare()
 
 
@@ -259,7 +261,7 @@ def solve_batch(
     components = _components(element)
     macros = macro_gradients(len(element.spacing), components)
     peak = float(material.max())
-    threads = allowed()
+    threads = allowed(material[:, 0].size * len(macros))
     within = threads if len(material) < threads else 1
     grid = (1,) * (5 - material.ndim) + material.shape[2:]
     plan = plan_of(grid, within)
@@ -283,7 +285,7 @@ def solve_between_faces(
     The other faces are insulated. material (n, *grid). Iterations are negative where not converged.
     """
     count, dimensions = len(material), len(spacing)
-    threads = allowed()
+    threads = allowed(material.size * dimensions)
     within = threads if count * dimensions < threads or np.prod(material.shape[1:]) >= LARGE else 1
     peak = float(material.max())
     unit = peak * float(np.prod([(n + 1) / n for n in material.shape[1:]]))  # the nodes' volume, with empty voxels
@@ -323,7 +325,7 @@ def between_faces(
     beyond = [Beyond.PERIODIC if k < first else Beyond.EVEN for k in range(3)]
     beyond[first + axis] = Beyond.ODD
     plan = plan_of(grid, threads)
-    spare = Spare.of(grid, 1, plan)
+    spare = Spare.of(grid, 1, plan, tuple(beyond))
     operator = Operator(solid, (1.0,) * first + spacing, 1, backends, spare, plan, tuple(beyond))
     return operator, np.eye(3)[first + axis, None]
 

@@ -37,14 +37,14 @@ INLINE double descend(int components, const struct inverse *inverse, const struc
                       const struct crew *crew, struct team *team, long number) {
     real *work = crew->work + number * crew->work_size;
     const long nx = inverse->n[0], pieces = crew->pieces, units = units_of(inverse);
-    for (long piece = begin_of(team, number, pieces); piece < begin_of(team, number + 1, pieces); piece++) {
+    for (long piece; (piece = claim(team)) < pieces;) {
         const real *edge = a ? edge_before(components, a, piece) : NULL;
         const long first = nx * piece / pieces, end = nx * (piece + 1) / pieces;
         ONE_OF(components, onto_planes)(inverse, r, q, edge, alpha, first, end, work);
     }
     together(team);
-    ONE_OF(components, along_columns)
-    (inverse, q, crew->norms, begin_of(team, number, units), begin_of(team, number + 1, units), work);
+    for (long unit; (unit = claim(team)) < units;)
+        ONE_OF(components, along_columns)(inverse, q, crew->norms, unit, unit + 1, work);
     together(team);
     return sum_of(crew->norms, units, 1);
 }
@@ -60,7 +60,7 @@ struct solution {
 INLINE void precondition(int components, struct team *team, long number, const struct solution *s) {
     const long nx = s->inverse.n[0], pieces = s->crew.pieces;
     descend(components, &s->inverse, NULL, s->r, s->q, 0, &s->crew, team, number);
-    for (long piece = begin_of(team, number, pieces); piece < begin_of(team, number + 1, pieces); piece++) {
+    for (long piece; (piece = claim(team)) < pieces;) {
         double *sums = s->sums + 2 * piece;
         sums[0] = sums[1] = 0;
         for (long i = nx * piece / pieces; i < nx * (piece + 1) / pieces; i++)
@@ -74,10 +74,10 @@ INLINE void precondition(int components, struct team *team, long number, const s
         precondition(components, team, number, given);                                                                \
     }                                                                                                                 \
     void precondition##components(real *r, real *q, const long *layout, const real *symbol, const long *n,            \
-                                  const long *factors, const real *const *tables, double *sums, const long *plan,     \
-                                  real *work, double *norms) {                                                        \
+                                  const long *factors, const real *tables, const long *starts, double *sums,          \
+                                  const long *plan, real *work, double *norms) {                                      \
         struct solution s = {{plan[0], plan[1], work, NULL, plan[2], plan[3], norms},                                 \
-                             {layout, symbol, n, factors, tables}, r, q, sums};                                       \
+                             {layout, symbol, n, factors, tables, starts}, r, q, sums};                               \
         teamwork(plan[0], precondition_by##components, &s);                                                           \
     }
 
@@ -103,7 +103,6 @@ INLINE void gradients(int components, int laws, struct team *team, long number, 
     const struct crew *crew = &d->crew;
     const long size = 2 * components * a->n[0] * a->n[1] * a->n[2], pieces = crew->pieces;
     const long mine = begin_of(team, number, size), others = begin_of(team, number + 1, size);
-    const long first = begin_of(team, number, pieces), end = begin_of(team, number + 1, pieces);
     real *rows = crew->rows + number * crew->rows_size, *work = crew->work + number * crew->work_size;
     struct step step = {d->x, 0, 0, NULL};
     double norm = d->norm;
@@ -112,9 +111,9 @@ INLINE void gradients(int components, int laws, struct team *team, long number, 
     __builtin_memset(a->u + mine, 0, (others - mine) * sizeof(real));
     together(team);
     for (; used < d->limit && norm > d->goal; used++) {
-        for (long piece = first; piece < end; piece++) begin(components, a, &step, piece, work);
+        for (long piece; (piece = claim(team)) < pieces;) begin(components, a, &step, piece, work);
         together(team);
-        for (long piece = first; piece < end; piece++) apply(components, laws, a, &step, piece, rows, work);
+        for (long piece; (piece = claim(team)) < pieces;) apply(components, laws, a, &step, piece, rows, work);
         together(team);
         const double curvature = sum_of(a->sums, pieces, 20) + sum_of(a->sums + 1, pieces, 20), before = norm;
         if (!(curvature > 0)) break;
@@ -135,12 +134,11 @@ struct multiplication {
 
 INLINE void multiply(int components, int laws, struct team *team, long number, const struct multiplication *m) {
     const struct product *a = &m->product;
-    const long first = begin_of(team, number, a->pieces), end = begin_of(team, number + 1, a->pieces);
     const long plane = 2 * a->n[1] * a->n[2];
-    for (long piece = first; piece < end; piece++)
+    for (long piece; (piece = claim(team)) < a->pieces;)
         apply(components, laws, a, NULL, piece, m->crew.rows + number * m->crew.rows_size, NULL);
     together(team);
-    for (long piece = first; piece < end && a->pieces > 1; piece++)
+    for (long piece; a->pieces > 1 && (piece = claim(team)) < a->pieces;)
         for (int c = 0; c < components; c++)
             add_to(a->force + c * a->layout[0] + first_of(a, piece) * a->layout[1],
                    edge_before(components, a, piece) + c * plane, 1, plane);
@@ -162,12 +160,12 @@ INLINE void multiply(int components, int laws, struct team *team, long number, c
         gradients(components, laws, team, number, given);                                                             \
     }                                                                                                                 \
     long gradients_##name(real *p, real *q, const long *layout, const real *material, const long *n, const real *h,   \
-                          real *x, real *r, const real *symbol, const long *factors, const real *const *tables,       \
-                          const double *norms, const long *plan, real *work, real *rows, real *edges, double *sums,   \
-                          double *units) {                                                                            \
+                          real *x, real *r, const real *symbol, const long *factors, const real *tables,              \
+                          const long *starts, const double *norms, const long *plan, real *work, real *rows,          \
+                          real *edges, double *sums, double *units) {                                                 \
         struct descent d = {{plan[0], plan[1], work, rows, plan[2], plan[3], units},                                  \
                             {p, q, layout, material, n, h, NULL, plan[1], edges, sums},                               \
-                            {layout, symbol, n, factors, tables}, x, r, norms[0], norms[1], plan[4], 0};              \
+                            {layout, symbol, n, factors, tables, starts}, x, r, norms[0], norms[1], plan[4], 0};      \
         teamwork(plan[0], gradients_by_##name, &d);                                                                   \
         return d.used;                                                                                                \
     }

@@ -16,6 +16,7 @@ from msvae_voxelfe.elasticity import ElasticPhase
 from msvae_voxelfe.element import elastic_element, shape_gradients
 from msvae_voxelfe.materials import interpolate, unsolvable
 from msvae_voxelfe.tensor_backend import Operator
+from msvae_voxelfe.threads import allowed, each
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class PeriodicHyperelasticity(Solver):
         lame, failures = interpolate(structures, np.array([phase.lame for phase in self.phases]))
         failures |= unsolvable(lame)
         iterations = np.zeros(len(structures), dtype=np.int64)
-        for k in (k for k in range(len(structures)) if k not in failures):
+
+        def solve(k: int) -> None:
             try:
                 for step, state in enumerate(self._path(lame[k], structures.specification)):
                     d, unit, cell = structures.specification.grid.dimensions, state.unit, state.cell
@@ -86,6 +88,9 @@ class PeriodicHyperelasticity(Solver):
                 failures[k] = str(error)
                 for array in (*arrays.values(), *errors.values()):
                     array[k] = np.nan
+
+        kept = [k for k in range(len(structures)) if k not in failures]
+        each(lambda place: solve(kept[place]), len(kept), allowed(lame[:, 0].size))
         return Properties(arrays, failures=failures, errors=errors, iterations=iterations)
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:

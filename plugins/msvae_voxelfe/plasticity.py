@@ -15,6 +15,7 @@ from msvae_voxelfe.element import VOIGT, elastic_element, strain_operator
 from msvae_voxelfe.j2 import History, Material, radial_return
 from msvae_voxelfe.materials import interpolate
 from msvae_voxelfe.tensor_backend import Operator
+from msvae_voxelfe.threads import allowed, each
 
 PLANE = {2: [0, 1, 5], 3: [0, 1, 2, 3, 4, 5]}  # places of the Voigt components among 11 22 33 23 13 12
 
@@ -84,7 +85,8 @@ class Plasticity(Solver):
         arrays, errors = ({q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities} for _ in range(2))
         fields, failures = interpolate(structures, np.array([phase.parameters for phase in self.phases]))
         iterations = np.zeros(len(structures), dtype=np.int64)
-        for k in (k for k in range(len(structures)) if k not in failures):
+
+        def solve(k: int) -> None:
             try:
                 for step, (cell, response, unit) in enumerate(self._path(fields[k], structures.specification)):
                     arrays["stress"][k, step] = unit * response.stress.mean(dim=(1, 2))
@@ -96,6 +98,9 @@ class Plasticity(Solver):
                 failures[k] = str(error)
                 for array in (*arrays.values(), *errors.values()):
                     array[k] = np.nan
+
+        kept = [k for k in range(len(structures)) if k not in failures]
+        each(lambda place: solve(kept[place]), len(kept), allowed(fields[:, 0].size))
         return Properties(arrays, failures=failures, errors=errors, iterations=iterations)
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:

@@ -8,7 +8,8 @@ struct transform {
     long nx, ny, nz, groups, slabs; /* groups of LANES along z; slabs of LANES frequencies along y */
     const long *beyond;             /* of each axis */
     const long *factors;
-    const real *const *tables;
+    const real *tables;             /* of all axes, one after the other */
+    const long *starts;             /* where each begins */
 };
 
 /* as `fourier`, of n nodes that go on as their mirror image: of 2 (n - 1) vectors, half of which are needed. Forces at
@@ -31,7 +32,7 @@ INLINE void mirrored(int odd, int inverse, long n, const long *factors, const re
 
 INLINE void along(int axis, int inverse, const struct transform *t, struct place from, struct place to, vec *work) {
     const long n = axis == 0 ? t->nx : axis == 1 ? t->ny : t->nz, *factors = t->factors + 64 * axis;
-    const real *table = t->tables[axis + 3 * inverse];
+    const real *table = t->tables + t->starts[axis + 3 * inverse];
     if (t->beyond[axis] == PERIODIC)
         fourier(inverse, n, factors, table, from, to, work);
     else
@@ -149,7 +150,8 @@ struct inverse {
     const long *layout;
     const real *symbol;
     const long *n, *factors;
-    const real *const *tables;
+    const real *tables;
+    const long *starts;
 };
 
 /* what a call works with: the transform, and its memory; see plane_forward */
@@ -162,7 +164,7 @@ INLINE struct bench bench_of(const struct inverse *a, real *memory) {
     const long *n = a->n, groups = (n[2] + LANES - 1) / LANES, slabs = (n[1] + LANES - 1) / LANES;
     const long line = n[1] > groups * LANES ? n[1] : groups * LANES, columns = 3 * n[0];
     vec *rows = aligned(memory), *own = rows + slabs * LANES * groups;
-    return (struct bench){{n[0], n[1], n[2], groups, slabs, n + 3, a->factors, a->tables}, rows, own,
+    return (struct bench){{n[0], n[1], n[2], groups, slabs, n + 3, a->factors, a->tables, a->starts}, rows, own,
                           own + (line > columns ? line : columns)};
 }
 

@@ -89,7 +89,9 @@ def _inverse(
     for row, n in zip(own, lengths, strict=True):
         row[: len(factors(n))] = factors(n)
     nodes = np.array([*grid, *beyond], dtype=np.int64)
-    return Inverse(nodes, symbol, own, [table(n, b) for b in (False, True) for n in lengths])
+    tables = [table(n, b) for b in (False, True) for n in lengths]
+    starts = np.cumsum([0, *(len(t) for t in tables[:-1])])
+    return Inverse(nodes, symbol, own, np.concatenate(tables), starts)
 
 
 @lru_cache(maxsize=64)

@@ -1,29 +1,61 @@
-"""Threads: how many this process may use, and a loop that uses them; compiled kernels and FFTs release the lock."""
+"""Threads: how many this process may use, and a loop that uses them; compiled kernels and FFTs release the lock.
+
+Threads share structures, load cases, or the pieces of a large grid, and whoever is free takes the next one. torch
+itself always works with one: its threads wait for each other within every operation, which on a processor that is
+busy with something else costs more than they gain.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
-import torch
-
 Result = TypeVar("Result")
+SMALL = 30_000  # voxels times load cases, below which starting threads takes longer than they save
 
 
-def allowed() -> int:
-    """Return the number of threads that OMP_NUM_THREADS grants, or that the machine has."""
-    return int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+def allowed(work: int = SMALL) -> int:
+    """Return the number of threads for some work, in voxels times load cases.
+
+    At most what OMP_NUM_THREADS grants, or the machine has.
+    """
+    granted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # the first of nested levels
+    most = int(granted) if granted.isdigit() else len(_processors())
+    return max(most, 1) if work >= SMALL else 1
+
+
+def _processors() -> set[int] | range:
+    """Return the processors that this process may use: a batch system may have given it a few of the node's."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
 
 
 def each(function: Callable[[int], Result], n: int, threads: int) -> list[Result]:
     """Return function(0) ... function(n - 1), computed by this many threads, in each of which torch uses no others."""
-    if min(n, threads) <= 1:
-        return [function(k) for k in range(n)]
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(min(n, threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with single_threaded_torch():
+        if min(n, threads) <= 1:
+            return [function(k) for k in range(n)]
+        with ThreadPoolExecutor(min(n, threads), initializer=_alone) as pool:
             return list(pool.map(function, range(n)))
+
+
+@contextmanager
+def single_threaded_torch() -> Iterator[None]:
+    """Let torch, if it has been imported, use one thread in here."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 1
+    _alone()
+    try:
+        yield
     finally:
-        torch.set_num_threads(before)
+        if torch:
+            torch.set_num_threads(before)
+
+
+def _alone() -> None:
+    torch = sys.modules.get("torch")
+    if torch:
+        torch.set_num_threads(1)

@@ -1,0 +1,104 @@
+"""Threads share structures, load cases and grids; what they find is what one thread finds, to the bit."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import msvae
+
+ROOT = Path(__file__).parents[2]
+ELASTIC = [{"youngs_modulus": 1.0, "poissons_ratio": 0.3}, {"youngs_modulus": 0.0}]
+SETTINGS: dict[str, dict[str, Any]] = {
+    "conductivity": {"phases": [{"conductivity": 1.0}, {"conductivity": 0.0}]},
+    "through-conductivity": {"phases": [{"conductivity": 1.0}, {"conductivity": 0.1}]},
+    "elasticity": {"phases": ELASTIC},
+    "permeability": {"pores": 0},
+    "plasticity": {
+        "phases": [{"youngs_modulus": 1.0, "yield_stress": 0.01}, {"youngs_modulus": 0.5}],
+        "strains": [0.01, 0.02],
+    },
+    "periodic-hyperelasticity": {
+        "phases": [{"youngs_modulus": 1.0}, {"youngs_modulus": 0.5}],
+        "deformation": [[1.1, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+        "steps": [1.0],
+    },
+}
+
+
+def _structures(rng: np.random.Generator, largest: int) -> msvae.Structures:
+    shape = rng.integers(4, largest + 1, 3)
+    labels = rng.random((rng.integers(1, 4), *shape)) < 0.25
+    return msvae.Structures.from_labels(labels.astype(int), 1e-6)
+
+
+def _stress(monkeypatch: pytest.MonkeyPatch, name: str, batches: int, largest: int) -> None:
+    rng, solver = np.random.default_rng(7), msvae.load_solver(name, **SETTINGS[name])
+    for _ in range(batches):
+        structures = _structures(rng, largest)
+        found = []
+        for threads in ("1", "2", "3"):
+            monkeypatch.setenv("OMP_NUM_THREADS", threads)
+            found.append(solver.evaluate(structures))
+        for other in found[1:]:
+            for quantity, values in found[0].items():
+                np.testing.assert_array_equal(
+                    other[quantity], values, err_msg=f"{name} {structures.specification.grid}"
+                )
+
+
+@pytest.mark.parametrize("name", ["conductivity", "through-conductivity", "elasticity", "permeability"])
+def test_two_and_three_threads_find_what_one_finds_to_the_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _stress(monkeypatch, name, 4, 24)
+
+
+@pytest.mark.parametrize("name", ["plasticity", "periodic-hyperelasticity"])
+def test_nonlinear_solvers_find_the_same_with_two_and_three_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _stress(monkeypatch, name, 1, 10)
+
+
+@pytest.mark.parametrize("shape", [(66, 40, 40), (64, 48, 33)])
+def test_threads_that_share_one_large_grid_find_what_one_finds_to_the_bit(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = (np.random.default_rng(3).random((1, *shape)) < 0.2).astype(int)
+    solver = msvae.load_solver("conductivity", phases=SETTINGS["conductivity"]["phases"])
+    found = []
+    for threads in ("1", "2", "3"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found.append(solver.evaluate(msvae.Structures.from_labels(labels))["conductivity"])
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(SETTINGS))
+def test_long_stress_with_two_and_three_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    linear = name in ("conductivity", "through-conductivity", "elasticity")
+    _stress(monkeypatch, name, 60 if linear else 6, 40 if linear else 16)
+
+
+@pytest.mark.slow
+def test_sanitizers_find_no_error_of_memory_in_the_kernels() -> None:
+    runtime = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=False)
+    if not Path(runtime.stdout.strip()).is_file():
+        pytest.skip("the compiler has no AddressSanitizer")
+    environment = {
+        **os.environ,
+        "MSVAE_COMPILER_FLAGS": "-O1 -g -fsanitize=address,undefined -fno-sanitize=alignment -fno-omit-frame-pointer",
+        "LD_PRELOAD": runtime.stdout.strip(),
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    }
+    files = ["test_homogenization.py", "test_through_conductivity.py", "test_threads.py", "test_permeability.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, *(f"tests/voxelfe/{name}" for name in files)],
+        cwd=ROOT, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "runtime error" not in done.stderr
