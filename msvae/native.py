@@ -30,8 +30,8 @@ def native_library(
     """Return the shared library of a C source; None where there is no working compiler, or MSVAE_NO_COMPILER is set.
 
     headers: of its own that it includes: a change in one builds it anew. definitions: of macros, "NAME=VALUE". The
-    compiler is `CC`, cc or gcc; it may use all instructions of this processor. MSVAE_COMPILER_FLAGS: flags that come last,
-    such as "-O1 -fsanitize=address,undefined" to look for errors of memory.
+    compiler is `CC`, cc or gcc; it may use all instructions of this processor. MSVAE_COMPILER_FLAGS: flags that
+    come last, such as "-O1 -fsanitize=address,undefined" to look for errors of memory.
     """
     compiler = shutil.which(os.environ.get("CC", "") or "cc") or shutil.which("gcc")
     if compiler is None or os.environ.get("MSVAE_NO_COMPILER"):
