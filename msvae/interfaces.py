@@ -149,6 +149,13 @@ class Solver(Plugin):
         """Return fields on the voxels of one structure, by name (*grid, components); none, as here, if it has none."""
         return {}
 
+    def conditions(self, specification: Specification) -> Mapping[str, str]:
+        """Return what the solver decides by itself for structures of a specification, such as {"boundary": "mirrored"}.
+
+        It stands beside the results. None, as here, where the settings say everything.
+        """
+        return {}
+
     def quantities(self, specification: Specification) -> tuple[Quantity, ...]:
         """Return `computes` with shapes for the specification's number of dimensions."""
         return tuple(q.resolve(specification.grid.dimensions) for q in self.computes)

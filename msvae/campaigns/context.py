@@ -219,7 +219,10 @@ class Context:
 
     @cached_property
     def _origin(self) -> dict[str, str]:
-        return {"solver": f"{self.study.need_solver().name} {solver_key(self.study)}", "study": self.study.digest}
+        solver = self.study.need_solver()
+        chosen = solver.conditions(self.run.structures.specification)
+        words = [solver.name, solver_key(self.study), *(f"{key}={value}" for key, value in chosen.items())]
+        return {"solver": " ".join(words), "study": self.study.digest}
 
     def _acknowledged(
         self, store: EvaluationStore, tasks: Sequence[Task], *, but: frozenset[str] = frozenset()

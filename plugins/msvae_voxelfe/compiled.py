@@ -176,8 +176,8 @@ class Kernels:
 
 def _signatures(dtype: np.dtype[Any]) -> Iterator[tuple[str, list[Any], Any]]:
     """Yield name, argument types and result type of each function of kernels.c."""
-    kinds: dict[str, Any] = {"r": dtype, "z": np.result_type(dtype, np.complex64), "Z": np.complex128, "d": np.float64, "l": np.int64,
-             "i": np.int32}  # fmt: skip
+    kinds: dict[str, Any] = {"r": dtype, "z": np.result_type(dtype, np.complex64), "Z": np.complex128}
+    kinds |= {"d": np.float64, "l": np.int64, "i": np.int32}
     arrays = {letter: np.ctypeslib.ndpointer(kind, flags="C_CONTIGUOUS") for letter, kind in kinds.items()}
     types: dict[str, Any] = {**arrays, "N": ctypes.c_long, "D": ctypes.c_double}
     patterns = {

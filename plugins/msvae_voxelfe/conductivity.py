@@ -1,14 +1,18 @@
-"""Effective conductivity of periodic structures: thermal, electric, or diffusive."""
+"""Effective conductivity of structures: thermal, electric, or diffusive."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from msvae import Array, Quantity, Settings, Structures
+from msvae_voxelfe.between_faces import conductivities, potentials
+from msvae_voxelfe.boundary import Potential
 from msvae_voxelfe.element import LinearElement, conduction_element
+from msvae_voxelfe.homogenization import Effective
 from msvae_voxelfe.linear import LinearSolver
 from msvae_voxelfe.materials import interpolate
 
@@ -26,10 +30,13 @@ class ConductivePhase(Settings):
 
 @dataclass(frozen=True)
 class Conductivity(LinearSolver):
-    """Effective conductivity tensor of periodic structures by trilinear finite elements on the voxels.
+    """Effective conductivity tensor by trilinear finite elements on the voxels.
 
     phases: the material of each phase, in order; for grey values those at grey 0 and 1, linear between.
     tolerance: relative residual, in the norm of the energy, at which iterations stop. iterations: their largest number.
+    boundary: "auto" is "periodic" for structures that are, else "mirrored": potentials are held on two faces, the other
+        sides are insulated, and off the diagonal there are zeros. "uniform-gradient" and "uniform-flux" bracket the
+        conductivity of the material.
     """
 
     name = "conductivity"
@@ -38,6 +45,19 @@ class Conductivity(LinearSolver):
     field_names = ("gradient", "flux")
 
     phases: tuple[ConductivePhase, ...]
+    boundary: Potential = "auto"
+
+    def solved(self, material: Array, element: LinearElement, boundary: str) -> Effective:
+        if boundary != "mirrored":
+            return super().solved(material, element, boundary)
+        along = conductivities(material, element, tolerance=self.tolerance, limit=self.iterations)
+        unit = np.eye(len(element.spacing))
+        return dataclasses.replace(along, tensors=along.tensors[:, None] * unit, errors=along.errors[:, None] * unit)
+
+    def displacements(self, material: Array, element: LinearElement, boundary: str) -> Array:
+        if boundary != "mirrored":
+            return super().displacements(material, element, boundary)
+        return potentials(material, element, tolerance=self.tolerance, limit=self.iterations)
 
     def table(self, structures: Structures) -> Array:
         return np.array([[phase.conductivity] for phase in self.phases])

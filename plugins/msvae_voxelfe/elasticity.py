@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msvae import Array, DataError, Quantity, Settings, Structures
+from msvae_voxelfe.boundary import Boundary
 from msvae_voxelfe.element import LinearElement, anisotropic_element, elastic_element
 from msvae_voxelfe.linear import LinearSolver
 
@@ -66,12 +67,14 @@ class ElasticPhase(Settings):
 
 @dataclass(frozen=True)
 class Elasticity(LinearSolver):
-    """Effective stiffness of periodic structures by trilinear finite elements on the voxels; plane strain in 2D.
+    """Effective stiffness by trilinear finite elements on the voxels; plane strain in 2D.
 
     Voigt order 11 22 33 23 13 12 (2D: 11 22 12), engineering shear strains.
     phases: the material of each phase, isotropic or not, in order; for grey values those at grey 0 and 1, with moduli
         linear between.
     tolerance: relative residual, in the norm of the energy, at which iterations stop. iterations: their largest number.
+    boundary: "auto" is "periodic" for structures that are, else "mirrored", whose sides slide along rigid walls;
+        "uniform-displacement" and "uniform-traction" bracket the stiffness of the material.
     """
 
     name = "elasticity"
@@ -80,6 +83,7 @@ class Elasticity(LinearSolver):
     field_names = ("strain", "stress")
 
     phases: tuple[ElasticPhase, ...]
+    boundary: Boundary = "auto"
 
     @property
     def is_isotropic(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the linear periodic solvers have in common: from a table of phases and an element to the effective tensor."""
+"""What the linear solvers have in common: from a table of phases and an element to the effective tensor."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from msvae import Array, DataError, Properties, Solver, Structures
+from msvae import Array, DataError, Properties, Solver, Specification, Structures
+from msvae_voxelfe import uniform_sides
+from msvae_voxelfe.boundary import resolved
 from msvae_voxelfe.element import LinearElement
 from msvae_voxelfe.homogenization import Effective, homogenize, pullback, total_displacements, voxel_means
 from msvae_voxelfe.materials import interpolate, unsolvable
+from msvae_voxelfe.mirror import alike, mirrored
 
 
 @dataclass(frozen=True)
 class LinearSolver(Solver):
-    """A periodic linear problem: its effective tensor, the gradient of that, and its fields.
+    """A linear problem: its effective tensor, the gradient of that, and its fields.
 
     field_names: of the gradient and the flux that a unit of each load case causes.
     """
@@ -27,6 +30,7 @@ class LinearSolver(Solver):
     phases: tuple[Any, ...]
     tolerance: float = 1e-5
     iterations: int = 2000
+    boundary: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.phases:
@@ -43,13 +47,33 @@ class LinearSolver(Solver):
     def element(self, structures: Structures) -> LinearElement:
         """Return the element of the structures' voxels."""
 
-    def solved(self, material: Array, element: LinearElement) -> Effective:
-        """Return the effective tensors of structures with material fields (n, m, *grid)."""
-        return homogenize(material, element, tolerance=self.tolerance, limit=self.iterations)
+    def conditions(self, specification: Specification) -> Mapping[str, str]:
+        return {"boundary": resolved(self.boundary, specification.grid.periodic)}
 
-    def displacements(self, material: Array, element: LinearElement) -> Array:
+    def solved(self, material: Array, element: LinearElement, boundary: str) -> Effective:
+        """Return the effective tensors of structures with material fields (n, m, *grid)."""
+        if boundary.startswith("uniform"):
+            return uniform_sides.effective(material, element, traction=boundary in ("uniform-traction", "uniform-flux"),
+                                           tolerance=self.tolerance, limit=self.iterations)  # fmt: skip
+        image = mirrored(material) if boundary == "mirrored" else material
+        found = homogenize(image, element, tolerance=self.tolerance, limit=self.iterations)
+        if boundary == "mirrored":
+            coupled = alike(element.load.shape[2], len(element.spacing))
+            found.tensors[:, ~coupled] = found.errors[:, ~coupled] = 0.0
+        return found
+
+    def displacements(self, material: Array, element: LinearElement, boundary: str) -> Array:
         """Return the unknowns (L, A, *grid) at the corners of every voxel of one structure (m, *grid)."""
-        return total_displacements(material, element, tolerance=self.tolerance, limit=self.iterations)
+        if boundary.startswith("uniform"):
+            traction = boundary in ("uniform-traction", "uniform-flux")
+            if traction and uniform_sides.has_open_pores(material):
+                raise DataError(f"no fields: {uniform_sides.OPEN_PORES}")
+            return uniform_sides.displacements(material, element, traction=traction, tolerance=self.tolerance,
+                                               limit=self.iterations)  # fmt: skip
+        image = mirrored(material[None])[0] if boundary == "mirrored" else material
+        found = total_displacements(image, element, tolerance=self.tolerance, limit=self.iterations)
+        octant: tuple[slice, ...] = tuple(slice(n) for n in found.shape[:2] + material.shape[1:])
+        return found[octant]
 
     def evaluate(self, structures: Structures) -> Properties:
         """Return the effective tensor of each structure; one without is a failure that the others do not notice."""
@@ -57,7 +81,8 @@ class LinearSolver(Solver):
         material, failures = interpolate(structures, self.table(structures))
         failures |= unsolvable(material)
         kept = np.array([k for k in range(len(structures)) if k not in failures], dtype=int)
-        result = self.solved(material[kept], self.element(structures))
+        boundary = self.conditions(structures.specification)["boundary"]
+        result = self.solved(material[kept], self.element(structures), boundary)
         tensors = np.full((len(structures), *result.tensors.shape[1:]), np.nan)
         errors = np.full_like(tensors, np.nan)
         iterations = np.zeros(len(structures), dtype=np.int64)
@@ -74,7 +99,10 @@ class LinearSolver(Solver):
         if failures:
             raise DataError(f"no gradient: {next(iter(failures.values()))}")
         cotangent = np.asarray(cotangents[self.computes[0].name])
-        gradient = np.stack([pullback(element, c, self.displacements(one, element))
+        boundary = self.conditions(structures.specification)["boundary"]
+        if boundary == "mirrored":
+            cotangent = cotangent * alike(cotangent.shape[1], len(element.spacing))
+        gradient = np.stack([pullback(element, c, self.displacements(one, element, boundary))
                              for c, one in zip(cotangent, material, strict=True)])  # fmt: skip
         slope = (table[1] - table[0]).reshape(1, -1, *(1,) * structures.specification.grid.dimensions)
         return np.asarray((gradient * slope).sum(axis=1, keepdims=True))
@@ -88,7 +116,8 @@ class LinearSolver(Solver):
         if failures:
             raise DataError(f"no fields: {failures[0]}")
         element = self.element(structures)
-        found = voxel_means(material[0], element, self.displacements(material[0], element))
+        boundary = self.conditions(structures.specification)["boundary"]
+        found = voxel_means(material[0], element, self.displacements(material[0], element, boundary))
         return {
             f"{name} {case}": np.moveaxis(values, 0, -1)
             for name, cases in zip(self.field_names, found, strict=True)

@@ -8,8 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from msvae import Array, DataError, Properties, Quantity, Solver, Structures
+from msvae import Array, DataError, Grid, Properties, Quantity, Solver, Specification, Structures
+from msvae_voxelfe.boundary import resolved
 from msvae_voxelfe.stokes import Flow, StokesError, flow_along, percolating
+from msvae_voxelfe.threads import allowed, each
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,13 @@ class Permeability(Solver):
     pores: the phase that fluid flows in.
     boundary: "periodic" drives flow by a body force in the periodic structure. "pressure" holds two opposite faces at
         fixed pressures and closes the other sides, as a core is measured; only the diagonal is then known, the rest 0.
+        "auto" is "periodic" for structures that are, else "pressure": pores of an image mostly end at its sides.
     walls: "stairs" takes voxels literally, as cubes that fluid sticks to on every side: for images of rock it is nearer
         to the solution on refined voxels. "smooth" takes them for samples of a smooth surface: for spheres and fibres.
     tolerance: relative error of the permeability, as estimated, at which iterations stop.
     iterations: largest number of pressure iterations.
+
+    Along an axis without a path through the pores it is 0.
     """
 
     name = "permeability"
@@ -30,7 +35,7 @@ class Permeability(Solver):
     computes = (Quantity("permeability", "m^2", ("d", "d")),)
 
     pores: int = 0
-    boundary: Literal["periodic", "pressure"] = "periodic"
+    boundary: Literal["auto", "periodic", "pressure"] = "auto"
     walls: Literal["stairs", "smooth"] = "stairs"
     tolerance: float = 1e-3
     iterations: int = 500
@@ -38,6 +43,9 @@ class Permeability(Solver):
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1 or self.iterations < 1 or self.pores < 0:
             raise ValueError("tolerance is between 0 and 1, iterations at least 1, and pores the number of a phase")
+
+    def conditions(self, specification: Specification) -> Mapping[str, str]:
+        return {"boundary": resolved(self.boundary, specification.grid.periodic, open_sides="pressure")}
 
     def evaluate(self, structures: Structures) -> Properties:
         grid = structures.specification.grid
@@ -47,45 +55,52 @@ class Permeability(Solver):
         failures: dict[int, str] = {}
         for k, labels in enumerate(structures.labels):
             try:
-                tensors[k], errors[k], iterations[k] = self._tensor(labels == self.pores, grid.spacing)
+                tensors[k], errors[k], iterations[k] = self._tensor(labels == self.pores, grid)
             except StokesError as error:
                 failures[k] = str(error)
         return Properties(
             {"permeability": tensors}, failures=failures, errors={"permeability": errors}, iterations=iterations
         )
 
-    def _tensor(self, pores: Array, spacing: tuple[float, ...]) -> tuple[Array, float, int]:
+    def _tensor(self, pores: Array, grid: Grid) -> tuple[Array, float, int]:
         """Return the tensor in m^2, its estimated error, and the iterations; StokesError if there is no tensor."""
-        flows = self._flows(pores, spacing)
-        tensor = spacing[0] ** 2 * np.stack([flow.mean for flow in flows], axis=1)
-        if self.boundary == "pressure":
+        flows = self._flows(pores, grid)
+        tensor = grid.spacing[0] ** 2 * np.stack([flow.mean for flow in flows], axis=1)
+        closed = np.flatnonzero(np.diag(tensor) == 0)
+        tensor[closed] = tensor[:, closed] = 0.0  # what flows through along one of the others is but round-off
+        if self._is_between_faces(grid):
             tensor = np.diag(np.diag(tensor))
         error = max(flow.error for flow in flows) * float(np.abs(tensor).max())
         return 0.5 * (tensor + tensor.T), error, max(flow.iterations for flow in flows)
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:
         """Return for each axis the velocity (m/s) that 1 Pa/m along it drives at a viscosity of 1 Pa s."""
+        grid = structures.specification.grid
         try:
-            flows = self._flows(structures.labels[0] == self.pores, structures.specification.grid.spacing)
+            flows = self._flows(structures.labels[0] == self.pores, grid)
         except StokesError as error:
             raise DataError(f"no fields: {error}") from None
-        square = structures.specification.grid.spacing[0] ** 2
+        square = grid.spacing[0] ** 2
         return {f"velocity {axis}": square * np.moveaxis(flow.velocity, 0, -1) for axis, flow in enumerate(flows)}
 
-    def _flows(self, pores: Array, spacing: tuple[float, ...]) -> list[Flow]:
-        """Return the flow along each axis; StokesError if there is none along one of them."""
-        periodic, stairs = self.boundary == "periodic", self.walls == "stairs"
+    def _is_between_faces(self, grid: Grid) -> bool:
+        return resolved(self.boundary, grid.periodic, open_sides="pressure") == "pressure"
+
+    def _flows(self, pores: Array, grid: Grid) -> list[Flow]:
+        """Return the flow along each axis, none where no path leads through; StokesError if there is no solution."""
+        periodic = not self._is_between_faces(grid)
         if pores.all():
             raise StokesError("there is no solid: nothing resists the flow")
         paths = percolating(pores, range(pores.ndim), periodic=periodic)
-        closed = [axis for axis, fluid in paths.items() if not fluid.any()]
-        if closed:
-            raise StokesError(f"the pores do not percolate along axis {' and '.join(map(str, closed))}")
-        return [
-            flow_along(axis, fluid, spacing, periodic=periodic, tolerance=self.tolerance, limit=self.iterations,
-                       stairs=stairs)
-            for axis, fluid in paths.items()
-        ]  # fmt: skip
+
+        def along(axis: int) -> Flow:
+            if not paths[axis].any():
+                return Flow(np.zeros(pores.ndim), np.zeros((pores.ndim, *pores.shape)), 0.0, 0)
+            return flow_along(axis, paths[axis], grid.spacing, periodic=periodic, tolerance=self.tolerance,
+                              limit=self.iterations, stairs=self.walls == "stairs")  # fmt: skip
+
+        threads = allowed(pores.size * pores.ndim)
+        return each(along, pores.ndim, pores.ndim if threads > 1 else 1)  # they take unequally long
 
     @classmethod
     def example(cls) -> Permeability:

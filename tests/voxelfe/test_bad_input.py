@@ -115,7 +115,8 @@ def test_a_phase_that_does_not_percolate_is_named_or_has_its_zero() -> None:
     labels[1, 2:4, 2:4] = 1
     structures = Structures.from_labels(labels)
     flow = solver("permeability").evaluate(structures)
-    check_only(flow, flow, 0, "do not percolate along axis 1")
+    assert not flow.failures  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(flow["permeability"][0] > 0, [[True, False], [False, False]])
     phases = [{"conductivity": 1.0}, {"conductivity": 0.0}]
     through = solver("through-conductivity", phases=phases).evaluate(structures)
     check_only(through, through, 0, "nothing conducts through along axis 1")

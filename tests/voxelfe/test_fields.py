@@ -105,7 +105,7 @@ def test_a_solver_without_fields_says_so(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("solver", "settings", "labels", "says"),
     [
-        ("permeability", [], [[0, 1], [0, 1]], "do not percolate along axis 1"),
+        ("permeability", [], [[0, 0], [0, 0]], "there is no solid"),
         ("plasticity", ["phases=[{youngs_modulus=1.0}, {youngs_modulus=0.0}]", "component=4"], [[0, 1], [0, 0]],
          "only 3 in this dimension"),
         ("elasticity", ["phases=[{youngs_modulus=1.0}]"], [[0, 1], [0, 0]], "solver.phases ends at phase 0"),

@@ -10,7 +10,7 @@ import msvae
 from msvae import Structures
 from msvae_voxelfe import homogenization
 from msvae_voxelfe.element import conduction_element, corners
-from msvae_voxelfe.through_conductivity import mirrored
+from msvae_voxelfe.mirror import mirrored
 
 
 def through(labels: np.ndarray, *values: float) -> msvae.Properties:

@@ -1,0 +1,56 @@
+"""Conduction between two opposite faces of an image at fixed potentials, its other sides insulated.
+
+The same problem as that of the periodic structure made of the image and its mirror images: an eighth of it is solved.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from msvae import Array
+from msvae_voxelfe import kernel_backend
+from msvae_voxelfe.element import LinearElement, corners
+from msvae_voxelfe.homogenization import (
+    Effective,
+    compiled,
+    homogenize,
+    judged,
+    refuse_what_does_not_fit,
+    softness,
+    with_affine,
+)
+from msvae_voxelfe.mirror import mirrored
+
+
+def conductivities(material: Array, element: LinearElement, *, tolerance: float, limit: int) -> Effective:
+    """Return the conductivities (n, d) along the axes of structures with material fields (n, 1, *grid)."""
+    dimensions, backends = len(element.spacing), compiled()
+    if len(material) == 0:
+        return Effective(np.zeros((0, dimensions)), np.zeros((0, dimensions)), np.zeros(0, dtype=np.int64), {})
+    if backends is None:
+        whole = homogenize(mirrored(material), element, tolerance=tolerance, limit=limit)
+        values, errors = (np.diagonal(t, axis1=1, axis2=2).copy() for t in (whole.tensors, whole.errors))
+        return Effective(values, errors, whole.iterations, whole.failures)
+    refuse_what_does_not_fit((1, *(n + 1 for n in material.shape[2:])), element)
+    values, errors, used = kernel_backend.solve_between_faces(
+        material[:, 0], element.spacing, tolerance, limit, backends=backends
+    )
+    most = np.where((used < 0).any(axis=1), used.min(axis=1), used.max(axis=1))
+    return judged(values, errors * softness(material)[:, None], most, tolerance, limit)
+
+
+def potentials(material: Array, element: LinearElement, *, tolerance: float, limit: int) -> Array:
+    """Return the potentials (d, corners, *grid) at the corners of every voxel of one structure (1, *grid)."""
+    backends, shape = compiled(), material.shape[1:]
+    if backends is None:
+        from msvae_voxelfe import tensor_backend
+
+        image = mirrored(material[None])[0]
+        whole = tensor_backend.fluctuations(image, element, tolerance, limit)[:, 0]
+        nodes = whole[(slice(None), *(slice(n + 1) for n in shape))]
+    else:
+        nodes = kernel_backend.fluctuations_between_faces(
+            material[0], element.spacing, tolerance, limit, backends=backends
+        )
+    places = (tuple(slice(o, o + n) for o, n in zip(c, shape, strict=True)) for c in corners(len(shape)))
+    return with_affine(element, np.stack([nodes[(slice(None), *place)] for place in places], axis=1))
