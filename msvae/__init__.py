@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from msvae.autograd import differentiable
-    from msvae.errors import DataError, MsvaeError, PluginError, RunError, StudyError, TargetError
+    from msvae.errors import DataError, MsvaeError, PluginError, RunError, SpacingError, StudyError, TargetError
     from msvae.interfaces import Architecture, Dataset, Settings, Solver
     from msvae.native import native_library
     from msvae.plugins import hook
@@ -48,6 +48,7 @@ _HOME = {
     "RunError": "errors",
     "Settings": "interfaces",
     "Solver": "interfaces",
+    "SpacingError": "errors",
     "read_structures": "structure_file",
     "Specification": "structures",
     "Structures": "structures",
@@ -76,6 +77,7 @@ __all__ = [
     "RunError",
     "Settings",
     "Solver",
+    "SpacingError",
     "Specification",
     "Structures",
     "Study",

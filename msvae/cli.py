@@ -240,7 +240,7 @@ def _print_result(table: Table, *more: str) -> None:
 
 
 def _print_results(results: list[dict[str, Any]]) -> None:
-    import numpy as np
+    from msvae.units import described
 
     console = Console(soft_wrap=True)
     for result in results:
@@ -249,11 +249,11 @@ def _print_results(results: list[dict[str, Any]]) -> None:
             markup=False,
             highlight=False,
         )
+        for key, word in result["conditions"].items():
+            console.print(f"{key}: {word}", markup=False, highlight=False)
         for name, value in result["properties"].items():
             if result["status"] == "done":
-                text = np.array2string(np.array(value["value"]), precision=5, suppress_small=True)
-                error = "" if value["error"] is None else f", numerical error at most about {value['error']:.1e}"
-                console.print(f"{name} ({value['unit']}{error}):\n{text}", markup=False, highlight=False)
+                console.print(described(name, value), markup=False, highlight=False)
 
 
 def _print_table(console: Console, title: str, columns: Any, rows: Any) -> None:

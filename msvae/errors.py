@@ -4,6 +4,7 @@
     ├── StudyError          a key of the study
     ├── PluginError         a plugin that is missing, broken or breaks its contract
     ├── DataError           a file or an array with the wrong content
+    │   └── SpacingError    an image that does not say how large its voxels are
     ├── RunError            a run directory that cannot be made, resumed or read
     ├── TargetError         a campaign that cannot be started or ended as asked
     └── Stopped             no mistake: a signal or the wall time ended the campaign; exit code 75, to be resumed
@@ -17,7 +18,17 @@ import difflib
 import re
 from collections.abc import Iterable
 
-__all__ = ["DataError", "MsvaeError", "PluginError", "RunError", "Stopped", "StudyError", "TargetError", "did_you_mean"]
+__all__ = [
+    "DataError",
+    "MsvaeError",
+    "PluginError",
+    "RunError",
+    "SpacingError",
+    "Stopped",
+    "StudyError",
+    "TargetError",
+    "did_you_mean",
+]
 
 
 class MsvaeError(Exception):
@@ -42,6 +53,10 @@ class PluginError(MsvaeError):
 
 class DataError(MsvaeError):
     """A file or an array does not hold what it should."""
+
+
+class SpacingError(DataError):
+    """An image does not say how large its voxels are."""
 
 
 class RunError(MsvaeError):

@@ -7,6 +7,7 @@ HDF5 library sees the file, so that damage is an error and never a crash or anot
 /structure              (n,) ids of 16 characters            /latents           (n, d)
 /status, /message, /solver, /study   (n,) numbers into the texts of the attribute or dataset "NAME texts"
 /properties/NAME        (n, *shape), attribute "unit"        /packed            (n, bytes), if structures are kept
+/errors/NAME, /iteration_errors/NAME   (n, *shape), NaN where there is no estimate
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import h5py
 import numpy as np
 
 from msvae.errors import RunError
-from msvae.evaluations import COLUMNS, ORIGIN, Evaluations
+from msvae.evaluations import COLUMNS, ESTIMATES, ORIGIN, Evaluations
 from msvae.hdf5_safety import UNREADABLE, own
 from msvae.structures import Array
 
@@ -41,6 +42,9 @@ def evaluations_to_bytes(table: Evaluations) -> bytes:
                 file[name] = column.astype("S16") if column.dtype.kind == "U" else column
         for name, array in table.properties.items():
             file.create_dataset(f"properties/{name}", data=array).attrs["unit"] = table.units.get(name, "1")
+        for family in ESTIMATES:
+            for name, array in getattr(table, family).items():
+                file[f"{family}/{name}"] = array
         if table.packed is not None:
             file.create_dataset("packed", data=table.packed, compression="gzip", compression_opts=1)
     body = memoryview(buffer.getbuffer())[HEAD:]
@@ -83,13 +87,17 @@ def _read(file: Any) -> Evaluations:
         elif name not in ORIGIN:
             raise KeyError(f"no column '{name}'")
     lengths = {len(c) for c in columns.values()}
-    names = list(own(file, "properties")) if "properties" in file else []
-    stored = {name: own(file, f"properties/{name}") for name in names}
-    properties = {name: data[()] for name, data in stored.items()}
-    if len(lengths | {len(a) for a in properties.values()}) != 1:
+    families = [_read_family(file, family) for family in ("properties", *ESTIMATES)]
+    if len(lengths | {len(array) for family in families for array in family.values()}) != 1:
         raise ValueError("its columns have different lengths")
-    units = {name: str(data.attrs["unit"]) for name, data in stored.items()}
-    return Evaluations(columns, properties, units, own(file, "packed")[()] if "packed" in file else None)
+    properties, *estimates = families
+    units = {name: str(own(file, f"properties/{name}").attrs["unit"]) for name in properties}
+    return Evaluations(columns, properties, units, own(file, "packed")[()] if "packed" in file else None, *estimates)
+
+
+def _read_family(file: Any, family: str) -> dict[str, Array]:
+    names = list(own(file, family)) if family in file else []
+    return {name: own(file, f"{family}/{name}")[()] for name in names}
 
 
 def _write_texts(file: Any, name: str, column: Array) -> None:

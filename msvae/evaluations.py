@@ -14,7 +14,7 @@ import numpy as np
 
 from msvae.structures import Array
 
-__all__ = ["COLUMNS", "STATUSES", "Evaluation", "Evaluations", "Status", "joined"]
+__all__ = ["COLUMNS", "ESTIMATES", "STATUSES", "Evaluation", "Evaluations", "Status", "joined"]
 
 Status = Literal["done", "failed", "timeout", "crashed", "invalid"]
 STATUSES: tuple[Status, ...] = ("done", "failed", "timeout", "crashed", "invalid")
@@ -30,6 +30,7 @@ COLUMNS: Mapping[str, Any] = {
     "attempts": np.int32,
     "cached": np.bool_,
 }
+ESTIMATES = ("errors", "iteration_errors")  # of the discretisation, and of what iterations left undone
 ORIGIN = ("solver", "study")  # columns that the store adds: the solver's version, the study's digest
 
 
@@ -40,9 +41,10 @@ class Evaluation:
     index: the task's number in its stage. structure: id of the structure; "" if it was never made.
     message: for anything but "done", one sentence that says why. cost: seconds of wall time, decoding and all attempts
     included.
-    properties: by name, (*shape); NaN unless done. errors: their estimated numerical errors, where the solver gives
-    them. rank: that computed it. attempts: that it took. cached: it was known before. packed: the structure's values as
-    bytes, where they are asked for.
+    properties: by name, (*shape); NaN unless done. errors, iteration_errors: estimates of what the discretisation and
+    the solver's iterations contribute, where the solver gives them; see `Properties`. rank: that computed
+    it. attempts: that it took. cached: it was known before. packed: the structure's values as bytes, where they are
+    asked for.
     """
 
     index: int
@@ -58,6 +60,7 @@ class Evaluation:
     attempts: int = 1
     cached: bool = False
     errors: Mapping[str, Array] = field(default_factory=dict)
+    iteration_errors: Mapping[str, Array] = field(default_factory=dict)
     packed: Array | None = None
 
 
@@ -67,13 +70,15 @@ class Evaluations:
 
     columns: arrays (n, ...) by name: those of COLUMNS, "latents" (n, d), and what the store adds of ORIGIN.
     properties: arrays (n, *shape) by name. units: of each property. packed: (n, bytes) values of the structures, or
-    None.
+    None. errors, iteration_errors: arrays (n, *shape) by name of the property, NaN where there is no estimate.
     """
 
     columns: Mapping[str, Array]
     properties: Mapping[str, Array]
     units: Mapping[str, str] = field(default_factory=dict)
     packed: Array | None = None
+    errors: Mapping[str, Array] = field(default_factory=dict)
+    iteration_errors: Mapping[str, Array] = field(default_factory=dict)
 
     @classmethod
     def of(cls, evaluations: Sequence[Evaluation]) -> Evaluations:
@@ -84,7 +89,9 @@ class Evaluations:
         names = evaluations[0].properties if n else ()
         properties = {name: np.stack([e.properties[name] for e in evaluations]) for name in names}
         packed = [e.packed for e in evaluations if e.packed is not None]
-        return cls(columns, properties, packed=np.stack(packed) if len(packed) == n > 0 else None)
+        errors, left = (_estimates([getattr(e, family) for e in evaluations], properties) for family in ESTIMATES)
+        whole = np.stack(packed) if len(packed) == n > 0 else None
+        return cls(columns, properties, packed=whole, errors=errors, iteration_errors=left)
 
     def __len__(self) -> int:
         return len(self.columns["index"])
@@ -102,6 +109,8 @@ class Evaluations:
                 message=self.columns["message"][k],
                 latents=self.latents[k],
                 properties={name: array[k] for name, array in self.properties.items()},
+                errors=_row(self.errors, k),
+                iteration_errors=_row(self.iteration_errors, k),
                 packed=None if self.packed is None else self.packed[k],
             )
 
@@ -122,6 +131,7 @@ class Evaluations:
             {k: v[rows] for k, v in self.properties.items()},
             self.units,
             None if self.packed is None else self.packed[rows],
+            *({k: v[rows] for k, v in getattr(self, family).items()} for family in ESTIMATES),
         )
 
     def stamped(self, units: Mapping[str, str], origin: Mapping[str, str]) -> Evaluations:
@@ -152,15 +162,33 @@ def joined(tables: Sequence[Evaluations]) -> Evaluations:
     columns = {
         k: np.concatenate([_wide(t.latents, width) if k == "latents" else t.columns[k] for t in tables]) for k in names
     }
-    shapes = {k: t.properties[k].shape[1:] for t in tables for k in t.properties}
-    properties = {
-        k: np.concatenate([t.properties.get(k, np.full((len(t), *shape), np.nan)) for t in tables])
-        for k, shape in shapes.items()
-    }
+    properties, errors, left = (_joined_arrays(tables, family) for family in ("properties", *ESTIMATES))
     packed = [t.packed for t in tables if t.packed is not None]
     whole = len(packed) == len(tables) and len({p.shape[1] for p in packed}) == 1
     units = {k: v for t in tables for k, v in t.units.items()}
-    return Evaluations(columns, properties, units, np.concatenate(packed) if whole else None)
+    return Evaluations(columns, properties, units, np.concatenate(packed) if whole else None, errors, left)
+
+
+def _joined_arrays(tables: Sequence[Evaluations], family: str) -> dict[str, Array]:
+    """Return properties or estimates of all tables, NaN in the rows of a table that does not have them."""
+    shapes = {k: v.shape[1:] for t in tables for k, v in getattr(t, family).items()}
+    return {
+        k: np.concatenate([getattr(t, family).get(k, np.full((len(t), *shape), np.nan)) for t in tables])
+        for k, shape in shapes.items()
+    }
+
+
+def _estimates(rows: Sequence[Mapping[str, Array]], properties: Mapping[str, Array]) -> dict[str, Array]:
+    """Return estimates of errors by name (n, *shape), of the properties that have any; NaN in rows without."""
+    names = [name for name in properties if any(name in row for row in rows)]
+    return {
+        name: np.stack([np.broadcast_to(row.get(name, np.nan), properties[name].shape[1:]) for row in rows])
+        for name in names
+    }
+
+
+def _row(estimates: Mapping[str, Array], k: int) -> dict[str, Array]:
+    return {name: array[k] for name, array in estimates.items() if not np.isnan(array[k]).all()}
 
 
 def _wide(latents: Array, width: int) -> Array:

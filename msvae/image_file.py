@@ -16,19 +16,19 @@ __all__ = ["Image", "read_npy", "read_vtk"]
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """Values (*grid) with 2 or 3 axes, in VTK files x first, and the spacing along each in the file's unit."""
+    """Values (*grid) with 2 or 3 axes, in VTK files x first, and the spacing along each in the file's unit, or None."""
 
     values: Array
-    spacing: tuple[float, ...]
+    spacing: tuple[float, ...] | None
 
 
 def read_npy(path: Path) -> Image:
-    """Return the array of an .npy file, with a spacing of 1; DataError if there is no image in it."""
+    """Return the array of an .npy file, which has no spacing; DataError if there is no image in it."""
     try:
         values = np.load(path, allow_pickle=False)
     except Exception as error:  # a damaged header makes numpy raise anything
         raise DataError(f"'{path}' cannot be read as an .npy array ({type(error).__name__}: {error})") from None
-    return _checked(path, values, (1.0,) * values.ndim)
+    return _checked(path, values, None)
 
 
 def read_vtk(path: Path, array: str | None = None) -> Image:
@@ -84,7 +84,7 @@ def _chosen(path: Path, found: dict[str, Array], name: str | None) -> Array:
     return found[name] if name is not None else next(iter(found.values()))
 
 
-def _checked(path: Path, values: Array, spacing: tuple[float, ...]) -> Image:
+def _checked(path: Path, values: Array, spacing: tuple[float, ...] | None) -> Image:
     if values.ndim not in (2, 3) or values.size == 0:
         raise DataError(f"'{path}' has shape {values.shape}, expected an image of 2 or 3 axes")
     if not (np.issubdtype(values.dtype, np.number) or values.dtype == np.bool_):

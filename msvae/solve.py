@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,19 @@ from typing import Any
 import numpy as np
 
 from msvae.dispatch.evaluation import evaluate
-from msvae.errors import DataError, StudyError
+from msvae.errors import DataError, SpacingError, StudyError
 from msvae.field_file import save_fields, save_slice
 from msvae.image_file import Image, read_npy, read_vtk
 from msvae.interfaces import Dataset, Solver
 from msvae.structure_file import read_structures
-from msvae.structures import Structures
+from msvae.structures import Array, Structures
 from msvae.study import load_plugin, parse_assignment
 from msvae.study_source import Source
 
 __all__ = ["solve_files", "structures_of_file"]
+
+OPTIONS = ("threshold", "spacing", "periodic")  # of images that are no TIFF
+log = logging.getLogger(__name__)
 
 
 def solve_files(
@@ -38,7 +42,7 @@ def solve_files(
             if len(files) == 1:
                 raise
             results.append({"file": str(file), "index": 0, "structure": None, "status": "failed",
-                            "message": str(error), "iterations": None, "properties": {}})  # fmt: skip
+                            "message": str(error), "iterations": None, "conditions": {}, "properties": {}})  # fmt: skip
     if all(r["structure"] is None for r in results):
         raise DataError(f"no file could be solved; {results[0]['message']}")
     return results
@@ -46,10 +50,11 @@ def solve_files(
 
 def _solved(solver: Solver, file: Path, reading: dict[str, Any], fields: Path | None) -> list[dict[str, Any]]:
     """Return the results of the structures in one file; DataError if it cannot be read or does not fit the solver."""
-    structures = structures_of_file(file, reading)
+    structures = _in_voxels(solver, file, reading)
     misfit = solver.misfit(structures.specification)
     if misfit:
         raise DataError(f"'{file}': {misfit}")
+    conditions = dict(solver.conditions(structures.specification))
     units = {q.name: q.unit for q in solver.quantities(structures.specification)}
     results = []
     for k in range(len(structures)):
@@ -61,14 +66,38 @@ def _solved(solver: Solver, file: Path, reading: dict[str, Any], fields: Path | 
             name: {
                 "value": array.tolist() if done else None,
                 "unit": units[name],
-                "error": float(np.max(outcome.errors[name])) if name in outcome.errors else None,
+                "discretisation_error": _plain(outcome.errors.get(name)),
+                "iteration_error": _plain(outcome.iteration_errors.get(name)),
             }
             for name, array in outcome.properties.items()
         }
         results.append({"file": str(file), "index": k, "structure": outcome.structure, "status": outcome.status,
-                        "message": outcome.message, "iterations": outcome.iterations,
+                        "message": outcome.message, "iterations": outcome.iterations, "conditions": conditions,
                         "properties": values})  # fmt: skip
     return results
+
+
+def _in_voxels(solver: Solver, file: Path, reading: dict[str, Any]) -> Structures:
+    """Return the structures in a file; voxels are the unit of length where nobody says how large they are.
+
+    SpacingError where a property of the solver depends on it.
+    """
+    try:
+        return structures_of_file(file, reading)
+    except SpacingError:
+        lengths = [q.name for q in solver.computes if q.scaling]
+        if lengths:
+            raise SpacingError(
+                f"'{file}' does not say how large its voxels are, and {' and '.join(lengths)} depends on it: "
+                "add --set dataset.spacing=LENGTH in m"
+            ) from None
+        log.warning("'%s' does not say how large its voxels are: voxels are the unit of length", file)
+        return structures_of_file(file, {**reading, "spacing": 1.0})
+
+
+def _plain(estimate: Array | None) -> list[Any] | float | None:
+    """Return the estimates of errors as plain numbers; None where there are none."""
+    return None if estimate is None or not np.isfinite(estimate).any() else np.nan_to_num(estimate).tolist()
 
 
 def write_fields(solver: Solver, structure: Structures, folder: Path, name: str) -> None:
@@ -107,10 +136,10 @@ def structures_of_file(file: Path, reading: dict[str, Any]) -> Structures:
     if suffix in (".h5", ".hdf5"):
         return read_structures(file)
     if suffix == ".npy":
-        return _of_image(read_npy(file), _known(reading, "threshold", "spacing"))
+        return _of_image(file, read_npy(file), _known(reading, *OPTIONS))
     if suffix in (".vti", ".vtk"):
-        options = _known(reading, "threshold", "spacing", "array")
-        return _of_image(read_vtk(file, options.pop("array", None)), options)
+        options = _known(reading, *OPTIONS, "array")
+        return _of_image(file, read_vtk(file, options.pop("array", None)), options)
     if suffix in (".tif", ".tiff"):
         return load_plugin(Dataset, {"name": "tiff", "path": str(file), **reading}, Source("--set", "")).load(0)
     raise DataError(f"'{file}' has the ending '{suffix}', expected .tif, .tiff, .vti, .vtk, .npy or .h5")
@@ -123,12 +152,17 @@ def _known(reading: dict[str, Any], *keys: str) -> dict[str, Any]:
     return dict(reading)
 
 
-def _of_image(image: Image, options: dict[str, Any]) -> Structures:
-    """Return one structure: integers are phases, other numbers grey values, those above a threshold phase 1."""
-    values, spacing = image.values, options.get("spacing", image.spacing)
+def _of_image(file: Path, image: Image, options: dict[str, Any]) -> Structures:
+    """Return one structure: integers are phases, other numbers grey values, those above a threshold phase 1.
+
+    It is not periodic, unless the options say so: images are cut from more.
+    """
+    values, spacing, periodic = image.values, options.get("spacing", image.spacing), options.get("periodic", False)
+    if spacing is None:
+        raise SpacingError(f"'{file}' does not say how large its voxels are: add --set dataset.spacing=LENGTH in m")
     if "threshold" in options:
         values = (values > options["threshold"]).astype(np.uint8)
-        return Structures.from_labels(values[None], spacing, phases=2)
+        return Structures.from_labels(values[None], spacing, periodic=periodic, phases=2)
     if np.issubdtype(values.dtype, np.floating):
-        return Structures.from_values(values[None], spacing)
-    return Structures.from_labels(values[None], spacing)
+        return Structures.from_values(values[None], spacing, periodic=periodic)
+    return Structures.from_labels(values[None], spacing, periodic=periodic)

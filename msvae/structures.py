@@ -182,13 +182,16 @@ class Properties(Mapping[str, Array]):
     """Properties of a batch of n structures, as a mapping from name to an array (n, *shape).
 
     failures: for the index of a structure without a result, one sentence that says why; its rows are NaN.
-    errors: estimated absolute numerical error of each property, arrays of the same shape.
+    errors: estimated absolute error of the discretisation of each property, arrays of the same shape: how far it is
+        from that of the same structure on ever finer grids.
+    iteration_errors: the like of what the solver's iterations left undone on the grid that there is.
     iterations: number of solver iterations of each structure (n,).
     """
 
     arrays: Mapping[str, Array]
     failures: Mapping[int, str] = field(default_factory=dict)
     errors: Mapping[str, Array] = field(default_factory=dict)
+    iteration_errors: Mapping[str, Array] = field(default_factory=dict)
     iterations: Array | None = None
 
     def __getitem__(self, name: str) -> Array:

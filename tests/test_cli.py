@@ -75,7 +75,9 @@ def test_solve_takes_a_file_to_a_property_with_its_unit(tmp_path: Path, suffix: 
     result = json.loads(call("solve", "conductivity", str(path), "--set", PHASES, *reading, "--json"))[0]
     assert result["properties"]["conductivity"]["unit"] == "W/m/K"
     np.testing.assert_allclose(result["properties"]["conductivity"]["value"], [[2.5, 0], [0, 1.6]], atol=1e-9)
-    assert "conductivity (W/m/K, numerical error" in call("solve", "conductivity", str(path), "--set", PHASES, *reading)
+    assert "conductivity (W/m/K; discretisation error about" in call(
+        "solve", "conductivity", str(path), "--set", PHASES, *reading
+    )
 
 
 def write_vtk(path: Path, values: np.ndarray, spacing: float, *, points: bool = False, name: str = "phase") -> None:

@@ -261,10 +261,10 @@ class Context:
         answered, left = [], []
         for task in tasks:
             name = structures.ids[task.index]
-            properties = solved.find(name)
-            if properties is not None:
+            found = solved.find(name)
+            if found is not None:
                 seed = seed_of(self.study.seed, name)
-                answered.append(known(structures[task.index], properties, index=task.index, seed=seed))
+                answered.append(known(structures[task.index], found, index=task.index, seed=seed))
             elif name in first:
                 twins.setdefault(first[name], []).append(task.index)
             else:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from msvae.evaluations import Evaluation, Status
+from msvae.evaluations import ESTIMATES, Evaluation, Status
 from msvae.interfaces import Solver
 from msvae.structures import Array, Properties, Quantity, Structures
 
@@ -46,7 +46,7 @@ def evaluate(
         status, message = "crashed", f"it called sys.exit({error.code!r})"
     done = status == "done"
     counts = getattr(properties, "iterations", None)
-    errors = getattr(properties, "errors", {}) if done else {}
+    errors, left = (getattr(properties, family, {}) if done else {} for family in ESTIMATES)
     return Evaluation(
         index,
         structures.ids[0],
@@ -58,7 +58,8 @@ def evaluate(
         seed=seed,
         rank=rank,
         iterations=0 if counts is None else int(counts[0]),
-        errors={name: np.array(array[0]) for name, array in errors.items()},
+        errors={name: np.array(array[0], dtype=np.float64) for name, array in errors.items()},
+        iteration_errors={name: np.array(array[0], dtype=np.float64) for name, array in left.items()},
     )
 
 
@@ -78,11 +79,11 @@ def failure(
 
 
 def known(
-    structures: Structures, properties: Mapping[str, Array], *, index: int, latents: Array | None = None, **columns: Any
-) -> Evaluation:  # fmt: skip
-    """Return the evaluation of a structure whose properties were computed before."""
-    z = _latents(latents)
-    return Evaluation(index, structures.ids[0], "done", properties, latents=z, attempts=0, cached=True, **columns)
+    structures: Structures, found: Evaluation, *, index: int, latents: Array | None = None, **columns: Any
+) -> Evaluation:
+    """Return the evaluation of a structure whose properties were found before."""
+    return Evaluation(index, structures.ids[0], "done", found.properties, latents=_latents(latents), attempts=0,
+                      cached=True, errors=found.errors, iteration_errors=found.iteration_errors, **columns)  # fmt: skip
 
 
 def _latents(latents: Array | None) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +12,7 @@ import numpy as np
 
 from msvae.errors import RunError
 from msvae.evaluation_file import read_evaluations
-from msvae.evaluations import Evaluations, joined
-from msvae.structures import Array
+from msvae.evaluations import Evaluation, Evaluations, joined
 
 __all__ = ["File", "Known", "known_in"]
 
@@ -39,17 +38,13 @@ class Known:
 
     def __init__(self, tables: Sequence[Evaluations]) -> None:
         whole = joined(tables)
-        ids = whole["structure"]
-        order = np.argsort(ids, kind="stable")
-        self.ids = ids[order]
-        self.properties = {name: array[order] for name, array in whole.properties.items()}
+        self.table = whole.where(np.argsort(whole["structure"], kind="stable"))
 
-    def find(self, structure: str) -> Mapping[str, Array] | None:
-        """Return the properties of the structure with this id; None if it has not been solved."""
-        k = int(np.searchsorted(self.ids, structure))
-        if k == len(self.ids) or self.ids[k] != structure:
-            return None
-        return {name: array[k] for name, array in self.properties.items()}
+    def find(self, structure: str) -> Evaluation | None:
+        """Return the evaluation of the structure with this id; None if it has not been solved."""
+        ids = self.table["structure"]
+        k = int(np.searchsorted(ids, structure))
+        return None if k == len(ids) or ids[k] != structure else next(iter(self.table.where(np.array([k]))))
 
 
 @lru_cache(maxsize=2)

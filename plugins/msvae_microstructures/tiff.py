@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from msvae import Array, DataError, Dataset, Structures
+from msvae import Array, DataError, Dataset, SpacingError, Structures
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 DENSEST, SMALL = 5000, 1 << 26  # pixels' bytes that a file's byte can stand for (LZW, deflate), and bytes that are few
@@ -194,5 +194,5 @@ def _spacing(path: Path) -> float:
     except Exception as error:  # a damaged file makes the reader raise anything
         raise DataError(f"the tags of '{path}' cannot be read ({type(error).__name__}: {error}): restore it") from None
     if metres is None or not per_unit > 0:
-        raise DataError(f"'{path}' does not state its pixel size in its tags: give dataset.spacing in m")
+        raise SpacingError(f"'{path}' does not state its pixel size in its tags: give dataset.spacing in m")
     return float(metres / per_unit)

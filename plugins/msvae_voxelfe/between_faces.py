@@ -15,6 +15,7 @@ from msvae_voxelfe.homogenization import (
     compiled,
     homogenize,
     judged,
+    nothing,
     refuse_what_does_not_fit,
     softness,
     with_affine,
@@ -26,17 +27,20 @@ def conductivities(material: Array, element: LinearElement, *, tolerance: float,
     """Return the conductivities (n, d) along the axes of structures with material fields (n, 1, *grid)."""
     dimensions, backends = len(element.spacing), compiled()
     if len(material) == 0:
-        return Effective(np.zeros((0, dimensions)), np.zeros((0, dimensions)), np.zeros(0, dtype=np.int64), {})
+        return nothing(dimensions)
     if backends is None:
         whole = homogenize(mirrored(material), element, tolerance=tolerance, limit=limit)
-        values, errors = (np.diagonal(t, axis1=1, axis2=2).copy() for t in (whole.tensors, whole.errors))
-        return Effective(values, errors, whole.iterations, whole.failures)
+        values, errors, finer = (
+            np.diagonal(t, axis1=1, axis2=2).copy() for t in (whole.tensors, whole.errors, whole.refinement)
+        )
+        return Effective(values, errors, finer, whole.iterations, whole.failures)
     refuse_what_does_not_fit((1, *(n + 1 for n in material.shape[2:])), element)
-    values, errors, used = kernel_backend.solve_between_faces(
+    values, errors, refinement, used = kernel_backend.solve_between_faces(
         material[:, 0], element.spacing, tolerance, limit, backends=backends
     )
     most = np.where((used < 0).any(axis=1), used.min(axis=1), used.max(axis=1))
-    return judged(values, errors * softness(material)[:, None], most, tolerance, limit)
+    found = Effective(values, errors * softness(material)[:, None], refinement, most, {})
+    return judged(found, tolerance, limit)
 
 
 def potentials(material: Array, element: LinearElement, *, tolerance: float, limit: int) -> Array:

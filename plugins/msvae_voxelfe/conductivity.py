@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -52,7 +51,8 @@ class Conductivity(LinearSolver):
             return super().solved(material, element, boundary)
         along = conductivities(material, element, tolerance=self.tolerance, limit=self.iterations)
         unit = np.eye(len(element.spacing))
-        return dataclasses.replace(along, tensors=along.tensors[:, None] * unit, errors=along.errors[:, None] * unit)
+        tensors, errors, finer = (a[:, None] * unit for a in (along.tensors, along.errors, along.refinement))
+        return Effective(tensors, errors, finer, along.iterations, along.failures)
 
     def displacements(self, material: Array, element: LinearElement, boundary: str) -> Array:
         if boundary != "mirrored":

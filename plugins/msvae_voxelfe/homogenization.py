@@ -23,11 +23,15 @@ from msvae_voxelfe.threads import allowed
 
 @dataclass(frozen=True, eq=False)
 class Effective:
-    """Effective tensors (n, L, L) or conductivities (n, d), estimates of their numerical error, iterations (n,), and
-    reasons of failures."""
+    """Effective tensors (n, L, L) or conductivities (n, d), iterations (n,), and reasons of failures.
+
+    errors: estimates of what iterations left undone. refinement: of what finer voxels would take away; see
+    discretisation.py.
+    """
 
     tensors: Array
     errors: Array
+    refinement: Array
     iterations: Array
     failures: dict[int, str]
 
@@ -44,24 +48,34 @@ def homogenize(material: Array, element: LinearElement, *, tolerance: float = 1e
     """
     cases = element.load.shape[2]
     if len(material) == 0:
-        return Effective(np.zeros((0, cases, cases)), np.zeros((0, cases, cases)), np.zeros(0, dtype=np.int64), {})
+        return nothing(cases, cases)
     refuse_what_does_not_fit(material.shape[1:], element)
     backends = compiled()
     if backends is not None:
-        tensors, errors, iterations = kernel_backend.solve_batch(material, element, tolerance, limit, backends=backends)
+        found = kernel_backend.solve_batch(material, element, tolerance, limit, backends=backends)
     else:
         from msvae_voxelfe import tensor_backend
 
-        tensors, errors, iterations = tensor_backend.solve_batch(material, element, tolerance, limit)
-    return judged(tensors, errors * softness(material)[:, None, None], iterations, tolerance, limit)
+        found = tensor_backend.solve_batch(material, element, tolerance, limit)
+    tensors, errors, refinement, iterations = found
+    errors = errors * softness(material)[:, None, None]
+    return judged(Effective(tensors, errors, refinement, iterations, {}), tolerance, limit)
 
 
-def judged(tensors: Array, errors: Array, iterations: Array, tolerance: float, limit: int) -> Effective:
-    """Return effective tensors (n, ...), none of them where iterations (n,) are negative: they have not converged."""
+def nothing(*shape: int) -> Effective:
+    """Return the tensors of no structures."""
+    empty = np.zeros((0, *shape))
+    return Effective(empty, empty, empty, np.zeros(0, dtype=np.int64), {})
+
+
+def judged(found: Effective, tolerance: float, limit: int) -> Effective:
+    """Return the tensors, none of them where iterations are negative: they have not converged."""
+    tensors, errors, iterations = found.tensors, found.errors, found.iterations
     lost = np.flatnonzero(iterations < 0)
     reason = f"not converged to {tolerance:g} in {limit} iterations: allow more, or a larger tolerance"
-    tensors[lost] = errors[lost] = np.nan
-    return Effective(tensors, errors, np.abs(iterations), {int(k): reason for k in lost})
+    tensors[lost] = errors[lost] = found.refinement[lost] = np.nan
+    failures = {int(k): reason for k in lost}
+    return Effective(tensors, errors, found.refinement, np.abs(iterations), found.failures | failures)
 
 
 def bytes_needed(shape: tuple[int, ...], element: LinearElement) -> int:

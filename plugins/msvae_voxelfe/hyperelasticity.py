@@ -93,7 +93,7 @@ class Hyperelasticity(Solver):
                 failures[k] = f"{error}: ask for smaller displacements, or check the phases"
                 for array in (*arrays.values(), *errors.values()):
                     array[k] = np.nan
-        return Properties(arrays, failures=failures, errors=errors, iterations=iterations)
+        return Properties(arrays, failures=failures, iteration_errors=errors, iterations=iterations)
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:
         """Return displacement (m), and pixel means of deformation gradient and first Piola-Kirchhoff stress (Pa)."""

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import numpy as np
 
 from msvae import Array
 from msvae_voxelfe.compiled import ALONE, Forces, Kernels, Plan, Workspace
-from msvae_voxelfe.element import VOIGT, LinearElement
+from msvae_voxelfe.discretisation import estimate
+from msvae_voxelfe.element import VOIGT, LinearElement, conduction_element
 from msvae_voxelfe.memory import side_by_side
 from msvae_voxelfe.preconditioner import EVERYWHERE_PERIODIC, Beyond, Preconditioner
 from msvae_voxelfe.threads import allowed, each
@@ -47,10 +48,14 @@ class Fluctuation:
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """An effective tensor (L, L), the estimate of its numerical error, and iterations, negative if not converged."""
+    """An effective tensor (L, L), and iterations, negative if not converged.
+
+    error: estimate of what iterations left undone. refinement: estimate of what finer voxels would take away.
+    """
 
     value: Array
     error: Array
+    refinement: Array
     iterations: int
 
 
@@ -208,9 +213,13 @@ def plan_of(grid: tuple[int, ...], threads: int) -> Plan:
     return Plan(min(threads, pieces), pieces) if pieces else ALONE
 
 
-def effective_tensor(operator: Operator, macros: Array, tolerance: float, limit: int, *, threads: int = 1) -> Tensor:
+def effective_tensor(
+    operator: Operator, macros: Array, tolerance: float, limit: int, *, refinement: Callable[[list[Array]], Array],
+    threads: int = 1,
+) -> Tensor:  # fmt: skip
     """Return the effective tensor of one structure; threads share its load cases.
 
+    refinement: from the fluctuations of pairs of load cases, complex, to the estimate of the discretisation's error.
     Its error is a product of the fluctuations' errors in the norm of the energy; the residuals' norms stand for them
     where the material is as stiff as its mean.
     """
@@ -226,11 +235,12 @@ def effective_tensor(operator: Operator, macros: Array, tolerance: float, limit:
         block = work + _parts(loads[i]).T @ _parts(solved[j].stress)
         tensor[2 * j : 2 * j + 2, 2 * i : 2 * i + 2] = block.T
         tensor[2 * i : 2 * i + 2, 2 * j : 2 * j + 2] = block
+    finer = refinement([f.u for f in solved])
     operator.spare.fields.extend((f.u, f.force) for f in solved)
     tensor = tensor[:cases, :cases]
     residuals = np.concatenate([f.residuals for f in solved])[:cases]
     count = max(f.iterations for f in solved)
-    return Tensor(0.5 * (tensor + tensor.T) / volume, np.outer(residuals, residuals) / volume,
+    return Tensor(0.5 * (tensor + tensor.T) / volume, np.outer(residuals, residuals) / volume, finer,
                   count if all(f.converged for f in solved) else -count - 1)  # fmt: skip
 
 
@@ -252,8 +262,9 @@ def fluctuations(
 
 def solve_batch(
     material: Array, element: LinearElement, tolerance: float, limit: int, *, backends: tuple[Kernels, Kernels]
-) -> tuple[Array, Array, Array]:
-    """Return tensors and their errors (n, L, L), and iterations (n,), negative where not converged.
+) -> tuple[Array, Array, Array, Array]:
+    """Return tensors, their errors by iteration and by refinement (n, L, L), and iterations (n,), negative where not
+    converged.
 
     Structures share the threads; where there are fewer structures than threads, their load cases do, or the pieces of
     their grid if it is large.
@@ -270,17 +281,33 @@ def solve_batch(
     def one(k: int) -> Tensor:
         solid, lengths = _in_three_dimensions(material[k], element.spacing)
         operator = Operator(solid / peak, lengths, components, backends, spare, plan)
-        return effective_tensor(operator, macros, tolerance, limit, threads=within if plan.pieces == 1 else 1)
+        finer = partial(_refinement, material[k] / peak, element, len(macros))
+        return effective_tensor(operator, macros, tolerance, limit, refinement=finer,
+                                threads=within if plan.pieces == 1 else 1)  # fmt: skip
 
     results = each(one, len(material), threads if within == 1 else 1)
-    tensors, errors = (np.stack([getattr(r, name) for r in results]) * peak for name in ("value", "error"))
-    return tensors, errors, np.array([r.iterations for r in results])
+    names = ("value", "error", "refinement")
+    tensors, errors, finer = (np.stack([getattr(r, name) for r in results]) * peak for name in names)
+    return tensors, errors, finer, np.array([r.iterations for r in results])
+
+
+def _refinement(
+    material: Array, element: LinearElement, cases: int, pairs_of_u: list[Array], held: int | None = None
+) -> Array:
+    """Return the estimate of what finer voxels would take away, from the kernels' fluctuations of pairs of cases."""
+
+    def at(planes: Array) -> Array:
+        near = [u[:, planes] if material.ndim == 4 else u[-element.components :, 0, planes] for u in pairs_of_u]
+        return np.stack([part for u in near for part in (u.real, u.imag)][:cases])
+
+    return estimate(material, element, at, held=held)
 
 
 def solve_between_faces(
     material: Array, spacing: tuple[float, ...], tolerance: float, limit: int, *, backends: tuple[Kernels, Kernels]
-) -> tuple[Array, Array, Array]:
-    """Return conductivities between the two faces of each axis and their errors (n, d), and iterations (n, d).
+) -> tuple[Array, Array, Array, Array]:
+    """Return conductivities between the two faces of each axis, their errors by iteration and by refinement (n, d), and
+    iterations (n, d).
 
     The other faces are insulated. material (n, *grid). Iterations are negative where not converged.
     """
@@ -290,15 +317,19 @@ def solve_between_faces(
     peak = float(material.max())
     unit = peak * float(np.prod([(n + 1) / n for n in material.shape[1:]]))  # the nodes' volume, with empty voxels
 
-    def one(task: int) -> tuple[float, float, int]:
+    element = conduction_element(spacing)
+
+    def one(task: int) -> tuple[float, float, float, int]:
         k, axis = divmod(task, dimensions)
         operator, macro = between_faces(material[k] / peak, spacing, axis, within, backends)
-        found = effective_tensor(operator, macro[None], tolerance, limit)
-        return unit * found.value.item(), unit * found.error.item(), found.iterations
+        solid = operator.fine if dimensions == 3 else operator.fine[:, 0]
+        finer = partial(_refinement, solid, element, 1, held=axis)
+        found = effective_tensor(operator, macro[None], tolerance, limit, refinement=finer)
+        return unit * found.value.item(), unit * found.error.item(), unit * found.refinement.item(), found.iterations
 
-    results = np.array(each(one, count * dimensions, threads if within == 1 else 1)).reshape(count, dimensions, 3)
-    values, errors, used = np.moveaxis(results, 2, 0)
-    return values, errors, used.astype(np.int64)
+    results = np.array(each(one, count * dimensions, threads if within == 1 else 1)).reshape(count, dimensions, 4)
+    values, errors, finer, used = np.moveaxis(results, 2, 0)
+    return values, errors, finer, used.astype(np.int64)
 
 
 def fluctuations_between_faces(

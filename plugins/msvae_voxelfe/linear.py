@@ -59,7 +59,7 @@ class LinearSolver(Solver):
         found = homogenize(image, element, tolerance=self.tolerance, limit=self.iterations)
         if boundary == "mirrored":
             coupled = alike(element.load.shape[2], len(element.spacing))
-            found.tensors[:, ~coupled] = found.errors[:, ~coupled] = 0.0
+            found.tensors[:, ~coupled] = found.errors[:, ~coupled] = found.refinement[:, ~coupled] = 0.0
         return found
 
     def displacements(self, material: Array, element: LinearElement, boundary: str) -> Array:
@@ -83,12 +83,13 @@ class LinearSolver(Solver):
         kept = np.array([k for k in range(len(structures)) if k not in failures], dtype=int)
         boundary = self.conditions(structures.specification)["boundary"]
         result = self.solved(material[kept], self.element(structures), boundary)
-        tensors = np.full((len(structures), *result.tensors.shape[1:]), np.nan)
-        errors = np.full_like(tensors, np.nan)
+        tensors, errors, left = np.full((3, len(structures), *result.tensors.shape[1:]), np.nan)
         iterations = np.zeros(len(structures), dtype=np.int64)
-        tensors[kept], errors[kept], iterations[kept] = result.tensors, result.errors, result.iterations
+        tensors[kept], errors[kept], iterations[kept] = result.tensors, np.abs(result.refinement), result.iterations
+        left[kept] = result.errors
         failures |= {int(kept[k]): reason for k, reason in result.failures.items()}
-        return Properties({name: tensors}, failures=failures, errors={name: errors}, iterations=iterations)
+        return Properties({name: tensors}, failures=failures, errors={name: errors}, iteration_errors={name: left},
+                          iterations=iterations)  # fmt: skip
 
     def pullback(self, structures: Structures, cotangents: Mapping[str, Array]) -> Array | None:
         """Return the gradient with respect to grey values, by the adjoint; None for phases."""

@@ -91,7 +91,7 @@ class PeriodicHyperelasticity(Solver):
 
         kept = [k for k in range(len(structures)) if k not in failures]
         each(lambda place: solve(kept[place]), len(kept), allowed(lame[:, 0].size))
-        return Properties(arrays, failures=failures, errors=errors, iterations=iterations)
+        return Properties(arrays, failures=failures, iteration_errors=errors, iterations=iterations)
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:
         """Return voxel means of displacement (m), deformation gradient and first Piola-Kirchhoff stress (Pa)."""

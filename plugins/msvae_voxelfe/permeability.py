@@ -59,7 +59,10 @@ class Permeability(Solver):
             except StokesError as error:
                 failures[k] = str(error)
         return Properties(
-            {"permeability": tensors}, failures=failures, errors={"permeability": errors}, iterations=iterations
+            {"permeability": tensors},
+            failures=failures,
+            iteration_errors={"permeability": errors},
+            iterations=iterations,
         )
 
     def _tensor(self, pores: Array, grid: Grid) -> tuple[Array, float, int]:

@@ -101,7 +101,7 @@ class Plasticity(Solver):
 
         kept = [k for k in range(len(structures)) if k not in failures]
         each(lambda place: solve(kept[place]), len(kept), allowed(fields[:, 0].size))
-        return Properties(arrays, failures=failures, errors=errors, iterations=iterations)
+        return Properties(arrays, failures=failures, iteration_errors=errors, iterations=iterations)
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:
         """Return voxel means of strain, stress (Pa) and accumulated plastic strain at the end of the path."""

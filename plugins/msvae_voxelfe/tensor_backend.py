@@ -12,13 +12,17 @@ import torch
 from torch import Tensor
 
 from msvae import Array
+from msvae_voxelfe.discretisation import estimate
 from msvae_voxelfe.element import LinearElement, corners
 
 
 def solve_batch(
     material: Array, element: LinearElement, tolerance: float, limit: int, block_bytes: int = 1 << 26
-) -> tuple[Array, Array, Array]:
-    """Return tensors and errors (n, L, L), iterations (n,) negative where not converged; in blocks that fit memory."""
+) -> tuple[Array, Array, Array, Array]:
+    """Return tensors, errors by iteration and by refinement (n, L, L), iterations (n,) negative where not converged.
+
+    In blocks that fit memory.
+    """
     cases = element.load.shape[2]
     single = 8 * cases * element.stiffness.shape[1] * int(np.prod(material.shape[2:]))
     size = max(1, block_bytes // single)
@@ -26,12 +30,12 @@ def solve_batch(
         _solve(torch.as_tensor(np.ascontiguousarray(material[i : i + size])), element, tolerance, limit)
         for i in range(0, len(material), size)
     ]
-    tensors, errors, iterations = (np.concatenate([block[k] for block in blocks]) for k in range(3))
-    return tensors, errors, iterations
+    tensors, errors, finer, iterations = (np.concatenate([block[k] for block in blocks]) for k in range(4))
+    return tensors, errors, finer, iterations
 
 
-def _solve(material: Tensor, element: LinearElement, tolerance: float, limit: int) -> tuple[Array, Array, Array]:
-    """Return tensors and errors (n, L, L), and iterations (n,) negative where not converged, of one block."""
+def _solve(material: Tensor, element: LinearElement, tolerance: float, limit: int) -> tuple[Array, Array, Array, Array]:
+    """Return what `solve_batch` does for one block."""
     operator = Operator(material, element)
     force = operator.load()
     average = operator.average()
@@ -44,7 +48,11 @@ def _solve(material: Tensor, element: LinearElement, tolerance: float, limit: in
     volume = element.volume * int(np.prod(material.shape[2:]))
     norms = _dot(residual, operator.precondition(residual)).clamp_min(0).sqrt()
     errors = norms[:, :, None] * norms[:, None] / volume
-    return (0.5 * (tensors + tensors.mT) / volume).numpy(), errors.numpy(), iterations.numpy()
+    finer = np.stack([
+        estimate(one, element, lambda planes, u=u: u[:, :, planes])  # type: ignore[misc]
+        for one, u in zip(material.numpy(), fluctuation.numpy(), strict=True)
+    ])  # fmt: skip
+    return (0.5 * (tensors + tensors.mT) / volume).numpy(), errors.numpy(), finer, iterations.numpy()
 
 
 def fluctuations(material: Array, element: LinearElement, tolerance: float, limit: int) -> Array:

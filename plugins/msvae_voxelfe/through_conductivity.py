@@ -40,7 +40,7 @@ class ThroughConductivity(Conductivity):
 
     def evaluate(self, structures: Structures) -> Properties:
         found = super().evaluate(structures)
-        along, own, failures = found["conductivity"], found.errors["conductivity"], dict(found.failures)
+        along, failures = found["conductivity"], dict(found.failures)
         for k, values in enumerate(along):
             closed = np.flatnonzero(values < NOTHING * max(phase.conductivity for phase in self.phases))
             if k not in failures and len(closed):
@@ -50,7 +50,8 @@ class ThroughConductivity(Conductivity):
         return Properties(
             {"conductivity": along, "tortuosity": tortuosity},
             failures=failures,
-            errors={"conductivity": own, "tortuosity": tortuosity * own / along},
+            errors=_with_tortuosity(found.errors, tortuosity / along),
+            iteration_errors=_with_tortuosity(found.iteration_errors, tortuosity / along),
             iterations=found.iterations,
         )
 
@@ -80,3 +81,8 @@ class ThroughConductivity(Conductivity):
     @classmethod
     def example(cls) -> ThroughConductivity:
         return cls(phases=(ConductivePhase(1.0), ConductivePhase(10.0)))
+
+
+def _with_tortuosity(errors: Mapping[str, Array], slope: Array) -> dict[str, Array]:
+    """Return errors of conductivities with those of tortuosities. slope: of the latter with the former."""
+    return {**errors, "tortuosity": slope * errors["conductivity"]}

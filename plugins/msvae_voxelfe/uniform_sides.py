@@ -36,7 +36,10 @@ class Solution:
 
 
 def effective(material: Array, element: LinearElement, *, traction: bool, tolerance: float, limit: int) -> Effective:
-    """Return the tensors of structures with material fields (n, m, *grid). traction: or flux, else displacement."""
+    """Return the tensors of structures with material fields (n, m, *grid), without an estimate of the refinement.
+
+    traction: or flux; else displacement.
+    """
     cases = element.load.shape[2]
     tensors, errors = np.full((2, len(material), cases, cases), np.nan)
     iterations = np.zeros(len(material), dtype=np.int64)
@@ -44,9 +47,8 @@ def effective(material: Array, element: LinearElement, *, traction: bool, tolera
     for k in closed:
         found = solution(material[k], element, traction=traction, tolerance=tolerance, limit=limit)
         tensors[k], errors[k], iterations[k] = found.tensor, found.error, found.iterations
-    whole = judged(tensors, errors, iterations, tolerance, limit)
     failures = {k: OPEN_PORES for k in range(len(material)) if k not in closed}
-    return Effective(whole.tensors, whole.errors, whole.iterations, whole.failures | failures)
+    return judged(Effective(tensors, errors, np.full_like(tensors, np.nan), iterations, failures), tolerance, limit)
 
 
 def has_open_pores(material: Array) -> bool:

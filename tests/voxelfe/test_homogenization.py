@@ -261,7 +261,9 @@ def test_without_a_compiler_the_solvers_still_work() -> None:
 
 
 @pytest.mark.parametrize("without_compiler", [False, True])
-def test_the_estimated_error_bounds_the_true_one(without_compiler: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_estimated_error_of_iterations_bounds_the_true_one(
+    without_compiler: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from msvae_voxelfe import homogenization
 
     if without_compiler:
@@ -272,7 +274,7 @@ def test_the_estimated_error_bounds_the_true_one(without_compiler: bool, monkeyp
     for tolerance in (1e-1, 1e-2, 1e-3):
         found = elasticity(*materials, tolerance=tolerance).evaluate(structures)
         true = np.abs(found["stiffness"] - exact)
-        estimate = found.errors["stiffness"]  # type: ignore[attr-defined]
+        estimate = found.iteration_errors["stiffness"]  # type: ignore[attr-defined]
         assert (true <= estimate + 1e-7 * exact.max()).all()
         assert estimate.max() < tolerance**2 * 200 * exact.max()
 

@@ -1,0 +1,110 @@
+"""The estimate of the discretisation's error, against solutions on voxels that are cut in two and in four."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import msvae
+from msvae import Structures
+from msvae_voxelfe import homogenization
+from msvae_voxelfe.discretisation import slabs
+
+NAMES = ["conductivity", "elasticity", "through-conductivity"]
+
+
+def phases(name: str, contrast: float) -> list[dict[str, Any]]:
+    if name == "elasticity":
+        return [{"youngs_modulus": e, "poissons_ratio": 0.3} for e in (1.0, contrast)]
+    return [{"conductivity": k} for k in (1.0, contrast)]
+
+
+def blobs(shape: tuple[int, ...], seed: int, length: float = 2.0) -> np.ndarray:
+    """Return labels (*shape), three tenths of which are 1, of a periodic Gaussian field."""
+    noise = np.random.default_rng(seed).standard_normal(shape)
+    waves = np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij")
+    smooth = np.exp(-2 * (np.pi * length) ** 2 * sum(k**2 for k in waves))
+    field = np.fft.ifftn(np.fft.fftn(noise) * smooth).real
+    return (field > np.quantile(field, 0.7)).astype(int)
+
+
+def solved(name: str, labels: np.ndarray, cut: int, contrast: float, **settings: Any) -> msvae.Properties:
+    for axis in range(labels.ndim):
+        labels = np.repeat(labels, cut, axis)
+    found = msvae.load_solver(name, phases=phases(name, contrast), **settings).evaluate(
+        Structures.from_labels(labels[None], 1e-6 / cut, phases=2)
+    )
+    assert isinstance(found, msvae.Properties)
+    return found
+
+
+def diagonal(values: np.ndarray) -> np.ndarray:
+    return np.diag(values[0]) if values.ndim == 3 else values[0]
+
+
+def effectivity(name: str, labels: np.ndarray, contrast: float) -> np.ndarray:
+    """Return estimated over true error of the diagonal, the truth being extrapolated from voxels cut in 2 and in 4."""
+    coarse = solved(name, labels, 1, contrast)
+    key = next(iter(coarse))
+    first, second, third = (diagonal(solved(name, labels, cut, contrast)[key]) for cut in (1, 2, 4))
+    limit = third - (second - third) * (second - third) / (first - 2 * second + third)  # Aitken's
+    return diagonal(coarse.errors[key]) / (first - limit)
+
+
+@pytest.mark.parametrize("contrast", [2.0, 1000.0, 0.0])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_estimate_is_within_a_factor_of_two_of_the_truth_in_2d(name: str, contrast: float) -> None:
+    found = effectivity(name, blobs((24, 24), 1), contrast)
+    assert ((found > 0.5) & (found < 2)).all(), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("contrast", [2.0, 10.0, 100.0, 1000.0, 0.0])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_estimate_is_within_a_factor_of_two_of_the_truth_in_many_structures(name: str, contrast: float) -> None:
+    """Thirty structures a solver, in 2D and 3D."""
+    for seed in range(3):
+        for shape, length in (((32, 32), 1.5 + seed), ((12, 12, 12), 1.5)):
+            found = effectivity(name, blobs(shape, seed, length), contrast)
+            assert ((found > 0.5) & (found < 2)).all(), (shape, seed, found)
+
+
+def test_it_is_the_same_with_and_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = blobs((8, 7, 9), 2)
+    compiled = {name: solved(name, labels, 1, 20.0, tolerance=1e-7) for name in NAMES}
+    monkeypatch.setattr(homogenization, "kernels", lambda precision: None)
+    for name in NAMES[:2]:
+        other = solved(name, labels, 1, 20.0, tolerance=1e-7)
+        key = next(iter(other))
+        np.testing.assert_allclose(other.errors[key], compiled[name].errors[key], rtol=1e-4, atol=1e-8)
+
+
+def test_a_part_of_a_large_grid_says_what_the_whole_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = blobs((40, 20, 20), 3)
+    assert len(slabs(labels.shape)) > 1
+    part = solved("conductivity", labels, 1, 10.0).errors["conductivity"][0]
+    monkeypatch.setattr("msvae_voxelfe.discretisation.ENOUGH", labels.size)
+    whole = solved("conductivity", labels, 1, 10.0).errors["conductivity"][0]
+    np.testing.assert_allclose(np.diag(part), np.diag(whole), rtol=0.4)
+
+
+def test_what_a_homogeneous_structure_or_a_laminate_has_is_exact() -> None:
+    laminate = np.zeros((6, 4, 5), dtype=int)
+    laminate[:2] = 1
+    for labels in (np.zeros((4, 5, 3), dtype=int), laminate):
+        found = solved("conductivity", labels, 1, 10.0)
+        assert np.abs(found.errors["conductivity"]).max() < 1e-6
+
+
+def test_errors_of_voxels_that_are_no_cubes_fall_when_these_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = blobs((16, 16), 4)
+    solver = msvae.load_solver("conductivity", phases=phases("conductivity", 10.0))
+    wide = solver.evaluate(Structures.from_labels(labels[None], (2e-6, 1e-6)))
+    cut = solver.evaluate(Structures.from_labels(np.repeat(labels, 2, axis=0)[None], (1e-6, 1e-6)))
+    assert isinstance(wide, msvae.Properties)
+    assert isinstance(cut, msvae.Properties)
+    change = wide["conductivity"][0] - cut["conductivity"][0]
+    assert 0 < change[0, 0] < wide.errors["conductivity"][0, 0, 0]
+    assert cut.errors["conductivity"][0, 0, 0] < wide.errors["conductivity"][0, 0, 0]
