@@ -105,13 +105,14 @@ def test_solve_reads_vtk_images_with_their_axes_and_spacing(tmp_path: Path, suff
     write_vtk(tmp_path / f"a{suffix}", values, 2e-6, points=points)
     settings = ["--set", PHASES, "--set", "dataset.array=phase", "--json"]
     result = json.loads(call("solve", "conductivity", str(tmp_path / f"a{suffix}"), *settings))[0]
-    structures = Structures.from_labels(values[None], 2e-6, phases=2)
+    structures = Structures.from_labels(values[None], 2e-6, phases=2, periodic=False)
     assert result["structure"] == structures.ids[0]
     grey = np.random.default_rng(0).random((4, 3, 1))
     write_vtk(tmp_path / f"b{suffix}", grey, 1e-6, points=points)
     reading = ["--set", PHASES, "--set", "dataset.threshold=0.5", "--json"]
     result = json.loads(call("solve", "conductivity", str(tmp_path / f"b{suffix}"), *reading))[0]
-    assert result["structure"] == Structures.from_labels((grey > 0.5)[None, ..., 0], 1e-6, phases=2).ids[0]
+    expected = Structures.from_labels((grey > 0.5)[None, ..., 0], 1e-6, phases=2, periodic=False)
+    assert result["structure"] == expected.ids[0]
 
 
 def test_a_vtk_image_that_is_damaged_or_ambiguous_is_refused_with_its_name(tmp_path: Path) -> None:

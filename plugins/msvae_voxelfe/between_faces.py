@@ -9,6 +9,7 @@ import numpy as np
 
 from msvae import Array
 from msvae_voxelfe import kernel_backend
+from msvae_voxelfe.contrast import is_wide
 from msvae_voxelfe.element import LinearElement, corners
 from msvae_voxelfe.homogenization import (
     Effective,
@@ -28,7 +29,7 @@ def conductivities(material: Array, element: LinearElement, *, tolerance: float,
     dimensions, backends = len(element.spacing), compiled()
     if len(material) == 0:
         return nothing(dimensions)
-    if backends is None:
+    if backends is None or any(is_wide(one) for one in material):
         whole = homogenize(mirrored(material), element, tolerance=tolerance, limit=limit)
         values, errors, finer = (
             np.diagonal(t, axis1=1, axis2=2).copy() for t in (whole.tensors, whole.errors, whole.refinement)

@@ -9,7 +9,7 @@ but rigid motions, so pores of exactly zero stiffness converge too.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,14 @@ import numpy as np
 from msvae import Array, DataError
 from msvae_voxelfe import kernel_backend
 from msvae_voxelfe.compiled import Kernels, kernels
+from msvae_voxelfe.contrast import RIGID, is_wide, levels
 from msvae_voxelfe.element import LinearElement, affine_displacements, corners
 from msvae_voxelfe.threads import allowed
+
+ACCURATE = 1e-4  # of a tensor's diagonal, that iterations may leave undone
+FINEST = 1e-10  # tolerance
+FAR_SOFTER = 1e-6  # than the stiffest phase
+FLOPPY = 1e-7  # of the modulus of what leads through: less is no stiffness
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +56,91 @@ def homogenize(material: Array, element: LinearElement, *, tolerance: float = 1e
     if len(material) == 0:
         return nothing(cases, cases)
     refuse_what_does_not_fit(material.shape[1:], element)
+    wide = np.array([is_wide(one) for one in material])
+    found = nothing(cases, cases) if wide.all() else _converged(material[~wide], element, tolerance, limit)
+    if not wide.any():
+        return found
+    parts = [_of_wide_contrast(one, element, tolerance, limit) for one in material[wide]]
+    return _merged(wide, found, parts)
+
+
+def _converged(material: Array, element: LinearElement, tolerance: float, limit: int) -> Effective:
+    """Return effective tensors (n >= 1), with tolerances as small as their accuracy asks for; else they are failures.
+
+    The residual is measured against the load on the mean material. Where stiff phases do not carry it, it is large
+    beside what is left of the tensor.
+    """
+    found = _solved(material, element, tolerance, limit)
+    while True:
+        left, own = (np.diagonal(a, axis1=1, axis2=2) for a in (found.errors, found.tensors))
+        mean = material[:, -1].reshape(len(material), -1).mean(axis=1)
+        poor = np.flatnonzero((left > np.maximum(ACCURATE * own, 1e-9 * mean[:, None])).any(axis=1))
+        poor = np.array([k for k in poor if k not in found.failures], dtype=int)
+        if not len(poor):
+            return found
+        tolerance *= 0.03
+        if tolerance < FINEST:
+            reason = f"its error is not below {ACCURATE:g} at the finest tolerance: phases differ too much"
+            found.tensors[poor] = found.errors[poor] = found.refinement[poor] = np.nan
+            return replace(found, failures=found.failures | {int(k): reason for k in poor})
+        _put(found, poor, _solved(material[poor], element, tolerance, limit))
+
+
+def _put(found: Effective, places: Array, better: Effective) -> None:
+    """Replace what has been found at some places."""
+    for name in ("tensors", "errors", "refinement", "iterations"):
+        getattr(found, name)[places] = getattr(better, name)
+    found.failures.update({int(places[k]): reason for k, reason in better.failures.items()})
+
+
+def _of_wide_contrast(material: Array, element: LinearElement, tolerance: float, limit: int) -> Effective:
+    """Return the tensor of one structure (m, *grid) level by level; see contrast.py."""
+    cases = element.load.shape[2]
+    tensor, error, finer = np.zeros((3, 1, cases, cases))
+    whole = Effective(tensor, error, finer, np.zeros(1, dtype=np.int64), {})
+    for level in levels(material, cases):
+        if level.modulus == 0:
+            continue
+        ratios = np.array(RIGID)
+        limited = np.stack([level.limited(material, ratio) for ratio in ratios])
+        found = _converged(limited, element, tolerance, limit)
+        if found.failures:
+            return replace(found, tensors=found.tensors[:1] * np.nan, errors=found.errors[:1] * np.nan,
+                           refinement=found.refinement[:1] * np.nan, iterations=found.iterations[:1],
+                           failures={0: next(iter(found.failures.values()))})  # fmt: skip
+        beyond = (1 / ratios[1] - level.inverse_excess(material)) / (1 / ratios[0] - 1 / ratios[1])
+        own = np.outer(level.cases, level.cases)
+        for name in ("tensors", "errors", "refinement"):
+            soft, stiff = getattr(found, name)
+            getattr(whole, name)[0][own] = (stiff + (beyond * (stiff - soft) if name == "tensors" else 0))[own]
+        whole.iterations[0] = max(whole.iterations[0], found.iterations.max())
+        carried = np.diag(whole.tensors[0])[level.cases]
+        if (carried < FLOPPY * level.modulus).any():
+            whole.failures[0] = "its stiff phase leads through but bears nothing, as a chain of hinges does"
+    return whole
+
+
+def _merged(wide: Array, others: Effective, parts: list[Effective]) -> Effective:
+    """Return ordinary structures and those of wide contrast in their order."""
+    places, narrow = np.flatnonzero(wide), np.flatnonzero(~wide)
+    arrays = {}
+    for name in ("tensors", "errors", "refinement", "iterations"):
+        own = getattr(others, name)
+        arrays[name] = np.zeros((len(wide), *own.shape[1:]), dtype=own.dtype)
+        arrays[name][narrow] = own
+        arrays[name][places] = np.concatenate([getattr(part, name) for part in parts])
+    failures = {int(narrow[k]): reason for k, reason in others.failures.items()}
+    failures |= {int(places[k]): part.failures[0] for k, part in enumerate(parts) if part.failures}
+    for k in failures:
+        for name in ("tensors", "errors", "refinement"):
+            arrays[name][k] = np.nan
+    return Effective(**arrays, failures=failures)
+
+
+def _solved(material: Array, element: LinearElement, tolerance: float, limit: int) -> Effective:
+    """Return effective tensors as they come, with the compiled kernels or without."""
+    if len(material) == 0:
+        return nothing(*[element.load.shape[2]] * 2)
     backends = compiled()
     if backends is not None:
         found = kernel_backend.solve_batch(material, element, tolerance, limit, backends=backends)
@@ -116,9 +207,12 @@ def compiled() -> tuple[Kernels, Kernels] | None:
 
 
 def softness(material: Array) -> Array:
-    """Return the ratio (n,) of the mean to the smallest value above zero of each structure's last material field."""
+    """Return the ratio (n,) of the mean to the smallest value above zero of each structure's last material field.
+
+    What is far softer than the rest of a structure bears no load, and counts as empty here.
+    """
     flat = material[:, -1].reshape(len(material), -1)
-    smallest = np.where(flat > 0, flat, np.inf).min(axis=1)
+    smallest = np.where(flat > FAR_SOFTER * flat.max(axis=1, keepdims=True), flat, np.inf).min(axis=1)
     return np.asarray(flat.mean(axis=1) / smallest)
 
 
