@@ -17,12 +17,14 @@ from scipy import stats
 
 from msvae.campaigns.context import Context, Table
 from msvae.dispatch.tasks import Task
+from msvae.errors import DataError
 from msvae.metrics import distances
 from msvae.metrics.calibration import FEWEST, cross_coverage
 from msvae.metrics.descriptors import describe, feature_vectors
 from msvae.metrics.latents import active_units, disentanglement, divergence_by_latent
 from msvae.metrics.prediction import determination, most_varying
 from msvae.seeds import seed_of
+from msvae.splits import Split, split_of
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
 from msvae.vae.model import VAE
@@ -63,9 +65,18 @@ class Sets:
 
 
 def model_card(
-    context: Context, vae: VAE, train: Structures, test: Structures, head: StructureHead | None = None
+    context: Context,
+    vae: VAE,
+    train: Structures,
+    test: Structures,
+    head: StructureHead | None = None,
+    *,
+    sides: Split | None = None,
 ) -> Table:
-    """Return the card of a model as a table, and write it to the run as model_card.json."""
+    """Return the card of a model as a table, and write it to the run as model_card.json.
+
+    sides: the split that made training and held-back structures.
+    """
     baseline = PrincipalComponents.of(train, vae.latents)
     seed = seed_of(context.study.seed, "model card")
     few, known = test[: min(len(test), LARGEST)], _few(train, min(len(test), LARGEST), seed)
@@ -76,18 +87,37 @@ def model_card(
     lines = [
         Line("structures: training", str(len(train))),
         Line("structures: held back", str(len(test))),
+        *_split(sides),
         *_losses(context),
         *_reconstruction(vae, test, means, baseline),
         *_latents(context, means, deviations),
         *_disentanglement(means, test, baseline, seed),
         *_axes(vae, train, test, means, seed),
         *_generated(sets),
-        *_predictions(vae, test, means, head),
+        *_predictions(vae, test, means, head, _halves(context, test)),
         *(_solved(context, latents, conditions, known, few) if context.study.card.solve else ()),
     ]
     context.run.write_json("model_card.json", [{**asdict(line), "ratio": line.ratio} for line in lines])
     rows = [(line.what, *map(_text, (line.model, line.pca, line.floor, line.ratio))) for line in lines]
     return Table("Model card", ("what", "model", "PCA", "training set", "model over it"), tuple(rows))
+
+
+def _split(sides: Split | None) -> Iterator[Line]:
+    """Yield how far both sides are apart, and what that costs."""
+    if sides is None:
+        return
+    yield Line("structures: used by neither side, in the gap or copies", str(sides.unused))
+    if sides.apart is not None:
+        yield Line("structures: voxels between training and held-back ones, at least", str(sides.apart))
+
+
+def _halves(context: Context, test: Structures) -> tuple[Array, Array] | None:
+    """Return indices of two halves of held-back structures that are new to each other; None where there are none."""
+    try:
+        sides = split_of(test, 0.5, seed_of(context.study.seed, "halves"), gap=context.study.training.gap)
+    except DataError:
+        return None
+    return sides.train, sides.aside
 
 
 def _text(value: float | str | None) -> str:
@@ -215,7 +245,9 @@ def _generated(sets: Sets) -> Iterator[Line]:
         yield Line("generated: distance to the nearest training structure, over that of held-back ones", ratio)
 
 
-def _predictions(vae: VAE, test: Structures, means: Array, head: StructureHead | None) -> Iterator[Line]:
+def _predictions(
+    vae: VAE, test: Structures, means: Array, head: StructureHead | None, halves: tuple[Array, Array] | None
+) -> Iterator[Line]:
     """Yield scores of the component of each property that varies most, and what its 90 % intervals hold."""
     found: dict[str, Mapping[str, Any]] = {"head on latents": vae.predict_with_spread(means)}
     if head is not None:
@@ -229,8 +261,10 @@ def _predictions(vae: VAE, test: Structures, means: Array, head: StructureHead |
             label = f"{who}: {name}" + (f"[{k}]" if true.shape[1] > 1 else "")
             yield Line(f"{label}: R2", determination(m, y))
             yield Line(f"{label}: mean absolute error", float(np.abs(y - m).mean()))
-            if len(y) >= 2 * FEWEST:
-                held = cross_coverage(y - m, spread.reshape(len(test), -1)[known, k])
+            number = np.cumsum(known) - 1  # of a known one among those that are known
+            both = tuple(number[half[known[half]]] for half in halves or ())
+            if min(map(len, both), default=0) >= FEWEST:
+                held = cross_coverage(y - m, spread.reshape(len(test), -1)[known, k], halves=(both[0], both[1]))
                 yield Line(f"{label}: part within 90 % intervals", held)
 
 

@@ -12,6 +12,7 @@ from msvae.report.design_figures import best_design, interpretation, pareto_fron
 from msvae.report.drawing import Drawing, axes_of, picture
 from msvae.report.part_figures import dns, field, gradation, push_forward
 from msvae.run.directory import Run
+from msvae.splits import split_of
 from msvae.structure_file import read_structures
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values, condition_values
@@ -178,10 +179,8 @@ FIGURES: tuple[Callable[[Run], Drawing | None], ...] = (
 
 
 def _held_back(run: Run) -> Structures:
-    from msvae.vae.training import split
-
-    structures = run.labelled
-    return structures[split(structures, run.study.training.held_back, run.study.seed)[1]]
+    structures, settings = run.labelled, run.study.training
+    return structures[split_of(structures, settings.held_back, run.study.seed, gap=settings.gap).aside]
 
 
 def _headline_property(run: Run) -> tuple[str, Array, Structures] | None:

@@ -27,6 +27,7 @@ from torch.distributions import Distribution
 from msvae.errors import DataError
 from msvae.metrics.calibration import widening
 from msvae.seeds import seed_of
+from msvae.splits import split_of
 from msvae.structures import Array, Grid, Specification, Structures
 from msvae.vae.aggregate import Aggregate, AggregateFit, fit_aggregate
 from msvae.vae.blueprint import Blueprint, component_values, condition_values
@@ -359,7 +360,7 @@ class VAE(nn.Module):
             )
         else:
             seeds = [seed, *(seed_of(seed, "draw", k) for k in range(1, DRAWS))]
-            found = fit_aggregate(self._draws(usable, seeds), told, seed=seed)
+            found = fit_aggregate(self._draws(usable, seeds), told, seed=seed, sides=_sides(usable, seed))
         self.aggregate = found.aggregate
         return found
 
@@ -390,6 +391,20 @@ class VAE(nn.Module):
             names = ", ".join(map(str, self.blueprint.settings.conditions)) or "none"
             raise DataError(f"conditions have the shape ({n}, {k}) - {names} - found {given.shape}")
         return cast(Tensor, self.conditions(torch.as_tensor(given)))
+
+
+def _sides(structures: Structures, seed: int) -> tuple[Array, Array] | None:
+    """Return structures to fit a model of latents to, and others that share no voxel with them, by their indices.
+
+    None where chance will do, for nothing relates them.
+    """
+    if structures.groups is None and structures.positions is None:
+        return None
+    try:
+        sides = split_of(structures, 0.2, seed_of(seed, "aggregate split"), gap=0.0)
+    except DataError:
+        return None
+    return sides.train, sides.aside
 
 
 def _valid(values: Array, specification: Specification) -> Array:

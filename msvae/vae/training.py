@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msvae.errors import DataError, MsvaeError
+from msvae.errors import MsvaeError
 from msvae.seeds import seed_of
 from msvae.settings import TrainingSettings
+from msvae.splits import Split, split_of
 from msvae.structures import Array, Structures
 from msvae.vae.files import load_tensors, restore, save_tensors
 from msvae.vae.model import VAE
@@ -35,24 +36,10 @@ Save = Callable[[], None]
 SITES = 256  # below which bfloat16 costs more than it saves
 
 
-def split(structures: Structures, held_back: float, seed: int) -> tuple[Array, Array]:
-    """Return the indices of training and held-back structures; a group is never on both sides.
-
-    held_back: fraction of the structures if below 1, else how many.
-    """
-    n = len(structures)
-    wanted = round(held_back * n) if held_back < 1 else round(held_back)
-    groups = np.arange(n) if structures.groups is None else np.asarray(structures.groups)
-    names = np.random.default_rng(seed_of(seed, "split")).permutation(np.unique(groups))
-    sizes = np.array([(groups == g).sum() for g in names])
-    chosen = names[: int(np.searchsorted(np.cumsum(sizes), max(wanted, 1))) + 1]
-    aside = np.isin(groups, chosen)
-    if aside.all() or n < 2:
-        raise DataError(
-            f"training.held_back: {held_back:g} of {n} structures in {len(names)} groups leaves nothing to "
-            "train on: give more structures, or hold back fewer"
-        )
-    return np.flatnonzero(~aside), np.flatnonzero(aside)
+def split(structures: Structures, held_back: float, seed: int, gap: float = 1.0) -> tuple[Array, Array]:
+    """Return the indices of training and held-back structures; see `msvae.splits.split_of`."""
+    found = split_of(structures, held_back, seed, gap=gap)
+    return found.train, found.aside
 
 
 @dataclass
@@ -224,15 +211,17 @@ def fit(
     report: Report | None = None,
     ranks: Ranks = ALONE,
     limit: Save = lambda: None,
+    sides: Split | None = None,
 ) -> History:
     """Fit a VAE to structures and return the mean terms of every epoch, in nats per structure.
 
     Terms of the held-back structures have the prefix "held back ". An existing checkpoint is continued. Every rank
     calls this with the same arguments; the first one writes and reports. limit: called after every step; what it
-    raises ends the training, with a checkpoint.
+    raises ends the training, with a checkpoint. sides: what to train on and what to hold back, where it is decided.
     """
     first = ranks.rank == 0
-    train, aside = split(structures, settings.held_back, seed)
+    both = split_of(structures, settings.held_back, seed, gap=settings.gap) if sides is None else sides
+    train, aside = both.train, both.aside
     resumed = first and checkpoint is not None and checkpoint.exists()
     if first and not resumed:
         vae.fit_scales(structures[train])
