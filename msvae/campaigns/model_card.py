@@ -27,6 +27,7 @@ from msvae.seeds import seed_of
 from msvae.splits import Split, split_of
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
+from msvae.vae.history import held_back_losses, kept_epoch
 from msvae.vae.model import VAE
 from msvae.vae.structure_head import StructureHead
 
@@ -130,11 +131,15 @@ def _few(structures: Structures, n: int, seed: int) -> Structures:
 
 
 def _losses(context: Context) -> Iterator[Line]:
-    history = context.run.read_json("training.json")
-    last = min(history, key=lambda row: row["held back reconstruction"] + row["held back divergence"])
+    history, study = context.run.read_json("training.json"), context.study
+    number = kept_epoch(history, study.model, study.training)
+    kept, losses = history[number], held_back_losses(history, study.model)
+    yield Line("training: epoch of the kept weights", f"{number + 1} of {len(history)}")
+    yield Line("loss (nats), held back", losses[number])
+    yield Line("loss (nats), held back, at the end of training", losses[-1])
     for name in ("reconstruction", "divergence"):
-        yield Line(f"{name} (nats), held back", last[f"held back {name}"], floor=last[name])
-    yield Line("ELBO (nats), held back", -last["held back reconstruction"] - last["held back divergence"])
+        yield Line(f"{name} (nats), held back", kept[f"held back {name}"], floor=kept[name])
+    yield Line("ELBO (nats), held back", -kept["held back reconstruction"] - kept["held back divergence"])
 
 
 def _reconstruction(vae: VAE, test: Structures, means: Array, baseline: PrincipalComponents) -> Iterator[Line]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -21,12 +22,16 @@ from msvae.splits import Split, split_of
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import Blueprint, condition_values
 from msvae.vae.files import load_structure_head, save_model, save_structure_head
+from msvae.vae.history import History, held_back_losses, kept_epoch
 from msvae.vae.model import VAE
 from msvae.vae.parallel import ALONE, Ranks, group
 from msvae.vae.structure_head import StructureHead, fit_structure_head
-from msvae.vae.training import History, fit
+from msvae.vae.training import fit
 
 __all__ = ["run", "sides_of", "structure_head", "trained", "training_structures", "usable_ones"]
+
+
+log = logging.getLogger(__name__)
 
 
 def run(context: Context) -> Table:
@@ -78,11 +83,26 @@ def trained(context: Context, structures: Structures) -> VAE:
         if study.model.axes:
             vae.fit_latent_flow(train, seed=study.seed)
     run.write_json("training.json", history)
+    _say_which_epoch(context, history)
     run.write_json(
         "prior.json", {"chosen": prior.name, "hole": prior.hole, "held-out log-likelihood": dict(prior.scores)}
     )
     save_model(vae, run.model_file)
     return vae.eval()
+
+
+def _say_which_epoch(context: Context, history: History) -> None:
+    """Write into the run's log and status which epoch's weights were kept."""
+    study = context.study
+    kept = kept_epoch(history, study.model, study.training)
+    losses = held_back_losses(history, study.model)
+    said = {"epochs": len(history), "kept_epoch": kept + 1}
+    context.run.journal.note("trained", **said, held_back_loss=losses[kept], held_back_loss_at_the_end=losses[-1])
+    context.run.journal.show(**said)
+    log.info(
+        "training: kept the weights of epoch %d of %d, with a held-back loss of %.1f nats; %.1f at the end",
+        kept + 1, len(history), losses[kept], losses[-1],
+    )  # fmt: skip
 
 
 def _fitted(context: Context, blueprint: Blueprint, structures: Structures, sides: Split) -> tuple[VAE, History]:
