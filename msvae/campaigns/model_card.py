@@ -255,8 +255,10 @@ def _predictions(
 ) -> Iterator[Line]:
     """Yield scores of the component of each property that varies most, and what its 90 % intervals hold."""
     found: dict[str, Mapping[str, Any]] = {"head on latents": vae.predict_with_spread(means)}
+    chances = {"head on latents": vae.chances_of_zero(means)}
     if head is not None:
         found["structure-space head"] = head.predict_with_spread(test)
+        chances["structure-space head"] = head.chances_of_zero(test)
     for who, predicted in found.items():
         for name, (mean, spread) in predicted.items():
             true = test.properties[name].reshape(len(test), -1)
@@ -266,11 +268,26 @@ def _predictions(
             label = f"{who}: {name}" + (f"[{k}]" if true.shape[1] > 1 else "")
             yield Line(f"{label}: R2", determination(m, y))
             yield Line(f"{label}: mean absolute error", float(np.abs(y - m).mean()))
+            yield from _zeros(label, y, m, chances[who][name].reshape(len(test), -1)[known, k])
             number = np.cumsum(known) - 1  # of a known one among those that are known
             both = tuple(number[half[known[half]]] for half in halves or ())
             if min(map(len, both), default=0) >= FEWEST:
                 held = cross_coverage(y - m, spread.reshape(len(test), -1)[known, k], halves=(both[0], both[1]))
                 yield Line(f"{label}: part within 90 % intervals", held)
+
+
+def _zeros(label: str, true: Array, predicted: Array, chance: Array) -> Iterator[Line]:
+    """Yield how well a head tells zeros, beside always saying what is more frequent, and the size of the others."""
+    zero = true == 0
+    if not chance.any() or not 0 < zero.mean() < 1:
+        return
+    often = max(float(zero.mean()), float(1 - zero.mean()))
+    yield Line(f"{label}: zero or not, told rightly", float(((chance > 0.5) == zero).mean()), floor=often)
+    sized = (true > 0) & (predicted > 0)
+    if sized.sum() > 2:
+        told = (predicted / np.maximum(1 - chance, 1e-9))[sized]
+        score = determination(np.log(told), np.log(true[sized]))
+        yield Line(f"{label}: R2 of the logarithm, where it is over zero", score)
 
 
 def _solved(context: Context, latents: Array, conditions: Array, train: Structures, test: Structures) -> Iterator[Line]:

@@ -32,6 +32,7 @@ from msvae.structures import Array, Grid, Specification, Structures
 from msvae.vae.aggregate import Aggregate, AggregateFit, fit_aggregate
 from msvae.vae.blueprint import Blueprint, component_values, condition_values
 from msvae.vae.conditions import Conditions, Guess
+from msvae.vae.hurdle import chance_of_zero, hurdled
 from msvae.vae.interpolation import arc, line
 from msvae.vae.latent_flow import LatentFlow, fit_latent_flow
 from msvae.vae.likelihoods import GaussianLikelihood, likelihood_for
@@ -121,7 +122,10 @@ class VAE(nn.Module):
     def fit_scales(self, structures: Structures) -> None:
         """Fit the scaling of properties, conditions and values to training structures."""
         for q in self.blueprint.quantities:
-            self.scale_of(q.name).fit(structures.properties[q.name].reshape(len(structures), -1))
+            values = structures.properties[q.name].reshape(len(structures), -1)
+            zero, log = hurdled(values)
+            self.scale_of(q.name).fit(values, about_zero=zero | log)
+            self.head_of(q.name).form.fit(self.scale_of(q.name)(torch.as_tensor(values.copy())), zero, log)
         self.conditions.fit(condition_values(structures, self.blueprint.settings))
         self.likelihood.fit(structures)
         if self.path is not None:
@@ -147,6 +151,10 @@ class VAE(nn.Module):
     def scale_of(self, name: str) -> Standardiser:
         """Return the scaling of a property that a head predicts."""
         return cast(Standardiser, self.scales[name])
+
+    def head_of(self, name: str) -> Head:
+        """Return the head that predicts a property."""
+        return cast(Head, self.heads[name])
 
     def reconstruct(self, latents: Tensor, conditions: Tensor, sites: tuple[int, ...] | None = None) -> Distribution:
         """Return p(x|z, c) for latents (n, d) and conditions (n, width) as the networks are told.
@@ -306,6 +314,13 @@ class VAE(nn.Module):
             mean, spread = scale.inverse(distribution.mean), distribution.stddev.double() * scale.scale * head.widening
             result[q.name] = (mean.numpy().reshape(-1, *q.sizes), spread.numpy().reshape(-1, *q.sizes))
         return result
+
+    @torch.no_grad()
+    def chances_of_zero(self, latents: ArrayLike) -> dict[str, Array]:
+        """Return each head's chance (n, *shape) that a property is exactly zero, for latents (n, d)."""
+        z = torch.as_tensor(np.asarray(latents, dtype=np.float32))
+        found = {q.name: (chance_of_zero(self.heads[q.name](z)), q.sizes) for q in self.blueprint.quantities}
+        return {name: chance.double().numpy().reshape(-1, *sizes) for name, (chance, sizes) in found.items()}
 
     def calibrate(self, structures: Structures) -> None:
         """Widen the heads' spreads until their 90 % intervals hold for structures that training has not seen."""
