@@ -146,6 +146,8 @@ def _specimens(structures: Structures, places: Places | None) -> Array:
     if structures.groups is not None:
         labels = np.unique(structures.groups, return_inverse=True)[1]
     contents = np.unique(structures.ids, return_inverse=True)[1]
+    if len(np.unique(labels)) == len(labels):
+        return contents
     pairs = np.unique(np.column_stack([labels, contents]), axis=0)
     sizes = np.bincount(pairs[:, 0])
     holds = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1]))).tocsr()
@@ -185,12 +187,10 @@ def _blocks(places: Places, specimens: Array, share: float, rng: np.random.Gener
 
 
 def _ends(corners: Array, wanted: int) -> Iterator[Array]:
-    """Yield blocks at the two ends of every axis, as masks (n,): as thin as hold the wanted number of structures."""
-    for along in corners.T:
-        for sign in (1, -1):
-            block = sign * along <= np.sort(sign * along)[wanted - 1]
-            if not block.all():
-                yield block
+    """Yield blocks at the two ends of every axis, as masks (n,): the two that come nearest to the wanted number."""
+    for along in (sign * axis for axis in corners.T for sign in (1, -1)):
+        end = np.sort(along)[wanted - 1]
+        yield from (block for block in (along <= end, along < end) if block.any() and not block.all())
 
 
 def _without_copies(ids: tuple[str, ...], train: Array, aside: Array) -> tuple[Array, Array]:
