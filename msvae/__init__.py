@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from msvae.interfaces import Architecture, Dataset, Settings, Solver
     from msvae.native import native_library
     from msvae.plugins import hook
+    from msvae.positions import Positions
     from msvae.run.directory import Run
     from msvae.structure_file import read_structures
     from msvae.structures import Array, Grid, Properties, Quantity, Specification, Structures
@@ -42,6 +43,7 @@ _HOME = {
     "Grid": "structures",
     "MsvaeError": "errors",
     "PluginError": "errors",
+    "Positions": "positions",
     "Properties": "structures",
     "Quantity": "structures",
     "Run": "run.directory",
@@ -71,6 +73,7 @@ __all__ = [
     "Grid",
     "MsvaeError",
     "PluginError",
+    "Positions",
     "Properties",
     "Quantity",
     "Run",

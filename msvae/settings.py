@@ -108,10 +108,14 @@ class ModelSettings(Settings):
 class TrainingSettings(Settings):
     """[training]: how the model is fitted.
 
-    held_back: fraction of the groups (or number of structures, if 1 or more) that training never sees.
+    held_back: fraction of the structures (or number, if 1 or more) that training never sees: whole groups and images,
+        blocks of an image, runs of pages of a stack.
+    gap: between windows of one image that are trained on and held back, in windows; between pages of a stack, in
+        lengths of their correlation. What lies in it is used by neither.
     warm_up: epochs over which beta rises from 0.
-    patience: epochs without a better loss of the held-back structures after which training ends, and the best weights
-        are taken; 0 trains to the end.
+    weights: that are kept, of the epoch whose held-back structures lose "best", at the final beta; or the "last".
+    patience: epochs after warm_up without a better loss of the held-back structures after which training ends; "auto"
+        is a fifth of them, at least 10; 0 trains to the end.
     checkpoint_minutes: between two checkpoints, from which --resume gives the same weights, bit for bit.
     precision: "bfloat16" runs the networks under autocast; "auto" does where the processor multiplies it in hardware.
     device: "auto" takes CUDA where there is any.
@@ -123,9 +127,11 @@ class TrainingSettings(Settings):
     learning_rate: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     held_back: Annotated[float, Field(gt=0)] = 0.2
+    gap: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     warm_up: Annotated[int, Field(ge=0)] = 0
     gradient_norm: Positive = 10.0
-    patience: Annotated[int, Field(ge=0)] = 0
+    weights: Literal["best", "last"] = "best"
+    patience: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     checkpoint_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -3,6 +3,7 @@
 /values                 (n, channels, *grid), or packed bits of binary ones
 /properties/NAME        (n, *shape), attribute "unit"
 /groups                 (n,)
+/positions/corners      (n, axes), attribute "periods"; /positions/images (n,)
 attributes              kind, channels, shape, spacing, periodic, constituents, packed
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from msvae.errors import DataError
 from msvae.hdf5_safety import UNREADABLE, own
+from msvae.positions import Positions
 from msvae.structures import Array, Grid, Quantity, Specification, Structures
 
 __all__ = ["packed_values", "read_structures", "structures_to_bytes", "unpacked_values"]
@@ -44,6 +46,10 @@ def structures_to_bytes(structures: Structures) -> bytes:
             file.create_dataset(f"properties/{q.name}", data=structures.properties[q.name]).attrs["unit"] = q.unit
         if structures.groups is not None:
             file["groups"] = structures.groups
+        if structures.positions is not None:
+            file["positions/corners"] = structures.positions.corners
+            file["positions/corners"].attrs["periods"] = structures.positions.periods
+            file["positions/images"] = structures.positions.image_of_each
     return buffer.getvalue()
 
 
@@ -93,4 +99,13 @@ def _read(file: Any, rows: Any) -> Structures:
     stored = {name: own(file, f"properties/{name}") for name in names}
     quantities = tuple(Quantity(k, str(v.attrs["unit"]), v.shape[1:]) for k, v in stored.items())
     groups = own(file, "groups")[rows] if "groups" in file else None
-    return Structures(values, specification, {k: v[rows] for k, v in stored.items()}, quantities, groups)
+    properties = {k: v[rows] for k, v in stored.items()}
+    return Structures(values, specification, properties, quantities, groups, _positions(file, rows))
+
+
+def _positions(file: Any, rows: Any) -> Positions | None:
+    if "positions" not in file:
+        return None
+    corners = own(file, "positions/corners")
+    periods = tuple(int(p) for p in corners.attrs["periods"])
+    return Positions(corners[rows], own(file, "positions/images")[rows], periods)

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from msvae.errors import DataError
+from msvae.positions import Positions
 
 __all__ = ["KINDS", "Array", "Grid", "Kind", "Properties", "Quantity", "Specification", "Structures"]
 
@@ -212,6 +213,7 @@ class Structures:
     properties: by name, (n, *shape) float64; NaN where a property is unknown.
     quantities: the declaration of every property.
     groups: (n,) integers; structures of one group (simulation, specimen) never stand on both sides of a split.
+    positions: where structures were cut from images; a split keeps a gap between its sides then.
 
     Raises DataError if values do not fit the specification: wrong shape, a phase that is not declared, fractions that
     do not sum to one. A field may hold NaN, where an image is damaged: such a structure has no properties.
@@ -222,6 +224,7 @@ class Structures:
     properties: Mapping[str, Array] = field(default_factory=dict)
     quantities: tuple[Quantity, ...] = ()
     groups: Array | None = None
+    positions: Positions | None = None
 
     def __post_init__(self) -> None:
         values = np.array(_checked(np.asarray(self.values), self.specification), order="C")
@@ -235,9 +238,14 @@ class Structures:
         object.__setattr__(self, "properties", MappingProxyType(arrays))
         if self.groups is not None and np.shape(self.groups) != (len(values),):
             raise DataError(f"groups has shape {np.shape(self.groups)}, expected ({len(values)},)")
+        if self.positions is not None:
+            _check_positions(self.positions, len(values), self.specification.grid.dimensions)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Structures, (self.values, self.specification, dict(self.properties), self.quantities, self.groups)
+        properties = dict(self.properties)
+        return Structures, (
+            self.values, self.specification, properties, self.quantities, self.groups, self.positions
+        )  # fmt: skip
 
     @classmethod
     def from_labels(
@@ -290,6 +298,7 @@ class Structures:
             {k: v[chosen] for k, v in self.properties.items()},
             self.quantities,
             None if self.groups is None else np.asarray(self.groups)[chosen],
+            None if self.positions is None else self.positions[chosen],
         )
 
     @property
@@ -333,7 +342,8 @@ class Structures:
         replaced = {q.name for q in quantities}
         kept = tuple(q for q in self.quantities if q.name not in replaced)
         merged = {**self.properties, **{k: np.asarray(v) for k, v in properties.items()}}
-        return Structures(self.values, self.specification, merged, kept + tuple(quantities), self.groups)
+        quantities = kept + tuple(quantities)
+        return Structures(self.values, self.specification, merged, quantities, self.groups, self.positions)
 
     def quantity(self, name: str) -> Quantity:
         """Return the declaration of a property; KeyError if it has none."""
@@ -378,6 +388,14 @@ def _check_fractions(values: Array) -> None:
         raise DataError(
             f"fractions of a composition are >= 0 and sum to 1, found a sum of {total[worst]:g} in "
             f"structure {worst} and a smallest fraction of {values.min():g}"
+        )
+
+
+def _check_positions(positions: Positions, n: int, dimensions: int) -> None:
+    axes = positions.corners.shape[1]
+    if len(positions) != n or axes < dimensions:
+        raise DataError(
+            f"positions of {n} structures have at least {dimensions} axes, found those of {len(positions)} in {axes}"
         )
 
 

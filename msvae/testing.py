@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from msvae.errors import DataError
 from msvae.interfaces import Architecture, Dataset, Plugin, Solver
+from msvae.splits import split_of
 from msvae.structures import Array, Grid, Kind, Specification, Structures
 
-__all__ = ["Check", "checks", "example_structures"]
+__all__ = ["Check", "checks", "example_structures", "leak"]
 
+ENOUGH = 32  # structures of an example that is split
 GRIDS = {0: (), 1: (8,), 2: (8, 8), 3: (6, 6, 6)}
 
 
@@ -83,6 +86,7 @@ def dataset_checks(plugin: type[Dataset]) -> Iterator[Check]:
     """Yield the checks of a data set; they run on `example`, so they need no files."""
     yield Check("example gives the asked number of structures of a declared kind", lambda: _dataset_declared(plugin))
     yield Check("example with the same seed gives the same structures", lambda: _dataset_seeded(plugin))
+    yield Check("held-back structures have no voxel of what is trained on", lambda: _dataset_split(plugin))
     yield Check("settings are frozen", lambda: _frozen(plugin))
 
 
@@ -100,6 +104,55 @@ def _dataset_seeded(plugin: type[Dataset]) -> None:
     first, again, other = plugin.example(3, seed=1), plugin.example(3, seed=1), plugin.example(3, seed=2)
     assert first.ids == again.ids, "the same seed gave other structures"
     assert first.ids != other.ids, "another seed gave the same structures"
+
+
+def _dataset_split(plugin: type[Dataset]) -> None:
+    structures = plugin.example(ENOUGH, seed=1)
+    try:
+        sides = split_of(structures, 0.25, seed=0)
+    except DataError as error:
+        raise AssertionError(f"example({ENOUGH}) cannot be split: {error}") from None
+    why = leak(structures, sides.train, sides.aside)
+    assert not why, why
+
+
+def leak(structures: Structures, train: Array, aside: Array) -> str:
+    """Return one sentence for what of the structures aside (indices) is also in those to train on; "" where nothing is.
+
+    Groups, contents, and windows on the same page of an image that are less than a window apart; where there are no
+    positions, also blocks of half a window that stand in both, unless they have hardly any pattern.
+    """
+    if structures.groups is not None and set(structures.groups[train]) & set(structures.groups[aside]):
+        return "a group has structures on both sides of the split"
+    ids = np.array(structures.ids)
+    if set(ids[train]) & set(ids[aside]):
+        return "the same structure is on both sides of the split"
+    if structures.positions is not None:
+        shape = structures.specification.grid.shape
+        places = np.column_stack([structures.positions.image_of_each, structures.positions.corners])
+        pages, corners = np.hsplit(places, [places.shape[1] - len(shape)])
+        for k in aside:
+            same = (pages[train] == pages[k]).all(axis=1)
+            if (np.abs(corners[train] - corners[k]) < 2 * np.array(shape)).all(axis=1)[same].any():
+                return f"structure {k} is held back, and a window less than its size away is trained on"
+        return ""
+    known = set().union(*(_blocks(structures.values[k]) for k in train))
+    shared = [k for k in aside if not known.isdisjoint(_blocks(structures.values[k]))]
+    if not shared:
+        return ""
+    return f"structure {shared[0]} is held back, and a part of it is trained on: give Structures groups, or positions"
+
+
+def _blocks(values: Array) -> Iterator[bytes]:
+    """Yield the blocks of half the size of a structure (channels, *grid) that have a pattern to be known by."""
+    if values.ndim == 1:
+        return
+    size = tuple(-(-n // 2) for n in values.shape[1:])
+    faces = 3 * max(size) ** (len(size) - 1)
+    for corner in np.ndindex(*(n - b + 1 for n, b in zip(values.shape[1:], size, strict=True))):
+        block = values[(slice(None), *(slice(c, c + b) for c, b in zip(corner, size, strict=True)))]
+        if sum(int((np.diff(block, axis=k) != 0).sum()) for k in range(1, block.ndim)) >= faces:
+            yield block.tobytes()
 
 
 def _frozen(plugin: type[Plugin]) -> None:

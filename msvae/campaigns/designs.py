@@ -70,9 +70,17 @@ def _found(context: Context, structures: Structures, folder: str) -> list[Struct
 
 
 def joined_structures(parts: Sequence[Structures]) -> Structures:
-    """Return batches as one; a property that one of them does not have is left out."""
+    """Return batches as one; a property that one of them does not have is left out.
+
+    Groups and positions are those of the first batch; every other structure stands for itself.
+    """
     names = set.intersection(*(set(part.properties) for part in parts))
     quantities = tuple(q for q in parts[0].quantities if q.name in names)
-    bare = Structures(np.concatenate([part.values for part in parts]), parts[0].specification)
+    values = np.concatenate([part.values for part in parts])
     properties = {q.name: np.concatenate([part.properties[q.name] for part in parts]) for q in quantities}
-    return bare.with_properties(properties, quantities)
+    more, first = len(values) - len(parts[0]), parts[0]
+    groups = first.groups
+    if groups is not None:
+        groups = np.concatenate([groups, np.asarray(groups).max(initial=-1) + 1 + np.arange(more)])
+    positions = None if first.positions is None else first.positions.with_others(more)
+    return Structures(values, first.specification, properties, quantities, groups, positions)

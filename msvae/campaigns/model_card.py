@@ -7,7 +7,7 @@ many of each: no model of the data can be expected to come nearer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -15,16 +15,18 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from msvae.campaigns.card_predictions import Line, halves, predictions
 from msvae.campaigns.context import Context, Table
 from msvae.dispatch.tasks import Task
 from msvae.metrics import distances
-from msvae.metrics.calibration import FEWEST, cross_coverage
 from msvae.metrics.descriptors import describe, feature_vectors
 from msvae.metrics.latents import active_units, disentanglement, divergence_by_latent
-from msvae.metrics.prediction import determination, most_varying
+from msvae.metrics.prediction import most_varying
 from msvae.seeds import seed_of
+from msvae.splits import Split
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
+from msvae.vae.history import held_back_losses, kept_epoch
 from msvae.vae.model import VAE
 from msvae.vae.structure_head import StructureHead
 
@@ -33,23 +35,6 @@ __all__ = ["Line", "model_card"]
 log = logging.getLogger(__name__)
 LARGEST = 500  # structures of a set that distances are between
 FACTORS, MOST_LATENTS, FEWEST_ROWS = 6, 64, 50  # of the scores of disentanglement
-
-
-@dataclass(frozen=True)
-class Line:
-    """One figure of the card: of the model, of PCA, and of training against held-back structures; None where none."""
-
-    what: str
-    model: float | str
-    pca: float | None = None
-    floor: float | None = None
-
-    @property
-    def ratio(self) -> float | None:
-        """The model's figure over its floor."""
-        if self.floor is None or isinstance(self.model, str) or self.floor <= 0:
-            return None
-        return self.model / self.floor
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +48,18 @@ class Sets:
 
 
 def model_card(
-    context: Context, vae: VAE, train: Structures, test: Structures, head: StructureHead | None = None
+    context: Context,
+    vae: VAE,
+    train: Structures,
+    test: Structures,
+    head: StructureHead | None = None,
+    *,
+    sides: Split | None = None,
 ) -> Table:
-    """Return the card of a model as a table, and write it to the run as model_card.json."""
+    """Return the card of a model as a table, and write it to the run as model_card.json.
+
+    sides: the split that made training and held-back structures.
+    """
     baseline = PrincipalComponents.of(train, vae.latents)
     seed = seed_of(context.study.seed, "model card")
     few, known = test[: min(len(test), LARGEST)], _few(train, min(len(test), LARGEST), seed)
@@ -76,18 +70,28 @@ def model_card(
     lines = [
         Line("structures: training", str(len(train))),
         Line("structures: held back", str(len(test))),
+        *_split(sides),
         *_losses(context),
         *_reconstruction(vae, test, means, baseline),
         *_latents(context, means, deviations),
         *_disentanglement(means, test, baseline, seed),
         *_axes(vae, train, test, means, seed),
         *_generated(sets),
-        *_predictions(vae, test, means, head),
+        *predictions(vae, test, means, head, halves(context, test)),
         *(_solved(context, latents, conditions, known, few) if context.study.card.solve else ()),
     ]
     context.run.write_json("model_card.json", [{**asdict(line), "ratio": line.ratio} for line in lines])
     rows = [(line.what, *map(_text, (line.model, line.pca, line.floor, line.ratio))) for line in lines]
     return Table("Model card", ("what", "model", "PCA", "training set", "model over it"), tuple(rows))
+
+
+def _split(sides: Split | None) -> Iterator[Line]:
+    """Yield how far both sides are apart, and what that costs."""
+    if sides is None:
+        return
+    yield Line("structures: used by neither side, in the gap or copies", str(sides.unused))
+    if sides.apart is not None:
+        yield Line("structures: voxels between training and held-back ones, at least", str(sides.apart))
 
 
 def _text(value: float | str | None) -> str:
@@ -100,11 +104,15 @@ def _few(structures: Structures, n: int, seed: int) -> Structures:
 
 
 def _losses(context: Context) -> Iterator[Line]:
-    history = context.run.read_json("training.json")
-    last = min(history, key=lambda row: row["held back reconstruction"] + row["held back divergence"])
+    history, study = context.run.read_json("training.json"), context.study
+    number = kept_epoch(history, study.model, study.training)
+    kept, losses = history[number], held_back_losses(history, study.model)
+    yield Line("training: epoch of the kept weights", f"{number + 1} of {len(history)}")
+    yield Line("loss (nats), held back", losses[number])
+    yield Line("loss (nats), held back, at the end of training", losses[-1])
     for name in ("reconstruction", "divergence"):
-        yield Line(f"{name} (nats), held back", last[f"held back {name}"], floor=last[name])
-    yield Line("ELBO (nats), held back", -last["held back reconstruction"] - last["held back divergence"])
+        yield Line(f"{name} (nats), held back", kept[f"held back {name}"], floor=kept[name])
+    yield Line("ELBO (nats), held back", -kept["held back reconstruction"] - kept["held back divergence"])
 
 
 def _reconstruction(vae: VAE, test: Structures, means: Array, baseline: PrincipalComponents) -> Iterator[Line]:
@@ -213,25 +221,6 @@ def _generated(sets: Sets) -> Iterator[Line]:
             yield compared("generated: Frechet distance", distances.frechet, feature_vectors)
         ratio, _ = distances.novelty(feature_vectors(sets.generated), held_back, feature_vectors(sets.train))
         yield Line("generated: distance to the nearest training structure, over that of held-back ones", ratio)
-
-
-def _predictions(vae: VAE, test: Structures, means: Array, head: StructureHead | None) -> Iterator[Line]:
-    """Yield scores of the component of each property that varies most, and what its 90 % intervals hold."""
-    found: dict[str, Mapping[str, Any]] = {"head on latents": vae.predict_with_spread(means)}
-    if head is not None:
-        found["structure-space head"] = head.predict_with_spread(test)
-    for who, predicted in found.items():
-        for name, (mean, spread) in predicted.items():
-            true = test.properties[name].reshape(len(test), -1)
-            k = most_varying(true)
-            known = np.isfinite(true[:, k])
-            y, m = true[known, k], mean.reshape(len(test), -1)[known, k]
-            label = f"{who}: {name}" + (f"[{k}]" if true.shape[1] > 1 else "")
-            yield Line(f"{label}: R2", determination(m, y))
-            yield Line(f"{label}: mean absolute error", float(np.abs(y - m).mean()))
-            if len(y) >= 2 * FEWEST:
-                held = cross_coverage(y - m, spread.reshape(len(test), -1)[known, k])
-                yield Line(f"{label}: part within 90 % intervals", held)
 
 
 def _solved(context: Context, latents: Array, conditions: Array, train: Structures, test: Structures) -> Iterator[Line]:

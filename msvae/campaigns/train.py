@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,15 +18,20 @@ from msvae.metrics.prediction import determination, most_varying
 from msvae.progress import stage_progress
 from msvae.seeds import seed_of
 from msvae.settings import TrainingSettings
+from msvae.splits import Split, split_of
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import Blueprint, condition_values
 from msvae.vae.files import load_structure_head, save_model, save_structure_head
+from msvae.vae.history import History, held_back_losses, kept_epoch
 from msvae.vae.model import VAE
 from msvae.vae.parallel import ALONE, Ranks, group
 from msvae.vae.structure_head import StructureHead, fit_structure_head
-from msvae.vae.training import History, fit, split
+from msvae.vae.training import fit
 
-__all__ = ["run", "structure_head", "trained", "training_structures", "usable_ones"]
+__all__ = ["run", "sides_of", "structure_head", "trained", "training_structures", "usable_ones"]
+
+
+log = logging.getLogger(__name__)
 
 
 def run(context: Context) -> Table:
@@ -32,9 +39,8 @@ def run(context: Context) -> Table:
     structures = training_structures(context)
     vae = trained(context, structures)
     head = structure_head(context, structures)
-    usable = usable_ones(structures, vae.blueprint)
-    train, aside = split(usable, context.study.training.held_back, context.study.seed)
-    return model_card(context, vae, usable[train], usable[aside], head)
+    sides = sides_of(context, structures, vae.blueprint)
+    return model_card(context, vae, structures[sides.train], structures[sides.aside], head, sides=sides)
 
 
 def training_structures(context: Context) -> Structures:
@@ -68,15 +74,16 @@ def trained(context: Context, structures: Structures) -> VAE:
         return run.model
     assert study.architecture is not None
     blueprint = Blueprint.of(structures, study.model, study.architecture)
-    usable = usable_ones(structures, blueprint)
-    vae, history = _fitted(context, blueprint, usable)
-    train, aside = split(usable, study.training.held_back, study.seed)
+    sides = sides_of(context, structures, blueprint)
+    vae, history = _fitted(context, blueprint, structures, sides)
+    train = structures[sides.train]
     with torch_threads(study.executor.threads):
-        vae.calibrate(usable[aside])
-        prior = vae.eval().fit_aggregate(usable[train], seed=study.seed)
+        vae.calibrate(structures[sides.aside])
+        prior = vae.eval().fit_aggregate(train, seed=study.seed)
         if study.model.axes:
-            vae.fit_latent_flow(usable[train], seed=study.seed)
+            vae.fit_latent_flow(train, seed=study.seed)
     run.write_json("training.json", history)
+    _say_which_epoch(context, history)
     run.write_json(
         "prior.json", {"chosen": prior.name, "hole": prior.hole, "held-out log-likelihood": dict(prior.scores)}
     )
@@ -84,7 +91,21 @@ def trained(context: Context, structures: Structures) -> VAE:
     return vae.eval()
 
 
-def _fitted(context: Context, blueprint: Blueprint, structures: Structures) -> tuple[VAE, History]:
+def _say_which_epoch(context: Context, history: History) -> None:
+    """Write into the run's log and status which epoch's weights were kept."""
+    study = context.study
+    kept = kept_epoch(history, study.model, study.training)
+    losses = held_back_losses(history, study.model)
+    said = {"epochs": len(history), "kept_epoch": kept + 1}
+    context.run.journal.note("trained", **said, held_back_loss=losses[kept], held_back_loss_at_the_end=losses[-1])
+    context.run.journal.show(**said)
+    log.info(
+        "training: kept the weights of epoch %d of %d, with a held-back loss of %.1f nats; %.1f at the end",
+        kept + 1, len(history), losses[kept], losses[-1],
+    )  # fmt: skip
+
+
+def _fitted(context: Context, blueprint: Blueprint, structures: Structures, sides: Split) -> tuple[VAE, History]:
     """Return a model and the history of its training, by this process and as many others as the study asks for."""
     run, study = context.run, context.study
     torch.manual_seed(seed_of(study.seed, "weights"))
@@ -96,7 +117,8 @@ def _fitted(context: Context, blueprint: Blueprint, structures: Structures) -> t
             f"executor.workers = {ranks - 1}, or take fewer ranks"
         )
     with torch_threads(study.executor.threads), stage_progress("train") as report:
-        task = partial(_help_fitting, blueprint, structures, study.training, study.seed, study.executor.threads)
+        given = (blueprint, structures, sides, study.training)
+        task = partial(_help_fitting, given, study.seed, study.executor.threads)
         with group(context.executor, ranks, task) if ranks > 1 else nullcontext(ALONE) as together:
             history = fit(
                 vae,
@@ -107,16 +129,18 @@ def _fitted(context: Context, blueprint: Blueprint, structures: Structures) -> t
                 report=report,
                 ranks=together,
                 limit=context.limits.check,
+                sides=sides,
             )
     return vae, history
 
 
 def _help_fitting(
-    blueprint: Blueprint, structures: Structures, settings: TrainingSettings, seed: int, threads: int, ranks: Ranks
+    given: tuple[Blueprint, Structures, Split, TrainingSettings], seed: int, threads: int, ranks: Ranks
 ) -> None:
     """Take part in a training that the first rank leads."""
+    blueprint, structures, sides, settings = given
     with torch_threads(threads):
-        fit(VAE(blueprint), structures, settings, seed=seed, ranks=ranks)
+        fit(VAE(blueprint), structures, settings, seed=seed, ranks=ranks, sides=sides)
 
 
 def structure_head(context: Context, structures: Structures) -> StructureHead | None:
@@ -132,10 +156,10 @@ def structure_head(context: Context, structures: Structures) -> StructureHead | 
     quantities = tuple(known[name] for name in study.structure_head.properties)
     torch.manual_seed(seed_of(study.seed, "structure head weights"))
     head = StructureHead(structures.specification, quantities, study.structure_head, study.architecture)
-    train, aside = split(structures, study.training.held_back, study.seed)
+    sides = split_of(structures, study.training.held_back, study.seed, gap=study.training.gap)
     with torch_threads(study.executor.threads), stage_progress("structure head") as report:
-        fit_structure_head(head, structures[train], seed=study.seed, report=report)
-        head.calibrate(structures[aside])
+        fit_structure_head(head, structures[sides.train], seed=study.seed, report=report)
+        head.calibrate(structures[sides.aside])
     save_structure_head(head, path)
     return head
 
@@ -144,8 +168,7 @@ def scores(
     context: Context, structures: Structures, vae: VAE, head: StructureHead | None
 ) -> list[tuple[str, str, str]]:
     """Return rows (what, measure, value) over the held-back structures."""
-    _, aside = split(structures, context.study.training.held_back, context.study.seed)
-    test = structures[aside]
+    test = structures[sides_of(context, structures, vae.blueprint).aside]
     latents = vae.encode(test)
     conditions = _conditions(vae, test)
     again = vae.decode(latents, conditions)
@@ -183,9 +206,33 @@ def _conditions(vae: VAE, structures: Structures) -> Array | None:
     return condition_values(structures, settings) if settings.conditions else None
 
 
+def sides_of(context: Context, structures: Structures, blueprint: Blueprint) -> Split:
+    """Return the run's split of its structures, on both sides those that can be trained on.
+
+    Structures after those of the data set (designs) are trained on: what has been held back once stays so.
+    """
+    settings, seed = context.study.training, context.study.seed
+    n = min(len(structures), len(context.run.structures))
+    whole = split_of(structures[:n], settings.held_back, seed, gap=settings.gap)
+    more = np.arange(n, len(structures))
+    train, able = np.concatenate([whole.train, more]), can_train(structures, blueprint)
+    sides = replace(whole, train=train[able[train]], aside=whole.aside[able[whole.aside]])
+    if not len(sides.train) or not len(sides.aside):
+        raise DataError(
+            f"training.held_back: of {able.sum()} structures whose conditions are known, {len(sides.train)} are to be "
+            f"trained on and {len(sides.aside)} held back: give more structures with known conditions"
+        )
+    return sides
+
+
 def usable_ones(structures: Structures, blueprint: Blueprint) -> Structures:
     """Return the structures that can be trained on: all, or those whose conditions the networks can be told."""
+    able = can_train(structures, blueprint)
+    return structures if able.all() else structures[np.flatnonzero(able)]
+
+
+def can_train(structures: Structures, blueprint: Blueprint) -> Array:
+    """Return which structures (n,) can be trained on."""
     if blueprint.settings.semi_supervised:
-        return structures
-    known = np.isfinite(condition_values(structures, blueprint.settings)).all(axis=1)
-    return structures if known.all() else structures[np.flatnonzero(known)]
+        return np.ones(len(structures), dtype=bool)
+    return np.asarray(np.isfinite(condition_values(structures, blueprint.settings)).all(axis=1))

@@ -21,10 +21,15 @@ def interval_coverage(mean: Array, spread: Array, true: Array, level: float = 0.
     return float((np.abs(true - mean) <= half * spread).mean())
 
 
-def cross_coverage(residuals: Array, spread: Array, level: float = 0.9) -> float:
-    """Return the part of residuals (n,) in conformal intervals, those of each half fitted to the other half."""
-    half = len(residuals) // 2
-    sides = (slice(None, half), slice(half, None)), (slice(half, None), slice(None, half))
+def cross_coverage(
+    residuals: Array, spread: Array, level: float = 0.9, halves: tuple[Array, Array] | None = None
+) -> float:
+    """Return the part of residuals (n,) in conformal intervals, those of each half fitted to the other half.
+
+    halves: the indices of both, by default the first and the last half; they have to be new to each other.
+    """
+    first, second = halves or np.array_split(np.arange(len(residuals)), [len(residuals) // 2])
+    sides = (first, second), (second, first)
     inside = [
         np.abs(residuals[judged])
         <= Conformal.fit(residuals[fitted], spread[fitted], level=level).half_width(spread[judged])

@@ -12,9 +12,11 @@ from msvae.report.design_figures import best_design, interpretation, pareto_fron
 from msvae.report.drawing import Drawing, axes_of, picture
 from msvae.report.part_figures import dns, field, gradation, push_forward
 from msvae.run.directory import Run
+from msvae.splits import split_of
 from msvae.structure_file import read_structures
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values, condition_values
+from msvae.vae.history import kept_epoch
 
 __all__ = ["FIGURES"]
 
@@ -25,16 +27,20 @@ def training_curves(run: Run) -> Drawing | None:
     if not history:
         return None
     names = [name for name in history[0] if not name.startswith("held back ")]
+    kept = kept_epoch(history, run.study.model, run.study.training) + 1
+    epochs = np.arange(1, len(history) + 1)
     figure = Figure(figsize=(3.2 * len(names), 2.8))
     for axis, name in zip(axes_of(figure, 1, len(names)), names, strict=True):
         for prefix, label in (("", "training"), ("held back ", "held back")):
-            axis.plot([row[prefix + name] for row in history], label=label)
+            axis.plot(epochs, [row[prefix + name] for row in history], label=label)
+        axis.axvline(kept, color="k", lw=0.8, ls=":", label=f"kept: epoch {kept}")
         axis.set(xlabel="epoch", ylabel="nats per structure", title=name)
         axis.legend()
     return Drawing(
         "training",
         "Terms of the objective: reconstruction (negative log-likelihood), divergence "
-        "(Kullback-Leibler), heads (negative log-likelihood of standardised properties).",
+        "(Kullback-Leibler), heads (negative log-likelihood of standardised properties). The dotted line "
+        "marks the epoch whose weights were kept.",
         figure,
     )
 
@@ -178,10 +184,8 @@ FIGURES: tuple[Callable[[Run], Drawing | None], ...] = (
 
 
 def _held_back(run: Run) -> Structures:
-    from msvae.vae.training import split
-
-    structures = run.labelled
-    return structures[split(structures, run.study.training.held_back, run.study.seed)[1]]
+    structures, settings = run.labelled, run.study.training
+    return structures[split_of(structures, settings.held_back, run.study.seed, gap=settings.gap).aside]
 
 
 def _headline_property(run: Run) -> tuple[str, Array, Structures] | None:

@@ -123,18 +123,27 @@ class AggregateFit:
     hole: float
 
 
-def fit_aggregate(latents: Array, conditions: Array, *, seed: int, held_out: float = 0.2) -> AggregateFit:
+def fit_aggregate(
+    latents: Array,
+    conditions: Array,
+    *,
+    seed: int,
+    held_out: float = 0.2,
+    sides: tuple[Array, Array] | None = None,
+) -> AggregateFit:
     """Model latents (n, r, d), r draws from each structure's posterior, given standardised conditions (n, k).
 
-    Draws of one structure are never on both sides of the comparison.
+    Draws of one structure are never on both sides of the comparison. sides: indices of structures to fit to and of
+    those to compare by, where they are not to be drawn by chance.
     """
     rng = np.random.default_rng(seed_of(seed, "aggregate split"))
     order = rng.permutation(len(latents))
     cut = max(1, round(held_out * len(latents)))
-    (known, told), (unknown, untold) = (_drawn(latents[k], conditions[k]) for k in (order[cut:], order[:cut]))
+    inside, outside = sides or (order[cut:], order[:cut])
+    (known, told), (unknown, untold) = (_drawn(latents[k], conditions[k]) for k in (inside, outside))
     standard = Aggregate(latents.shape[-1], conditions.shape[1], kind="mixture")
     candidates = {NORMAL: standard, **{f"mixture of {a.components}": a for a in _mixtures(known, told, seed)}}
-    if len(order) - cut >= 20 * latents.shape[-1]:
+    if len(inside) >= 20 * latents.shape[-1]:
         candidates["flow"] = fit_flow(known, told, seed)
     scores = {name: float(a.log_prob(unknown, untold).mean()) for name, a in candidates.items()}
     best = max(scores, key=lambda name: scores[name] + (TIE * latents.shape[-1] if name == "flow" else 0.0))

@@ -27,10 +27,12 @@ from torch.distributions import Distribution
 from msvae.errors import DataError
 from msvae.metrics.calibration import widening
 from msvae.seeds import seed_of
+from msvae.splits import split_of
 from msvae.structures import Array, Grid, Specification, Structures
 from msvae.vae.aggregate import Aggregate, AggregateFit, fit_aggregate
 from msvae.vae.blueprint import Blueprint, component_values, condition_values
 from msvae.vae.conditions import Conditions, Guess
+from msvae.vae.hurdle import chance_of_zero, hurdled
 from msvae.vae.interpolation import arc, line
 from msvae.vae.latent_flow import LatentFlow, fit_latent_flow
 from msvae.vae.likelihoods import GaussianLikelihood, likelihood_for
@@ -120,7 +122,10 @@ class VAE(nn.Module):
     def fit_scales(self, structures: Structures) -> None:
         """Fit the scaling of properties, conditions and values to training structures."""
         for q in self.blueprint.quantities:
-            self.scale_of(q.name).fit(structures.properties[q.name].reshape(len(structures), -1))
+            values = structures.properties[q.name].reshape(len(structures), -1)
+            zero, log = hurdled(values)
+            self.scale_of(q.name).fit(values, about_zero=zero | log)
+            self.head_of(q.name).form.fit(self.scale_of(q.name)(torch.as_tensor(values.copy())), zero, log)
         self.conditions.fit(condition_values(structures, self.blueprint.settings))
         self.likelihood.fit(structures)
         if self.path is not None:
@@ -146,6 +151,10 @@ class VAE(nn.Module):
     def scale_of(self, name: str) -> Standardiser:
         """Return the scaling of a property that a head predicts."""
         return cast(Standardiser, self.scales[name])
+
+    def head_of(self, name: str) -> Head:
+        """Return the head that predicts a property."""
+        return cast(Head, self.heads[name])
 
     def reconstruct(self, latents: Tensor, conditions: Tensor, sites: tuple[int, ...] | None = None) -> Distribution:
         """Return p(x|z, c) for latents (n, d) and conditions (n, width) as the networks are told.
@@ -306,6 +315,13 @@ class VAE(nn.Module):
             result[q.name] = (mean.numpy().reshape(-1, *q.sizes), spread.numpy().reshape(-1, *q.sizes))
         return result
 
+    @torch.no_grad()
+    def chances_of_zero(self, latents: ArrayLike) -> dict[str, Array]:
+        """Return each head's chance (n, *shape) that a property is exactly zero, for latents (n, d)."""
+        z = torch.as_tensor(np.asarray(latents, dtype=np.float32))
+        found = {q.name: (chance_of_zero(self.heads[q.name](z)), q.sizes) for q in self.blueprint.quantities}
+        return {name: chance.double().numpy().reshape(-1, *sizes) for name, (chance, sizes) in found.items()}
+
     def calibrate(self, structures: Structures) -> None:
         """Widen the heads' spreads until their 90 % intervals hold for structures that training has not seen."""
         for head in self.heads.values():
@@ -359,7 +375,7 @@ class VAE(nn.Module):
             )
         else:
             seeds = [seed, *(seed_of(seed, "draw", k) for k in range(1, DRAWS))]
-            found = fit_aggregate(self._draws(usable, seeds), told, seed=seed)
+            found = fit_aggregate(self._draws(usable, seeds), told, seed=seed, sides=_sides(usable, seed))
         self.aggregate = found.aggregate
         return found
 
@@ -390,6 +406,20 @@ class VAE(nn.Module):
             names = ", ".join(map(str, self.blueprint.settings.conditions)) or "none"
             raise DataError(f"conditions have the shape ({n}, {k}) - {names} - found {given.shape}")
         return cast(Tensor, self.conditions(torch.as_tensor(given)))
+
+
+def _sides(structures: Structures, seed: int) -> tuple[Array, Array] | None:
+    """Return structures to fit a model of latents to, and others that share no voxel with them, by their indices.
+
+    None where chance will do, for nothing relates them.
+    """
+    if structures.groups is None and structures.positions is None:
+        return None
+    try:
+        sides = split_of(structures, 0.2, seed_of(seed, "aggregate split"), gap=0.0)
+    except DataError:
+        return None
+    return sides.train, sides.aside
 
 
 def _valid(values: Array, specification: Specification) -> Array:

@@ -10,6 +10,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from msvae.settings import ModelSettings
 from msvae.vae.flows import coupling_flow, spline_flow
+from msvae.vae.hurdle import Form
 from msvae.vae.linear_path import LinearPath, zero_last_layer
 
 __all__ = ["Bent", "FlowPosterior", "Head", "Posterior", "Prior"]
@@ -96,7 +97,7 @@ class Bent(Distribution):
 
 
 class Head(nn.Module):
-    """p(y|z): a diagonal normal distribution over a standardised property, its spread depending on z.
+    """p(y|z) over the entries of a scaled property, independent and with a spread that depends on z, as `form` says.
 
     widening: (size,), by which its spread has to be multiplied to be true of structures that training has not seen.
     """
@@ -106,14 +107,14 @@ class Head(nn.Module):
     def __init__(self, latents: int, features: int, size: int) -> None:
         super().__init__()
         self.register_buffer("widening", torch.ones(size, dtype=torch.float64))
+        self.form = Form(size)
         self.layers = nn.Sequential(
             nn.Linear(latents, features),
             nn.SiLU(),
             nn.Linear(features, features),
             nn.SiLU(),
-            nn.Linear(features, 2 * size),
+            nn.Linear(features, 3 * size),
         )
 
     def forward(self, latents: Tensor) -> Distribution:
-        mean, log_scale = self.layers(latents).chunk(2, dim=1)
-        return Independent(Normal(mean, log_scale.clamp(-5, 2).exp()), 1)
+        return cast(Distribution, self.form(self.layers(latents)))

@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, kl_divergence
 
 from msvae.structures import Structures
 from msvae.vae.blueprint import condition_values
@@ -140,9 +140,8 @@ def total(parts: Mapping[str, Tensor], *, beta: float, head_weight: float) -> Te
     return loss + head_weight * torch.stack(heads).sum() if heads else loss
 
 
-def _known_log_likelihood(distribution: Independent[Normal], target: Tensor) -> Tensor:
+def _known_log_likelihood(distribution: Independent[Any], target: Tensor) -> Tensor:
     """Return log p(y) (n,) over the known components of y (n, k)."""
     known = torch.isfinite(target)
-    normal = distribution.base_dist
-    assert isinstance(normal, Normal)
-    return torch.where(known, normal.log_prob(torch.where(known, target, normal.mean.detach())), 0.0).sum(dim=1)
+    each = distribution.base_dist
+    return torch.where(known, each.log_prob(torch.where(known, target, each.mean.detach())), 0.0).sum(dim=1)

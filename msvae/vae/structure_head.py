@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain, combinations
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from msvae.metrics.calibration import widening
 from msvae.seeds import seed_of
 from msvae.settings import StructureHeadSettings
 from msvae.structures import Array, Quantity, Specification, Structures
+from msvae.vae.hurdle import Form, TwoPart, chance_of_zero, hurdled
 from msvae.vae.likelihoods import likelihood_for
 from msvae.vae.scaling import Standardiser
 
@@ -31,7 +32,7 @@ FEATURES = 128
 
 
 class StructureHead(nn.Module):
-    """p(y|x) for standardised properties, as a diagonal normal distribution. widening: see `Head`."""
+    """p(y|x) for scaled properties, entry by entry as `form` says. widening: see `Head`."""
 
     widening: Tensor
 
@@ -58,8 +59,8 @@ class StructureHead(nn.Module):
         channels = self.likelihood.inputs * (1 if settings.contrast is None else 2)
         self.encoder = architecture.encoder(specification, channels, FEATURES)
         size = sum(q.size for q in quantities)
-        self.moments = nn.Sequential(nn.SiLU(), nn.Linear(FEATURES, 2 * size))
-        self.scale = Standardiser(size)
+        self.moments = nn.Sequential(nn.SiLU(), nn.Linear(FEATURES, 3 * size))
+        self.scale, self.form = Standardiser(size), Form(size)
         self.register_buffer("widening", torch.ones(size, dtype=torch.float64))
 
     def features(self, values: Tensor) -> Tensor:
@@ -71,8 +72,7 @@ class StructureHead(nn.Module):
         return torch.cat([self.likelihood.features(values), 2 * modulus - 1], dim=1)
 
     def forward(self, features: Tensor) -> Distribution:
-        mean, log_scale = self.moments(self.encoder(features).float()).float().chunk(2, dim=1)
-        return Independent(Normal(mean, log_scale.clamp(-5, 2).exp()), 1)
+        return cast(Distribution, self.form(self.moments(self.encoder(features).float()).float()))
 
     @property
     def flips(self) -> list[tuple[int, ...]]:
@@ -95,6 +95,17 @@ class StructureHead(nn.Module):
         ends = np.cumsum([q.size for q in self.quantities])[:-1]
         parts = zip(self.quantities, np.split(mean, ends, axis=1), np.split(spread, ends, axis=1), strict=True)
         return {q.name: (m.reshape(-1, *q.sizes), s.reshape(-1, *q.sizes)) for q, m, s in parts}
+
+    @torch.no_grad()
+    def chances_of_zero(self, structures: Structures) -> dict[str, Array]:
+        """Return the chance (n, *shape) that each property is exactly zero, averaged over the declared flips."""
+        values, found = torch.as_tensor(structures.values.copy()), [torch.zeros(0, self.scale.mean.numel())]
+        for start in range(0, len(values), 128):
+            features = self.features(values[start : start + 128])
+            each = [chance_of_zero(self(features.flip(axes) if axes else features)) for axes in self.flips]
+            found.append(torch.stack(each).mean(dim=0))
+        parts = np.split(torch.cat(found).double().numpy(), np.cumsum([q.size for q in self.quantities])[:-1], axis=1)
+        return {q.name: part.reshape(-1, *q.sizes) for q, part in zip(self.quantities, parts, strict=True)}
 
     def calibrate(self, structures: Structures) -> None:
         """Widen the spreads until their 90 % intervals hold for structures that training has not seen."""
@@ -129,7 +140,7 @@ def fit_structure_head(
         for chosen, flip in _batches(head, len(structures), generator):
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
                 inputs = features[chosen].flip(flip) if flip else features[chosen]
-                distribution = cast("Independent[Normal]", head(inputs))
+                distribution = cast("Independent[Any]", head(inputs))
             loss = _loss(distribution, targets[chosen])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -143,9 +154,12 @@ def fit_structure_head(
 
 def _targets(head: StructureHead, structures: Structures) -> Tensor:
     flat = np.concatenate([structures.properties[q.name].reshape(len(structures), -1) for q in head.quantities], axis=1)
-    head.scale.fit(flat)
+    zero, log = hurdled(flat)
+    head.scale.fit(flat, about_zero=zero | log)
     head.likelihood.fit(structures)
-    return cast(Tensor, head.scale(torch.as_tensor(flat)))
+    targets = cast(Tensor, head.scale(torch.as_tensor(flat)))
+    head.form.fit(targets, zero, log)
+    return targets
 
 
 def _batches(head: StructureHead, n: int, generator: torch.Generator) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
@@ -156,15 +170,23 @@ def _batches(head: StructureHead, n: int, generator: torch.Generator) -> Iterato
         yield order[start : start + head.settings.batch_size], flip
 
 
-def _loss(distribution: Independent[Normal], target: Tensor) -> Tensor:
-    """Huber loss of the mean plus the spread's likelihood with the mean held fixed.
+def _loss(distribution: Independent[Any], target: Tensor) -> Tensor:
+    """Huber loss of the mean plus the spread's likelihood with the mean held fixed, and the likelihood of a zero.
 
     The mean is not fitted by its likelihood: that lets it give up rows that it finds hard (Seitzer et al. 2022,
     arXiv:2203.09168).
     """
-    normal = distribution.base_dist
-    known = torch.isfinite(target)
-    target = torch.where(known, target, normal.mean.detach())
-    distance = nn.functional.smooth_l1_loss(normal.mean, target, beta=0.1, reduction="none")
-    spread = -Normal(normal.mean.detach(), normal.stddev).log_prob(target)
-    return torch.where(known, distance + 0.1 * spread, 0.0).sum(dim=1).mean()
+    parts, known = distribution.base_dist, torch.isfinite(target)
+    sized, chance = known, torch.zeros(())
+    if isinstance(parts, TwoPart):
+        location, scale = parts.location, parts.scale
+        place, zero = parts.coordinates(torch.where(known, target, parts.mean.detach()))
+        sized = known & ~zero
+        doubt = nn.functional.binary_cross_entropy_with_logits(parts.logits, zero.float(), reduction="none")
+        chance = torch.where(known & parts.form.zero, doubt, 0.0)
+    else:
+        location, scale, place = parts.mean, parts.stddev, target
+    place = torch.where(sized, place, location.detach())
+    distance = nn.functional.smooth_l1_loss(location, place, beta=0.1, reduction="none")
+    spread = -Normal(location.detach(), scale).log_prob(place)
+    return (torch.where(sized, distance + 0.1 * spread, 0.0) + chance).sum(dim=1).mean()

@@ -14,45 +14,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from msvae.errors import DataError, MsvaeError
+from msvae.errors import MsvaeError
 from msvae.seeds import seed_of
 from msvae.settings import TrainingSettings
+from msvae.splits import Split, split_of
 from msvae.structures import Array, Structures
 from msvae.vae.files import load_tensors, restore, save_tensors
+from msvae.vae.history import History, is_over, kept_epoch
 from msvae.vae.model import VAE
 from msvae.vae.objective import Batch, batch_of, terms, total
 from msvae.vae.parallel import ALONE, Ranks, Share
 
 __all__ = ["History", "fit", "refit_heads", "split"]
 
-History = list[dict[str, float]]
 Report = Callable[[int, int, str], None]
 Save = Callable[[], None]
 SITES = 256  # below which bfloat16 costs more than it saves
 
 
-def split(structures: Structures, held_back: float, seed: int) -> tuple[Array, Array]:
-    """Return the indices of training and held-back structures; a group is never on both sides.
-
-    held_back: fraction of the structures if below 1, else how many.
-    """
-    n = len(structures)
-    wanted = round(held_back * n) if held_back < 1 else round(held_back)
-    groups = np.arange(n) if structures.groups is None else np.asarray(structures.groups)
-    names = np.random.default_rng(seed_of(seed, "split")).permutation(np.unique(groups))
-    sizes = np.array([(groups == g).sum() for g in names])
-    chosen = names[: int(np.searchsorted(np.cumsum(sizes), max(wanted, 1))) + 1]
-    aside = np.isin(groups, chosen)
-    if aside.all() or n < 2:
-        raise DataError(
-            f"training.held_back: {held_back:g} of {n} structures in {len(names)} groups leaves nothing to "
-            "train on: give more structures, or hold back fewer"
-        )
-    return np.flatnonzero(~aside), np.flatnonzero(aside)
+def split(structures: Structures, held_back: float, seed: int, gap: float = 1.0) -> tuple[Array, Array]:
+    """Return the indices of training and held-back structures; see `msvae.splits.split_of`."""
+    found = split_of(structures, held_back, seed, gap=gap)
+    return found.train, found.aside
 
 
 @dataclass
@@ -60,7 +46,7 @@ class Trainer:
     """The state of one training: the model, the optimiser, the history of its epochs, and how far this epoch is.
 
     step: batches of this epoch that are done. sums: of the terms over their structures. noise: the state of the
-    generator after them. best: the weights of the best epoch so far, with patience.
+    generator after them. best: the weights of the best epoch so far, where they are kept.
     """
 
     vae: VAE
@@ -140,32 +126,20 @@ class Trainer:
         return dict(zip(parts, values, strict=True))
 
     def record(self, row: dict[str, float]) -> None:
-        """Add an epoch to the history; with patience, keep the weights if they are the best so far."""
+        """Add an epoch to the history; keep the weights if they are the best so far."""
         self.history.append(row)
-        losses = self.held_back_losses()
-        if self.settings.patience and losses[-1] <= min(losses):
+        if self.settings.weights == "best" and self.kept == len(self.history) - 1:
             self.best = {name: value.detach().clone() for name, value in self.vae.state_dict().items()}
-
-    def held_back_losses(self) -> list[float]:
-        """Return what training minimises, at its full weight of the divergence, of the held-back structures."""
-        settings = self.vae.blueprint.settings
-
-        def loss(row: dict[str, float]) -> float:
-            heads = sum(value for name, value in row.items() if name.startswith("held back head "))
-            elbo = row["held back reconstruction"] + settings.beta * row["held back divergence"]
-            return elbo + settings.head_weight * heads
-
-        return [loss(row) for row in self.history]
 
     @property
     def finished(self) -> bool:
         """Whether the epochs are over, or patience is."""
-        if self.settings.patience and self.history:
-            losses = self.held_back_losses()
-            start = min(self.settings.warm_up, len(losses) - 1)
-            if len(losses) - 1 - (start + int(np.argmin(losses[start:]))) >= self.settings.patience:
-                return True
-        return len(self.history) >= self.settings.epochs
+        return is_over(self.history, self.vae.blueprint.settings, self.settings)
+
+    @property
+    def kept(self) -> int:
+        """The index of the epoch whose weights are kept so far."""
+        return kept_epoch(self.history, self.vae.blueprint.settings, self.settings)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return everything that going on depends on, as tensors and plain values."""
@@ -224,15 +198,18 @@ def fit(
     report: Report | None = None,
     ranks: Ranks = ALONE,
     limit: Save = lambda: None,
+    sides: Split | None = None,
 ) -> History:
     """Fit a VAE to structures and return the mean terms of every epoch, in nats per structure.
 
+    The weights are those of the epoch with the least held-back loss (`msvae.vae.history`), unless the last are asked.
     Terms of the held-back structures have the prefix "held back ". An existing checkpoint is continued. Every rank
     calls this with the same arguments; the first one writes and reports. limit: called after every step; what it
-    raises ends the training, with a checkpoint.
+    raises ends the training, with a checkpoint. sides: what to train on and what to hold back, where it is decided.
     """
     first = ranks.rank == 0
-    train, aside = split(structures, settings.held_back, seed)
+    both = split_of(structures, settings.held_back, seed, gap=settings.gap) if sides is None else sides
+    train, aside = both.train, both.aside
     resumed = first and checkpoint is not None and checkpoint.exists()
     if first and not resumed:
         vae.fit_scales(structures[train])
@@ -250,7 +227,7 @@ def fit(
         trainer.record(row | ranks.told(held_back_terms(vae.eval(), outside, seed) if first else {}))
         if report is not None:
             elbo = -row["reconstruction"] - row["divergence"]
-            report(len(trainer.history), settings.epochs, f"ELBO {elbo:.1f} nats")
+            report(len(trainer.history), settings.epochs, f"ELBO {elbo:.1f} nats, best epoch {trainer.kept + 1}")
     save.now()
     if trainer.best:
         vae.load_state_dict(trainer.best)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 
-from msvae import DataError, Dataset, Grid, Quantity, Specification, Structures, read_structures
+from msvae import DataError, Dataset, Grid, Positions, Quantity, Specification, Structures, read_structures
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,9 @@ class Hdf5(Dataset):
     values: name of an array (n, *grid), or (n, channels, *grid) for compositions and occupations, of another program.
     kind, spacing (m), periodic, constituents: what that array is.
     properties: names of arrays (n, *shape), with their units in `units`, in the same order.
+    groups: name of an array (n,) of integers, the simulation or specimen of each structure; those of one are not split.
+    corners: name of an array (n, axes) of integers, the first voxel of each structure in the image that it was cut
+        from; images: of an array (n,), which image that is, where there are several.
     """
 
     name = "hdf5"
@@ -33,6 +36,9 @@ class Hdf5(Dataset):
     constituents: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
+    groups: str | None = None
+    corners: str | None = None
+    images: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.units) != len(self.properties):
@@ -67,7 +73,11 @@ class Hdf5(Dataset):
             Quantity(n, u, stored[n].shape[1:]) for n, u in zip(self.properties, self.units, strict=True)
         )
         specification = Specification(self.kind, array.shape[1], grid, names)
-        return Structures(array, specification, stored, quantities)
+        groups, corners, images = (
+            None if name is None else np.asarray(file[name]) for name in (self.groups, self.corners, self.images)
+        )
+        positions = None if corners is None else Positions(corners, images)
+        return Structures(array, specification, stored, quantities, groups, positions)
 
     def _default_names(self, array: np.ndarray[Any, Any]) -> tuple[str, ...]:
         discrete = self.kind in ("phases", "occupation")

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from msvae import Array, DataError, Dataset, Structures
+from msvae import Array, DataError, Dataset, Positions, Structures
 from msvae_microstructures import processes
 
 
@@ -74,7 +74,9 @@ class Simulated(Dataset):
         )
         labels = image.values[0, 0]
         pieces = [labels[tuple(slice(c, c + n) for c, n in zip(corner, self.shape, strict=True))] for corner in corners]
-        return Structures.from_labels(np.stack(pieces), self.spacing, phases=2, periodic=False)
+        batch = Structures.from_labels(np.stack(pieces), self.spacing, phases=2, periodic=False)
+        places = Positions(corners, periods=self.image_shape)  # the processes are periodic
+        return Structures(batch.values, batch.specification, positions=places)
 
     @classmethod
     def example(cls, n: int, seed: int) -> Structures:

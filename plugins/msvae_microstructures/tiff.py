@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from msvae import Array, DataError, Dataset, SpacingError, Structures
+from msvae import Array, DataError, Dataset, Positions, SpacingError, Structures
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 DENSEST, SMALL = 5000, 1 << 26  # pixels' bytes that a file's byte can stand for (LZW, deflate), and bytes that are few
@@ -72,15 +72,7 @@ class Tiff(Dataset):
                 f"dataset.path: the images of '{self.path}' have different sizes "
                 f"({', '.join(map(str, sorted({i.shape for i in images})))}): set dataset.patch"
             )
-        pieces = [
-            (piece, self._group(k, corner, len(images)))
-            for k, image in enumerate(images)
-            for corner, piece in self._patches(image)
-        ]
-        values = np.stack([piece for piece, _ in pieces])
-        batch = self._structures(values, spacing)
-        groups = np.unique([group for _, group in pieces], return_inverse=True)[1]
-        return Structures(batch.values, batch.specification, groups=groups)
+        return self._cut(images, self._places(files, images), spacing)
 
     def image(self, seed: int) -> Structures | None:
         files = _files(self.path)
@@ -89,9 +81,8 @@ class Tiff(Dataset):
     @classmethod
     def example(cls, n: int, seed: int) -> Structures:
         rng = np.random.default_rng(seed)
-        return Structures.from_labels(
-            rng.random((n, 12, 12)) > rng.uniform(0.3, 0.7, (n, 1, 1)), 1e-6, phases=2, periodic=False
-        )
+        cutter = cls(path=Path("example.tif"), threshold=rng.uniform(0.3, 0.7), patch=(12, 12), overlap=0.5)
+        return cutter._cut([rng.random((12 + 6 * (n // 4), 30))], [(0, 0)], 1e-6)[np.arange(n)]
 
     def _images(self, files: Sequence[Path]) -> Iterator[Array]:
         """Yield images (rows, columns), or volumes (slices, rows, columns)."""
@@ -124,9 +115,25 @@ class Tiff(Dataset):
         for corner in product(*(range(0, n - p + 1, s) for n, p, s in zip(image.shape, size, steps, strict=True))):
             yield corner, image[tuple(slice(c, c + p) for c, p in zip(corner, size, strict=True))]
 
-    def _group(self, image: int, corner: tuple[int, ...], images: int) -> int:
-        """Return the image that a patch is of; of a single image, the slab along its first axis."""
-        return image if images > 1 else corner[0]
+    def _places(self, files: Sequence[Path], images: Sequence[Array]) -> list[tuple[int, int]]:
+        """Return, for each image, which stack it is of and its page there; a folder of pages of one size is a stack."""
+        if self.dimensions_of == 3:
+            return [(k, 0) for k in range(len(images))]
+        if len(images) == len(files):
+            alike = len({image.shape for image in images}) == 1
+            return [(0, k) if alike else (k, 0) for k in range(len(images))]
+        return [(k, page) for k, file in enumerate(files) for page in range(len(_read(file)))]
+
+    def _cut(self, images: Sequence[Array], places: Sequence[tuple[int, int]], spacing: float) -> Structures:
+        """Return the patches of images, with their positions: voxels in the image, after the page in its stack."""
+        pieces, corners, stacks = [], [], []
+        for (stack, page), image in zip(places, images, strict=True):
+            for corner, piece in self._patches(image):
+                pieces.append(piece)
+                stacks.append(stack)
+                corners.append(corner if self.dimensions_of == 3 else (page, *corner))
+        batch = self._structures(np.stack(pieces), spacing)
+        return Structures(batch.values, batch.specification, positions=Positions(np.array(corners), np.array(stacks)))
 
     def _structures(self, values: Array, spacing: float) -> Structures:
         if self.threshold is not None:
