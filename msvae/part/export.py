@@ -74,6 +74,10 @@ def _tiff(structure: Structures, phase: int) -> bytes:
 
     grid, buffer = structure.specification.grid, io.BytesIO()
     values = structure.values[0, 0]
+    if grid.dimensions == 3 and values.dtype in (np.uint8, np.uint16, np.float32):  # ImageJ's keep the slices' distance
+        tifffile.imwrite(buffer, values, imagej=True, resolution=(1e-6 / grid.spacing[2], 1e-6 / grid.spacing[1]),
+                         metadata={"axes": "ZYX", "spacing": 1e6 * grid.spacing[0], "unit": "um"})  # fmt: skip
+        return buffer.getvalue()
     resolution = (1e-2 / grid.spacing[-1], 1e-2 / grid.spacing[-2])  # pixels in a centimetre
     description = f"spacing in m along the axes of the array: {grid.spacing}"
     tifffile.imwrite(buffer, values, resolution=resolution, resolutionunit="CENTIMETER", photometric="minisblack",

@@ -7,17 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
 
-from msvae import Array, DataError, Dataset, Positions, SpacingError, Structures
+from msvae import Array, DataError, Dataset, Positions, Structures
+from msvae_microstructures.voxel_size import spacing_of
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 DENSEST, SMALL = 5000, 1 << 26  # pixels' bytes that a file's byte can stand for (LZW, deflate), and bytes that are few
-METRES = {2: 0.0254, 3: 0.01}  # TIFF tag ResolutionUnit: inch, centimetre
-IMAGEJ_METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "micron": 1e-6, "\\u00B5m": 1e-6, "µm": 1e-6, "nm": 1e-9}
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,8 @@ class Tiff(Dataset):
     patch: size of the pieces that images are cut to, in voxels; by default the whole image.
     overlap: fraction of a patch that its neighbour shares.
     region: of the images that structures are cut from, [first, end) along each axis, voxels; by default all.
-    spacing: of the voxels in m; by default from the file's tags.
+    spacing: of the voxels in m, one number or one along each axis of the array (slices, rows, columns); by default what
+        the file says: OME-XML, ImageJ's metadata, resolution tags, or an .mhd or .nhdr file of its name beside it.
     periodic: whether a patch continues on its other side.
     """
 
@@ -46,7 +45,7 @@ class Tiff(Dataset):
     patch: tuple[int, ...] = ()
     overlap: float = 0.0
     region: tuple[tuple[int, int], ...] = ()
-    spacing: float | None = None
+    spacing: float | tuple[float, ...] | None = None
     periodic: bool = False
 
     def __post_init__(self) -> None:
@@ -60,12 +59,15 @@ class Tiff(Dataset):
             raise ValueError(f"overlap is a fraction from 0 to below 1, found {self.overlap:g}")
         if self.threshold is not None and self.labels:
             raise ValueError("give a threshold or labels, not both")
-        if self.spacing is not None and not self.spacing > 0:
-            raise ValueError(f"spacing is a positive length in m, found {self.spacing:g}")
+        lengths = self.spacing if isinstance(self.spacing, tuple) else (self.spacing,) * self.dimensions_of
+        if len(lengths) != self.dimensions_of or not all(h is None or 0 < h < math.inf for h in lengths):
+            raise ValueError(
+                f"spacing is a positive length in m, or {self.dimensions_of} of them, found {self.spacing}"
+            )
 
     def load(self, seed: int) -> Structures:
         files = _files(self.path)
-        spacing = self.spacing or _spacing(files[0])
+        spacing = spacing_of(files[0], self.dimensions_of, self.spacing)
         images = [self._region(image) for image in self._images(files)]
         if not self.patch and len({image.shape for image in images}) > 1:
             raise DataError(
@@ -76,13 +78,14 @@ class Tiff(Dataset):
 
     def image(self, seed: int) -> Structures | None:
         files = _files(self.path)
-        return self._structures(next(self._images(files))[None], self.spacing or _spacing(files[0]))
+        spacing = spacing_of(files[0], self.dimensions_of, self.spacing)
+        return self._structures(next(self._images(files))[None], spacing)
 
     @classmethod
     def example(cls, n: int, seed: int) -> Structures:
         rng = np.random.default_rng(seed)
         cutter = cls(path=Path("example.tif"), threshold=rng.uniform(0.3, 0.7), patch=(12, 12), overlap=0.5)
-        return cutter._cut([rng.random((12 + 6 * (n // 4), 30))], [(0, 0)], 1e-6)[np.arange(n)]
+        return cutter._cut([rng.random((12 + 6 * (n // 4), 30))], [(0, 0)], (1e-6, 1e-6))[np.arange(n)]
 
     def _images(self, files: Sequence[Path]) -> Iterator[Array]:
         """Yield images (rows, columns), or volumes (slices, rows, columns)."""
@@ -124,7 +127,9 @@ class Tiff(Dataset):
             return [(0, k) if alike else (k, 0) for k in range(len(images))]
         return [(k, page) for k, file in enumerate(files) for page in range(len(_read(file)))]
 
-    def _cut(self, images: Sequence[Array], places: Sequence[tuple[int, int]], spacing: float) -> Structures:
+    def _cut(
+        self, images: Sequence[Array], places: Sequence[tuple[int, int]], spacing: tuple[float, ...]
+    ) -> Structures:
         """Return the patches of images, with their positions: voxels in the image, after the page in its stack."""
         pieces, corners, stacks = [], [], []
         for (stack, page), image in zip(places, images, strict=True):
@@ -135,7 +140,7 @@ class Tiff(Dataset):
         batch = self._structures(np.stack(pieces), spacing)
         return Structures(batch.values, batch.specification, positions=Positions(np.array(corners), np.array(stacks)))
 
-    def _structures(self, values: Array, spacing: float) -> Structures:
+    def _structures(self, values: Array, spacing: tuple[float, ...]) -> Structures:
         if self.threshold is not None:
             return Structures.from_labels(values > self.threshold, spacing, phases=2, periodic=self.periodic)
         if self.labels:
@@ -186,20 +191,3 @@ def _read(path: Path) -> Array:
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise DataError(f"'{path}' holds NaN or infinite grey values: repair the image")
     return array.reshape(-1, *array.shape[-2:])
-
-
-def _spacing(path: Path) -> float:
-    """Return the pixel size in m that a file's tags state; DataError if they state none."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            page: Any = file.pages[0]
-            tag = page.tags.get("XResolution")
-            unit = page.tags.get("ResolutionUnit")
-            named = (file.imagej_metadata or {}).get("unit")
-        per_unit = tag.value[0] / tag.value[1] if tag is not None and tag.value[1] else math.nan
-        metres = IMAGEJ_METRES.get(str(named)) if named else METRES.get(int(unit.value)) if unit is not None else None
-    except Exception as error:  # a damaged file makes the reader raise anything
-        raise DataError(f"the tags of '{path}' cannot be read ({type(error).__name__}: {error}): restore it") from None
-    if metres is None or not per_unit > 0:
-        raise SpacingError(f"'{path}' does not state its pixel size in its tags: give dataset.spacing in m")
-    return float(metres / per_unit)
