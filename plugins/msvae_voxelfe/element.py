@@ -61,7 +61,7 @@ def shape_gradients(spacing: Sequence[float]) -> Array:
     return gradients
 
 
-def _element(strain: Array, laws: Array, spacing: tuple[float, ...], components: int) -> LinearElement:
+def element_of(strain: Array, laws: Array, spacing: tuple[float, ...], components: int) -> LinearElement:
     """Return the matrices for strain operators B (q, L, A) at the Gauss points and unit laws D (m, L, L)."""
     weights = np.full(len(strain), np.prod(spacing) / len(strain))
     loaded = np.einsum("q,qka,jkl->jal", weights, strain, laws)
@@ -78,7 +78,7 @@ def _element(strain: Array, laws: Array, spacing: tuple[float, ...], components:
 @lru_cache(maxsize=16)
 def conduction_element(spacing: tuple[float, ...]) -> LinearElement:
     """Return the element of Fourier's (Ohm's, Fick's) law q = -k grad T; one material field, k."""
-    return _element(shape_gradients(spacing).swapaxes(1, 2), np.eye(len(spacing))[None], spacing, components=1)
+    return element_of(shape_gradients(spacing).swapaxes(1, 2), np.eye(len(spacing))[None], spacing, components=1)
 
 
 @lru_cache(maxsize=16)
@@ -91,7 +91,7 @@ def anisotropic_element(spacing: tuple[float, ...]) -> LinearElement:
             unit = np.zeros((size, size))
             unit[i, j] = unit[j, i] = 1.0
             laws.append(unit)
-    return _element(strain_operator(spacing), np.stack(laws), spacing, components=len(spacing))
+    return element_of(strain_operator(spacing), np.stack(laws), spacing, components=len(spacing))
 
 
 def strain_operator(spacing: tuple[float, ...]) -> Array:
@@ -113,7 +113,7 @@ def elastic_element(spacing: tuple[float, ...]) -> LinearElement:
     pairs = VOIGT[len(spacing)]
     normal = np.array([float(i == j) for i, j in pairs])
     laws = np.stack([np.outer(normal, normal), np.diag(1.0 + normal)])
-    return _element(strain_operator(spacing), laws, spacing, components=len(spacing))
+    return element_of(strain_operator(spacing), laws, spacing, components=len(spacing))
 
 
 def affine_displacements(element: LinearElement) -> Array:

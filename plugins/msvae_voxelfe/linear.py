@@ -11,6 +11,7 @@ import numpy as np
 
 from msvae import Array, DataError, Properties, Solver, Specification, Structures
 from msvae_voxelfe import uniform_sides
+from msvae_voxelfe.accuracy import Accuracy, bounded, cut_in_two, extrapolated, halved
 from msvae_voxelfe.boundary import resolved
 from msvae_voxelfe.element import LinearElement
 from msvae_voxelfe.homogenization import Effective, homogenize, pullback, total_displacements, voxel_means
@@ -31,6 +32,7 @@ class LinearSolver(Solver):
     tolerance: float = 1e-5
     iterations: int = 2000
     boundary: str = "auto"
+    accuracy: Accuracy = "estimate"
 
     def __post_init__(self) -> None:
         if not self.phases:
@@ -38,6 +40,8 @@ class LinearSolver(Solver):
         if not 0 < self.tolerance < 1 or self.iterations < 1:
             raise ValueError(f"tolerance is between 0 and 1 and iterations at least 1, found {self.tolerance:g} and "
                              f"{self.iterations}")  # fmt: skip
+        if self.accuracy == "bounds" and self.boundary.startswith("uniform"):
+            raise ValueError("accuracy = 'bounds' is for periodic and mirrored boundaries")
 
     @abstractmethod
     def table(self, structures: Structures) -> Array:
@@ -50,6 +54,17 @@ class LinearSolver(Solver):
     def conditions(self, specification: Specification) -> Mapping[str, str]:
         return {"boundary": resolved(self.boundary, specification.grid.periodic)}
 
+    def accurate(self, material: Array, element: LinearElement, boundary: str) -> Effective:
+        """Return the effective tensors of structures with material fields (n, m, *grid), as accurate as asked for."""
+        found = self.solved(material, element, boundary)
+        if self.accuracy == "extrapolated":
+            return extrapolated(found, self.solved(cut_in_two(material), halved(element), boundary))
+        if self.accuracy == "bounds" and len(material):
+            image = mirrored(material) if boundary == "mirrored" else material
+            bounds = bounded(found, image, element, tolerance=self.tolerance, limit=self.iterations)
+            return uncoupled(bounds, element) if boundary == "mirrored" else bounds
+        return found
+
     def solved(self, material: Array, element: LinearElement, boundary: str) -> Effective:
         """Return the effective tensors of structures with material fields (n, m, *grid)."""
         if boundary.startswith("uniform"):
@@ -57,10 +72,7 @@ class LinearSolver(Solver):
                                            tolerance=self.tolerance, limit=self.iterations)  # fmt: skip
         image = mirrored(material) if boundary == "mirrored" else material
         found = homogenize(image, element, tolerance=self.tolerance, limit=self.iterations)
-        if boundary == "mirrored":
-            coupled = alike(element.load.shape[2], len(element.spacing))
-            found.tensors[:, ~coupled] = found.errors[:, ~coupled] = found.refinement[:, ~coupled] = 0.0
-        return found
+        return uncoupled(found, element) if boundary == "mirrored" else found
 
     def displacements(self, material: Array, element: LinearElement, boundary: str) -> Array:
         """Return the unknowns (L, A, *grid) at the corners of every voxel of one structure (m, *grid)."""
@@ -82,7 +94,7 @@ class LinearSolver(Solver):
         failures |= unsolvable(material)
         kept = np.array([k for k in range(len(structures)) if k not in failures], dtype=int)
         boundary = self.conditions(structures.specification)["boundary"]
-        result = self.solved(material[kept], self.element(structures), boundary)
+        result = self.accurate(material[kept], self.element(structures), boundary)
         tensors, errors, left = np.full((3, len(structures), *result.tensors.shape[1:]), np.nan)
         iterations = np.zeros(len(structures), dtype=np.int64)
         tensors[kept], errors[kept], iterations[kept] = result.tensors, np.abs(result.refinement), result.iterations
@@ -124,3 +136,11 @@ class LinearSolver(Solver):
             for name, cases in zip(self.field_names, found, strict=True)
             for case, values in enumerate(cases)
         }
+
+
+def uncoupled(found: Effective, element: LinearElement) -> Effective:
+    """Return tensors of mirrored structures without the round-off of load cases that do not meet."""
+    apart = ~alike(element.load.shape[2], len(element.spacing))
+    for array in (found.tensors, found.errors, found.refinement):
+        array[:, apart] = 0.0
+    return found

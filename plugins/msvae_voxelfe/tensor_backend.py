@@ -17,24 +17,32 @@ from msvae_voxelfe.element import LinearElement, corners
 
 
 def solve_batch(
-    material: Array, element: LinearElement, tolerance: float, limit: int, block_bytes: int = 1 << 26
+    material: Array,
+    element: LinearElement,
+    tolerance: float,
+    limit: int,
+    block_bytes: int = 1 << 26,
+    *,
+    refine: bool = True,
 ) -> tuple[Array, Array, Array, Array]:
     """Return tensors, errors by iteration and by refinement (n, L, L), iterations (n,) negative where not converged.
 
-    In blocks that fit memory.
+    In blocks that fit memory. refine: whether the error by refinement is estimated, else it is 0.
     """
     cases = element.load.shape[2]
     single = 8 * cases * element.stiffness.shape[1] * int(np.prod(material.shape[2:]))
     size = max(1, block_bytes // single)
     blocks = [
-        _solve(torch.as_tensor(np.ascontiguousarray(material[i : i + size])), element, tolerance, limit)
+        _solve(torch.as_tensor(np.ascontiguousarray(material[i : i + size])), element, tolerance, limit, refine)
         for i in range(0, len(material), size)
     ]
     tensors, errors, finer, iterations = (np.concatenate([block[k] for block in blocks]) for k in range(4))
     return tensors, errors, finer, iterations
 
 
-def _solve(material: Tensor, element: LinearElement, tolerance: float, limit: int) -> tuple[Array, Array, Array, Array]:
+def _solve(
+    material: Tensor, element: LinearElement, tolerance: float, limit: int, refine: bool
+) -> tuple[Array, Array, Array, Array]:
     """Return what `solve_batch` does for one block."""
     operator = Operator(material, element)
     force = operator.load()
@@ -51,7 +59,7 @@ def _solve(material: Tensor, element: LinearElement, tolerance: float, limit: in
     finer = np.stack([
         estimate(one, element, lambda planes, u=u: u[:, :, planes])  # type: ignore[misc]
         for one, u in zip(material.numpy(), fluctuation.numpy(), strict=True)
-    ])  # fmt: skip
+    ]) if refine else np.zeros(tensors.shape)  # fmt: skip
     return (0.5 * (tensors + tensors.mT) / volume).numpy(), errors.numpy(), finer, iterations.numpy()
 
 
@@ -121,7 +129,7 @@ class Operator:
         reference = self.material.flatten(2).mean(dim=2)
         symbol = torch.einsum("nj,jba...->nab...", reference.to(symbols.dtype), symbols).movedim((1, 2), (-2, -1))
         symbol[(slice(None), *origin)] = torch.eye(c, dtype=symbol.dtype)
-        inverse = torch.linalg.inv(symbol).movedim((-2, -1), (1, 2)).contiguous()
+        inverse = torch.linalg.pinv(symbol, hermitian=True, rtol=1e-10).movedim((-2, -1), (1, 2)).contiguous()
         inverse[(slice(None), slice(None), slice(None), *origin)] = 0.0
         return cast(Tensor, inverse)
 

@@ -37,6 +37,8 @@ class ThroughConductivity(Conductivity):
             raise ValueError(
                 f"boundary '{self.boundary}' is one of 'conductivity': here potentials are held on two faces"
             )
+        if self.accuracy == "bounds":
+            raise ValueError("accuracy = 'bounds' is one of 'conductivity': take 'estimate' or 'extrapolated'")
 
     def evaluate(self, structures: Structures) -> Properties:
         found = super().evaluate(structures)

@@ -108,3 +108,32 @@ def test_errors_of_voxels_that_are_no_cubes_fall_when_these_are_cut(monkeypatch:
     change = wide["conductivity"][0] - cut["conductivity"][0]
     assert 0 < change[0, 0] < wide.errors["conductivity"][0, 0, 0]
     assert cut.errors["conductivity"][0, 0, 0] < wide.errors["conductivity"][0, 0, 0]
+
+
+@pytest.mark.parametrize("contrast", [2.0, 10.0, 1000.0, 0.01])
+@pytest.mark.parametrize("shape", [(20, 20), (8, 8, 8)])
+def test_bounds_bracket_the_truth_and_extrapolation_is_near_it(shape: tuple[int, ...], contrast: float) -> None:
+    labels = blobs(shape, 1)
+    fine = [np.diag(solved("conductivity", labels, cut, contrast)["conductivity"][0]) for cut in (2, 4)]
+    truth = fine[1] - (fine[0] - fine[1]) * 0.4 / (1 - 0.4)
+    between, beyond = (
+        solved("conductivity", labels, 1, contrast, accuracy=accuracy) for accuracy in ("bounds", "extrapolated")
+    )
+    middle, half = (np.diag(values["conductivity"][0]) for values in (between, between.errors))
+    assert (middle - half <= truth).all()
+    assert (truth <= middle + half).all()
+    assert (fine[1] <= middle + half + 1e-9).all()
+    value, error = (np.diag(values["conductivity"][0]) for values in (beyond, beyond.errors))
+    assert (np.abs(value - truth) <= error).all()
+
+
+def test_bounds_of_a_laminate_are_its_conductivity_and_pores_have_none() -> None:
+    laminate = np.zeros((6, 4, 5), dtype=int)
+    laminate[:2] = 1
+    found = solved("conductivity", laminate, 1, 10.0, accuracy="bounds", tolerance=1e-7)
+    np.testing.assert_allclose(np.diag(found["conductivity"][0]), [1 / (4 / 6 + 2 / 60), 4, 4], rtol=1e-6)
+    assert np.abs(found.errors["conductivity"]).max() < 1e-6
+    with pytest.raises(msvae.DataError, match="need voxels that all conduct"):
+        solved("conductivity", laminate, 1, 0.0, accuracy="bounds")
+    with pytest.raises(msvae.DataError, match="bounds are for conductivities"):
+        solved("elasticity", laminate, 1, 2.0, accuracy="bounds")
