@@ -15,6 +15,7 @@ from msvae_voxelfe.cell import Cell, Law, Response, StepError
 from msvae_voxelfe.elasticity import ElasticPhase
 from msvae_voxelfe.element import elastic_element, shape_gradients
 from msvae_voxelfe.materials import interpolate, unsolvable
+from msvae_voxelfe.surplus_stress import StressSurplus
 from msvae_voxelfe.tensor_backend import Operator
 from msvae_voxelfe.threads import allowed, each
 
@@ -68,7 +69,9 @@ class PeriodicHyperelasticity(Solver):
 
     def evaluate(self, structures: Structures) -> Properties:
         quantities = self.quantities(structures.specification)
-        arrays, errors = ({q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities} for _ in range(2))
+        arrays, errors, left = (
+            {q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities} for _ in range(3)
+        )
         lame, failures = interpolate(structures, np.array([phase.lame for phase in self.phases]))
         failures |= unsolvable(lame)
         iterations = np.zeros(len(structures), dtype=np.int64)
@@ -80,18 +83,21 @@ class PeriodicHyperelasticity(Solver):
                     arrays["energy"][k, step] = unit * state.energy()
                     arrays["stress"][k, step] = unit * state.response.stress.mean(dim=(1, 2)).reshape(d, d)
                     arrays["displacement"][k, step] = state.displacement()
-                    errors["energy"][k, step] = 0.5 * unit * cell.residual
-                    errors["stress"][k, step] = unit * cell.stress_error().reshape(d, d)
-                    errors["displacement"][k, step] = state.displacement_error()
+                    gain = 0.5 * state.refinement()
+                    errors["energy"][k, step] = unit * gain
+                    errors["stress"][k, step] = np.abs(arrays["stress"][k, step]) * gain / max(state.energy(), 1e-300)
+                    left["energy"][k, step] = 0.5 * unit * cell.residual
+                    left["stress"][k, step] = unit * cell.stress_error().reshape(d, d)
+                    left["displacement"][k, step] = state.displacement_error()
                     iterations[k] = cell.iterations
             except StepError as error:
                 failures[k] = str(error)
-                for array in (*arrays.values(), *errors.values()):
+                for array in (*arrays.values(), *errors.values(), *left.values()):
                     array[k] = np.nan
 
         kept = [k for k in range(len(structures)) if k not in failures]
         each(lambda place: solve(kept[place]), len(kept), allowed(lame[:, 0].size))
-        return Properties(arrays, failures=failures, iteration_errors=errors, iterations=iterations)
+        return Properties(arrays, failures=failures, errors=errors, iteration_errors=left, iterations=iterations)
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:
         """Return voxel means of displacement (m), deformation gradient and first Piola-Kirchhoff stress (Pa)."""
@@ -158,6 +164,11 @@ class State:
         """Return the mean strain energy per volume, in units of `unit`."""
         return float(neo_hookean.energy(_matrices(self.cell.local_gradients(self.cell.u, self.cell.mean)),
                                         *self.moduli).mean())  # fmt: skip
+
+    def refinement(self) -> float:
+        """Return the work that finer voxels would take away, twice the energy, per volume, in units of `unit`."""
+        surplus = StressSurplus(self.cell.gradient, self.cell.grid)
+        return surplus.work(self.response.stress, self.response.stress, self.response.tangent)
 
     def displacement(self) -> Array:
         """Return the displacements (d, *grid) at the voxel centres, in m; the corner of the grid is the origin."""

@@ -14,6 +14,7 @@ from msvae_voxelfe.cell import Cell, Response, StepError
 from msvae_voxelfe.element import VOIGT, elastic_element, strain_operator
 from msvae_voxelfe.j2 import History, Material, radial_return
 from msvae_voxelfe.materials import interpolate
+from msvae_voxelfe.surplus_stress import StressSurplus
 from msvae_voxelfe.tensor_backend import Operator
 from msvae_voxelfe.threads import allowed, each
 
@@ -82,26 +83,32 @@ class Plasticity(Solver):
 
     def evaluate(self, structures: Structures) -> Properties:
         quantities = self.quantities(structures.specification)
-        arrays, errors = ({q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities} for _ in range(2))
+        arrays, errors, left = (
+            {q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities} for _ in range(3)
+        )
         fields, failures = interpolate(structures, np.array([phase.parameters for phase in self.phases]))
         iterations = np.zeros(len(structures), dtype=np.int64)
 
         def solve(k: int) -> None:
             try:
+                refinement = Refinement(self.component)
                 for step, (cell, response, unit) in enumerate(self._path(fields[k], structures.specification)):
-                    arrays["stress"][k, step] = unit * response.stress.mean(dim=(1, 2))
-                    arrays["strain"][k, step] = cell.mean
-                    errors["stress"][k, step] = unit * cell.stress_error()
-                    errors["strain"][k, step] = cell.gradient_error(self._held(cell.size))
+                    stress = unit * response.stress.mean(dim=(1, 2)).numpy()
+                    arrays["stress"][k, step], arrays["strain"][k, step] = stress, cell.mean
+                    share = unit * refinement.after(cell, response) / max(abs(float(stress[self.component])), 1e-300)
+                    errors["stress"][k, step] = share * np.abs(stress)
+                    left["stress"][k, step] = unit * cell.stress_error()
+                    left["strain"][k, step] = cell.gradient_error(self._held(cell.size))
                     iterations[k] = cell.iterations
             except StepError as error:
                 failures[k] = str(error)
-                for array in (*arrays.values(), *errors.values()):
+                for array in (*arrays.values(), *errors.values(), *left.values()):
                     array[k] = np.nan
 
         kept = [k for k in range(len(structures)) if k not in failures]
         each(lambda place: solve(kept[place]), len(kept), allowed(fields[:, 0].size))
-        return Properties(arrays, failures=failures, iteration_errors=errors, iterations=iterations)
+        return Properties(arrays, failures=failures, errors={"stress": errors["stress"]}, iteration_errors=left,
+                          iterations=iterations)  # fmt: skip
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:
         """Return voxel means of strain, stress (Pa) and accumulated plastic strain at the end of the path."""
@@ -141,6 +148,21 @@ class Plasticity(Solver):
     def example(cls) -> Plasticity:
         hard, soft = PlasticPhase(70e9, 0.3, 200e6, 1e9), PlasticPhase(20e9, 0.3, 50e6, 0.0, 50e6, 20.0)
         return cls(phases=(hard, soft), strains=(0.002, 0.01))
+
+
+class Refinement:
+    """How much too large the driven stress is, step by step: the derivative of the work that finer voxels take away."""
+
+    def __init__(self, component: int) -> None:
+        self.component, self.stress, self.strain = component, torch.zeros(()), 0.0
+
+    def after(self, cell: Cell, response: Response) -> float:
+        """Return the estimate for the driven stress of one more step, in the unit of the response."""
+        surplus = StressSurplus(cell.gradient, cell.grid)
+        rise, strain = response.stress - self.stress, float(cell.mean[self.component])
+        gain = surplus.work(response.stress, rise, response.tangent) / (strain - self.strain)
+        self.stress, self.strain = response.stress, strain
+        return abs(gain)
 
 
 def _cell(parameters: Array, spacing: tuple[float, ...], peak: float) -> Cell:

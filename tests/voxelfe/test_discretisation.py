@@ -137,3 +137,33 @@ def test_bounds_of_a_laminate_are_its_conductivity_and_pores_have_none() -> None
         solved("conductivity", laminate, 1, 0.0, accuracy="bounds")
     with pytest.raises(msvae.DataError, match="bounds are for conductivities"):
         solved("elasticity", laminate, 1, 2.0, accuracy="bounds")
+
+
+def nonlinear(name: str, settings: dict[str, Any], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return estimated and true relative errors at each step, of the energy or of the driven stress."""
+    solver, values, found = msvae.load_solver(name, **settings), [], []
+    for cut in (1, 2, 4):
+        image = np.repeat(np.repeat(labels, cut, 0), cut, 1)
+        found.append(solver.evaluate(Structures.from_labels(image[None], 1e-6 / cut, phases=2)))
+        values.append(found[-1]["energy"][0] if "energy" in found[-1] else found[-1]["stress"][0, :, 0])
+    assert isinstance(found[0], msvae.Properties)
+    errors = found[0].errors["energy"][0] if "energy" in found[0] else found[0].errors["stress"][0, :, 0]
+    limit = values[2] - (values[1] - values[2]) * 0.4 / (1 - 0.4)
+    return errors / values[0], (values[0] - limit) / values[0]
+
+
+@pytest.mark.parametrize("contrast", [0.0, 0.1, 10.0])
+def test_the_estimate_of_finite_strain_is_within_a_factor_of_two_of_the_truth(contrast: float) -> None:
+    phases = [{"youngs_modulus": e, "poissons_ratio": 0.3} for e in (1e6, 1e6 * contrast)]
+    settings = {"phases": phases, "deformation": [[1.2, 0.1], [0.0, 1.0]], "steps": [0.5, 1.0]}
+    estimated, true = nonlinear("periodic-hyperelasticity", settings, blobs((12, 12), 1))
+    assert ((estimated / true > 0.5) & (estimated / true < 2)).all(), estimated / true
+
+
+@pytest.mark.parametrize("modulus", [0.0, 700e9])
+def test_the_estimate_of_plastic_stress_is_within_a_factor_of_two_of_the_truth(modulus: float) -> None:
+    """Where soft inclusions let bands of slip through, the stress may rise with finer voxels, and no estimate holds."""
+    metal = {"youngs_modulus": 70e9, "poissons_ratio": 0.3, "yield_stress": 2e8, "hardening": 1e9}
+    settings = {"phases": [metal, {"youngs_modulus": modulus, "poissons_ratio": 0.3}], "strains": [0.002, 0.005, 0.01]}
+    estimated, true = nonlinear("plasticity", settings, blobs((12, 12), 2))
+    assert ((estimated / true > 0.5) & (estimated / true < 2)).all(), estimated / true
