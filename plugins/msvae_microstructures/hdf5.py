@@ -18,7 +18,7 @@ class Hdf5(Dataset):
 
     path: the file; one that msvae wrote (a run's structures.h5) needs no more.
     values: name of an array (n, *grid), or (n, channels, *grid) for compositions and occupations, of another program.
-    kind, spacing (m), periodic, constituents: what that array is.
+    kind, spacing (m, one number or one along each axis), periodic, constituents: what that array is.
     properties: names of arrays (n, *shape), with their units in `units`, in the same order.
     """
 
@@ -28,7 +28,7 @@ class Hdf5(Dataset):
     path: Path
     values: str | None = None
     kind: Literal["phases", "field", "composition", "occupation"] = "phases"
-    spacing: float = 1.0
+    spacing: float | tuple[float, ...] = 1.0
     periodic: bool = True
     constituents: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
 
 from msvae import Array, DataError, Dataset, Structures
+from msvae_microstructures.voxel_size import positive, voxel_sizes
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 DENSEST, SMALL = 5000, 1 << 26  # pixels' bytes that a file's byte can stand for (LZW, deflate), and bytes that are few
-METRES = {2: 0.0254, 3: 0.01}  # TIFF tag ResolutionUnit: inch, centimetre
-IMAGEJ_METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "micron": 1e-6, "\\u00B5m": 1e-6, "µm": 1e-6, "nm": 1e-9}
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,8 @@ class Tiff(Dataset):
     patch: size of the pieces that images are cut to, in voxels; by default the whole image.
     overlap: fraction of a patch that its neighbour shares.
     region: of the images that structures are cut from, [first, end) along each axis, voxels; by default all.
-    spacing: of the voxels in m; by default from the file's tags.
+    spacing: of the voxels in m, one number or one along each axis of the images (slices, rows, columns); by default
+        what the file states, by ImageJ, OME-XML, resolution tags, or a header (.mhd, .nhdr, .nrrd) of the same name.
     periodic: whether a patch continues on its other side.
     """
 
@@ -46,7 +44,7 @@ class Tiff(Dataset):
     patch: tuple[int, ...] = ()
     overlap: float = 0.0
     region: tuple[tuple[int, int], ...] = ()
-    spacing: float | None = None
+    spacing: float | tuple[float, ...] | None = None
     periodic: bool = False
 
     def __post_init__(self) -> None:
@@ -60,13 +58,13 @@ class Tiff(Dataset):
             raise ValueError(f"overlap is a fraction from 0 to below 1, found {self.overlap:g}")
         if self.threshold is not None and self.labels:
             raise ValueError("give a threshold or labels, not both")
-        if self.spacing is not None and not self.spacing > 0:
-            raise ValueError(f"spacing is a positive length in m, found {self.spacing:g}")
+        if self.spacing is not None:
+            positive(self.spacing, self.dimensions_of)
 
     def load(self, seed: int) -> Structures:
         files = _files(self.path)
-        spacing = self.spacing or _spacing(files[0])
         images = [self._region(image) for image in self._images(files)]
+        spacing = voxel_sizes(files[0], self.spacing, self.dimensions_of)
         if not self.patch and len({image.shape for image in images}) > 1:
             raise DataError(
                 f"dataset.path: the images of '{self.path}' have different sizes "
@@ -84,7 +82,8 @@ class Tiff(Dataset):
 
     def image(self, seed: int) -> Structures | None:
         files = _files(self.path)
-        return self._structures(next(self._images(files))[None], self.spacing or _spacing(files[0]))
+        values = next(self._images(files))[None]
+        return self._structures(values, voxel_sizes(files[0], self.spacing, self.dimensions_of))
 
     @classmethod
     def example(cls, n: int, seed: int) -> Structures:
@@ -128,7 +127,7 @@ class Tiff(Dataset):
         """Return the image that a patch is of; of a single image, the slab along its first axis."""
         return image if images > 1 else corner[0]
 
-    def _structures(self, values: Array, spacing: float) -> Structures:
+    def _structures(self, values: Array, spacing: tuple[float, ...]) -> Structures:
         if self.threshold is not None:
             return Structures.from_labels(values > self.threshold, spacing, phases=2, periodic=self.periodic)
         if self.labels:
@@ -179,20 +178,3 @@ def _read(path: Path) -> Array:
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise DataError(f"'{path}' holds NaN or infinite grey values: repair the image")
     return array.reshape(-1, *array.shape[-2:])
-
-
-def _spacing(path: Path) -> float:
-    """Return the pixel size in m that a file's tags state; DataError if they state none."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            page: Any = file.pages[0]
-            tag = page.tags.get("XResolution")
-            unit = page.tags.get("ResolutionUnit")
-            named = (file.imagej_metadata or {}).get("unit")
-        per_unit = tag.value[0] / tag.value[1] if tag is not None and tag.value[1] else math.nan
-        metres = IMAGEJ_METRES.get(str(named)) if named else METRES.get(int(unit.value)) if unit is not None else None
-    except Exception as error:  # a damaged file makes the reader raise anything
-        raise DataError(f"the tags of '{path}' cannot be read ({type(error).__name__}: {error}): restore it") from None
-    if metres is None or not per_unit > 0:
-        raise DataError(f"'{path}' does not state its pixel size in its tags: give dataset.spacing in m")
-    return float(metres / per_unit)
