@@ -165,8 +165,9 @@ class DesignSettings(Settings):
     """[design]: active-learning inverse design.
 
     targets: what the design has to reach, all at once. objectives: instead, two numbers whose Pareto front is sought.
-    budget: largest number of solver calls of one search. core_hours, wall_time (s): further limits of a search, after
-        which nothing more is asked for. batch: designs asked for at once.
+    budget: largest number of solver calls of one search, but for plain candidates (see call_seconds).
+    core_hours, wall_time (s): further limits of a search, after which nothing more is asked for. batch: designs asked
+        for at once.
     asynchronous: instead of waiting for the whole batch, ask for another design whenever one is answered; `batch` are
         under way at any time. What is asked then depends on which evaluation ends first, and so on the machine.
     retrain_every: rounds (batches) between two trainings of the head on what the solver found.
@@ -186,6 +187,10 @@ class DesignSettings(Settings):
         the start.
     repeats: searches with different seeds.
     control_budget: solver calls of the random control of each repeat; 0 for none.
+    call_seconds: how long the solver takes for a structure, from which a composite search knows how much thought a
+        question is worth: about as long, or .3 s if that is longer. A faster solver answers plain candidates beside
+        every question, as many as it could in .3 s, which the budget does not count. By default a power of ten near
+        what the run has measured, which it keeps in pace.json.
     """
 
     targets: tuple[Target, ...] = ()
@@ -206,6 +211,7 @@ class DesignSettings(Settings):
     start_from: tuple[str, ...] = ()
     repeats: Count = 1
     control_budget: Annotated[int, Field(ge=0)] = 0
+    call_seconds: Positive | None = None
 
     def __post_init__(self) -> None:
         if bool(self.targets) == bool(self.objectives) or len(self.objectives) not in (0, 2):

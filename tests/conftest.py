@@ -42,6 +42,7 @@ DESIGN = """
 budget = 8
 batch = 4
 control_budget = 4
+call_seconds = 1.0
 targets = [{ property = "conductivity", component = [0, 0], value = 4.0, unit = "W/m/K", tolerance = 0.001 }]
 """
 

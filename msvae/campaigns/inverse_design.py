@@ -7,7 +7,7 @@ within tolerance or the budget is spent. Only what the solver said counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,18 +17,21 @@ from msvae.campaigns.context import Context, Table
 from msvae.campaigns.designs import asked_conditions, designs, with_earlier
 from msvae.campaigns.interpretation import interpret
 from msvae.campaigns.judge import Judge, distance_from, misses, numbers_of
-from msvae.campaigns.searches import Search, control, nearest_of, search
+from msvae.campaigns.searches import Part, Search, control, nearest_of, search
 from msvae.campaigns.train import trained, training_structures
 from msvae.design_settings import in_words
 from msvae.settings import DesignSettings
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
 
-__all__ = ["distance_from", "run"]
+__all__ = ["WALL", "distance_from", "run"]
+
+WALL = "wall time (s)"  # the only column of the table that another run of the same study has otherwise
+LOGGED = 60  # nearest designs of a part of which the guards' numbers are written down
 
 
 def run(context: Context) -> Table:
-    """Return the table of target, best training structure, best designs, and solver calls."""
+    """Return the table of target, best training structure, best designs, and solver calls, and wall time."""
     design = context.study.design
     assert design is not None
     structures = training_structures(context)
@@ -68,36 +71,63 @@ def _save_courses(context: Context, searches: list[Search]) -> None:
             "stage": s.name,
             "calls": s.calls,
             "price": s.price,
+            "seconds": round(s.seconds, 3),
             "distances": [None if np.isnan(d) else float(d) for d in s.distances],
-            "guards": [part.judge.log(part.table) for part in s.parts],
+            "guarded": [rows.tolist() for rows in nearest],
+            "guards": [part.judge.log(part.table.where(rows)) for part, rows in zip(s.parts, nearest, strict=True)],
         }
         for s in searches
+        for nearest in [[np.sort(_order(part)[:LOGGED]) for part in s.parts]]
     ]
     context.run.write_json("searches.json", course)
 
 
+def _order(part: Part) -> Array:
+    """Return the rows of a part's designs by their distances."""
+    return np.argsort(np.nan_to_num(part.distances, nan=np.inf), kind="stable")
+
+
 def _summary(structures: Structures, design: DesignSettings, searches: list[Search], controls: list[Search]) -> Table:
-    known_best = int(np.nanargmin(distance_from(design.targets, structures.properties)))
+    distances = distance_from(design.targets, structures.properties)
+    known_best = int(np.nanargmin(distances))
     best = nearest_of(searches)
     part, row = best.best
     known = {q.name: q for q in structures.quantities}
-    columns = ("", *(f"{t.of} ({known[t.property].unit})" for t in design.targets), "largest error", "solver calls")
+    columns = (
+        "",
+        *(f"{t.of} ({known[t.property].unit})" for t in design.targets),
+        "largest error",
+        "solver calls",
+        WALL,
+    )
     tolerances = "within " + "/".join(f"{100 * t.tolerance:g} %" for t in design.targets)
     blank = ("",) * len(design.targets)
     rows = [
-        ("target", *(t.text for t in design.targets), tolerances, ""),
+        ("target", *(t.text for t in design.targets), tolerances, "", ""),
         (
-            "best known structure" if design.start_from else "best training structure",
+            f"best {_origin(design)} structure, number {known_best}",
             *_found(design, structures.properties, known_best),
+            "0" if distances[known_best] <= 1 else "",
             "",
         ),
-        ("best designed structure", *_found(design, part.table.properties, row), _calls(best, design.budget)),
-        (f"search, median of {len(searches)}", *blank, "", _median(searches, design.budget)),
+        ("best designed structure", *_found(design, part.table.properties, row), _calls([best]), _seconds([best])),
+        (f"search, median of {len(searches)}", *blank, "", _calls(searches), _seconds(searches)),
     ]
     if controls:
         title = f"random samples of the prior, median of {len(controls)}"
-        rows.append((title, *blank, "", _median(controls, design.control_budget)))
-    return Table("Inverse design", columns, tuple(rows), (_verdict(best.nearest),))
+        rows.append((title, *blank, "", _calls(controls), _seconds(controls)))
+    notes = [_verdict(best.nearest)]
+    if distances[known_best] <= 1:
+        error = _found(design, structures.properties, known_best)[-1]
+        notes.insert(0, f"{_origin(design)} structure {known_best} ({structures.ids[known_best]}) meets the target "
+                        f"already, within {error}")  # fmt: skip
+        if best.nearest > 1:
+            notes[1] = f"no design of the search meets it: the nearest is {best.nearest:.2f} tolerances away"
+    return Table("Inverse design", columns, tuple(rows), tuple(notes))
+
+
+def _origin(design: DesignSettings) -> str:
+    return "known" if design.start_from else "training"
 
 
 def _refined(context: Context, design: DesignSettings, best: Structures) -> tuple[str, ...]:
@@ -131,11 +161,13 @@ def _found(design: DesignSettings, properties: Mapping[str, Array], row: int) ->
     return (*(in_words(v.tolist()) for v in values), f"{100 * error:.2f} %")
 
 
-def _calls(search: Search, budget: int) -> str:
-    return f"> {budget}" if search.calls is None else str(search.calls)
-
-
-def _median(searches: list[Search], budget: int) -> str:
-    """Return the median number of calls; a search that did not meet the target counts as more than its budget."""
+def _calls(searches: Sequence[Search]) -> str:
+    """Return the median number of calls; a search that did not meet the target counts as more than it made."""
     median = float(np.median([np.inf if s.calls is None else s.calls for s in searches]))
-    return f"{median:g}" if np.isfinite(median) else f"> {budget}"
+    made = max(s.price * len(s.distances) for s in searches)
+    return f"{median:g}" if np.isfinite(median) else f"> {made}"
+
+
+def _seconds(searches: Sequence[Search]) -> str:
+    """Return the median wall time of searches, in s."""
+    return f"{float(np.median([s.seconds for s in searches])):.3g}"

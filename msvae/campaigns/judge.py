@@ -65,13 +65,21 @@ class Judge:
 
     def counts(self, table: Evaluations) -> Array:
         """Return which (n,) evaluated designs count: allowed, and inside of the bounds."""
+        if not len(table):
+            return np.zeros(0, dtype=bool)
         structures = self.vae.decode(table.latents)
         inside = self.bounds.excess(structures, table.properties) == 0
         return np.asarray(self.allowed(table.latents, structures) & inside)
 
-    def distances(self, table: Evaluations) -> Array:
-        """Return the distances (n,) of designs from the targets; NaN for those that do not count."""
-        return np.where(self.counts(table), distance_from(self.design.targets, table.properties), np.nan)
+    def distances(self, table: Evaluations, *, below: float = np.inf) -> Array:
+        """Return the distances (n,) of designs from the targets; NaN for those that do not count.
+
+        below: what is not nearer than this is not held against guards and bounds: it is nothing new.
+        """
+        distances = distance_from(self.design.targets, table.properties)
+        near = np.flatnonzero(distances < below)
+        distances[near[~self.counts(table.where(near))]] = np.nan
+        return distances
 
 
 def _bounds(context: Context, structures: Structures) -> Bounds:

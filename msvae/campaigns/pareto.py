@@ -15,6 +15,7 @@ import numpy as np
 from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.designs import designs
 from msvae.campaigns.judge import Judge
+from msvae.campaigns.pace import thought_of
 from msvae.campaigns.questions import Conversation
 from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
@@ -141,6 +142,7 @@ def _search(context: Context, known: Structures, losses: Losses, judge: Judge) -
         known=Known(vae.encode(known), known, {n: np.array(known.properties[n]) for n in names}),
         expected=vae.predict if names <= set(vae.heads) else None,
         allowed=judge.allowed,
+        thought=thought_of(context),
     )
     aimed: Searcher = Aimed(searcher, losses, np.random.default_rng(seed_of(seed, "weights")))
     if isinstance(searcher, BotorchSearch):

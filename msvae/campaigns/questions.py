@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from msvae.campaigns.context import Context
+from msvae.campaigns.pace import Clock
 from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
 from msvae.evaluations import Evaluations, joined
@@ -25,8 +26,9 @@ __all__ = ["Conversation"]
 class Conversation:
     """One search: its questions, until the budget is spent or there is enough.
 
-    calls: that may be made. model: file of the one that decodes. told: called with each answer, of which it tells the
-    searcher. enough: ends the search. text: how far it is, in words. conditions: (k,) under which latents are decoded.
+    calls: that may be made, but for plain candidates, which a searcher returns beside what it is asked for. model: file
+    of the one that decodes. told: called with each answer, of which it tells the searcher. enough: ends the search.
+    text: how far it is, in words. conditions: (k,) under which latents are decoded.
     """
 
     context: Context
@@ -41,15 +43,24 @@ class Conversation:
     conditions: Array = field(default_factory=lambda: np.zeros(0))
     tables: list[Evaluations] = field(default_factory=list)
     asked: int = 0
+    thought: int = 0
+    plain: list[Task] = field(default_factory=list)
     start: float = field(default_factory=time.monotonic)
+    before: int = 0
+
+    def __post_init__(self) -> None:
+        self.clock = Clock.of(self.context.run, self.stage)
 
     def held(self) -> Evaluations:
         """Return the evaluations of the whole conversation, in the order in which the searcher was told of them.
 
         TargetError if the budget does not suffice for one.
         """
+        self.before = len(self.context.run.store(self.stage).load())
+        self._pass()
         with stage_progress(self.stage) as report:
             (self._as_workers_become_free if self.design.asynchronous else self._in_rounds)(report)
+        self.clock.take(end=True)
         if not self.tables:
             raise TargetError(f"no design was asked for in '{self.stage}': its budget was spent before the first")
         return joined(self.tables)
@@ -57,13 +68,13 @@ class Conversation:
     def _in_rounds(self, report: Report) -> None:
         while not self._over:
             self.context.limits.check()
-            tasks = self._ask(min(self.design.batch, self._most - self.asked))
+            tasks = self._ask(min(self.design.batch, self._most - self.thought))
             self._take(self.context.evaluate(self.stage, tasks, model=self.model), report)
 
     def _as_workers_become_free(self, report: Report) -> None:
         self.context.converse(
             self.stage,
-            lambda: None if self._over else self._ask(1)[0],
+            self._next,
             lambda table: self._take(table, report),
             model=self.model,
             under_way=self.design.batch,
@@ -71,15 +82,30 @@ class Conversation:
             enough=self.enough,
         )
 
+    def _next(self) -> Task | None:
+        """Return the next task: of a question that has more, or of another one."""
+        if not self.plain and not self._over:
+            self.plain = self._ask(1)
+        return self.plain.pop(0) if self.plain and not self.enough() else None
+
     def _ask(self, n: int) -> list[Task]:
-        first, self.asked = self.asked, self.asked + n
+        latents = self.searcher.ask(n)
+        first, self.asked, self.thought = self.asked, self.asked + len(latents), self.thought + n
         conditions = self.conditions if len(self.conditions) else None
-        return [Task(first + k, z, conditions) for k, z in enumerate(self.searcher.ask(n))]
+        return [Task(first + k, z, conditions) for k, z in enumerate(latents)]
 
     def _take(self, table: Evaluations, report: Report) -> None:
         self.tables.append(table)
         self.told(table)
-        report(sum(map(len, self.tables)), self._most, self.text())
+        self._pass()
+        report(sum(map(len, self.tables)), max(self._most, self.asked), self.text())
+
+    def _pass(self) -> None:
+        """Take time, once all that the run has is told again."""
+        if self.clock.last is not None:
+            self.clock.take()
+        elif sum(map(len, self.tables)) >= self.before:
+            self.clock.start()
 
     @property
     def _most(self) -> int:
@@ -94,4 +120,4 @@ class Conversation:
         hours = sum(float(t["cost"].sum()) for t in self.tables) * cores / 3600
         late = design.wall_time is not None and time.monotonic() - self.start > design.wall_time
         dear = design.core_hours is not None and hours >= design.core_hours
-        return self.asked >= self._most or late or dear or self.enough()
+        return self.thought >= self._most or late or dear or self.enough()

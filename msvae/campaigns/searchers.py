@@ -15,7 +15,9 @@ from msvae.interfaces import Solver
 from msvae.sampling.botorch_search import BotorchSearch
 from msvae.sampling.composite import CompositeSearch, Known
 from msvae.sampling.gradient import GradientSearch
+from msvae.sampling.plain import PlainSearch
 from msvae.sampling.search import GaussianProcessSearch, Searcher, descents
+from msvae.sampling.thought import Thought
 from msvae.seeds import seed_of
 from msvae.settings import Target
 from msvae.structures import Array, Structures
@@ -26,7 +28,10 @@ __all__ = ["Learner", "searcher_of"]
 
 
 def searcher_of(solver: Solver, learner: Learner, judge: Judge, seed: int) -> Searcher:
-    """Return the study's searcher, which starts from what is known of the data set."""
+    """Return the study's searcher, which starts from what is known of the data set.
+
+    A composite search that a fast solver answers asks for plain candidates too.
+    """
     design, known = judge.design, Known(learner.latents, learner.structures, learner.properties)
     distance = partial(distance_from, design.targets)
     if design.searcher == "gradient":
@@ -38,13 +43,25 @@ def searcher_of(solver: Solver, learner: Learner, judge: Judge, seed: int) -> Se
     if design.searcher == "botorch":
         return BotorchSearch(learner.vae, numbers, distance, **shared)
     if design.searcher == "composite":
-        return CompositeSearch(
-            learner.vae,
-            numbers,
-            distance,
-            **shared,
-            expected=learner.vae.predict,
-            more=lambda n, k: descents(learner.vae, smooth, learner.latents, n, seed_of(seed, k)),
+
+        def descended(n: int, question: int) -> Array:
+            return descents(learner.vae, smooth, learner.latents, n, seed_of(seed, question))
+
+        def thoughtful() -> Searcher:
+            return CompositeSearch(
+                learner.vae,
+                numbers,
+                distance,
+                **shared,
+                expected=learner.vae.predict if learner.vae.heads else None,
+                more=descended if learner.vae.heads else None,
+                thought=learner.thought,
+            )
+
+        if not learner.thought.plain:
+            return thoughtful()
+        return PlainSearch(
+            learner.vae, numbers, distance, other=thoughtful, plain=learner.thought.plain, seed=seed, known=known
         )
     nearness = distance(learner.properties)
     return GaussianProcessSearch(learner.vae, smooth, encoded=learner.latents, known=nearness, seed=seed)
@@ -73,17 +90,27 @@ class Learner:
     latents: Array
     properties: dict[str, Array]
     seed: int
+    thought: Thought = field(default_factory=Thought)
     found: list[Evaluations] = field(default_factory=list)
 
     @classmethod
-    def of(cls, vae: VAE, structures: Structures, wanted: set[str], *, seed: int) -> Learner:
+    def of(
+        cls, vae: VAE, structures: Structures, wanted: set[str], *, seed: int, thought: Thought | None = None
+    ) -> Learner:
         """Return a learner that starts from the labelled structures. wanted: properties, beside those of the heads."""
         names = sorted({*vae.heads, *wanted})
         known = np.all(
             [np.isfinite(structures.properties[n]).reshape(len(structures), -1).all(axis=1) for n in names], axis=0
         )
         chosen = structures[np.flatnonzero(known)]
-        return cls(vae, chosen, vae.encode(chosen), {n: np.array(chosen.properties[n]) for n in names}, seed)
+        return cls(
+            vae,
+            chosen,
+            vae.encode(chosen),
+            {n: np.array(chosen.properties[n]) for n in names},
+            seed,
+            thought or Thought(),
+        )
 
     def learn(self, table: Evaluations) -> None:
         """Fit the heads to the structures and to all designs, which count more: they are where the search is."""
@@ -97,4 +124,4 @@ class Learner:
         weights = np.concatenate(
             [np.ones(len(self.latents)), np.full(new, max(1.0, len(self.latents) / max(2 * new, 1)))]
         )
-        refit_heads(self.vae, latents, properties, seed=self.seed, weights=weights)
+        refit_heads(self.vae, latents, properties, seed=self.seed, steps=self.thought.learning, weights=weights)

@@ -17,6 +17,7 @@ import numpy as np
 from msvae.campaigns.context import Context, torch_threads
 from msvae.campaigns.designs import designs, joined_structures
 from msvae.campaigns.judge import Judge, distance_from
+from msvae.campaigns.pace import thought_of
 from msvae.campaigns.questions import Conversation
 from msvae.campaigns.searchers import Learner, searcher_of
 from msvae.campaigns.train import usable_ones
@@ -31,17 +32,23 @@ from msvae.vae.training import fit
 __all__ = ["Part", "Search", "control", "nearest_of", "search"]
 
 SHARE = 0.2  # of a retraining's structures that are designs
+ROUND = 10.0  # s of solving in a round of the random control
 GOOD = 0.25  # of the designs, that are shown
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Evaluations in order, their distances from the target (NaN: they do not count), and the judge of their model."""
+    """Evaluations in order, their distances from the target (NaN: they do not count), and the judge of their model.
+
+    thought: how many of them the budget counts. seconds: that they took, questions and answers.
+    """
 
     stage: str
     table: Evaluations
     distances: Array
     judge: Judge
+    thought: int
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +69,11 @@ class Search:
         """After how many solver calls the target was met; None if it was not."""
         met = np.flatnonzero(self.distances <= 1)
         return self.price * (int(met[0]) + 1) if len(met) else None
+
+    @property
+    def seconds(self) -> float:
+        """How long the search took in all."""
+        return sum(part.seconds for part in self.parts)
 
     @property
     def best(self) -> tuple[Part, int]:
@@ -103,11 +115,12 @@ def search(context: Context, structures: Structures, judge: Judge, *, repeat: in
     for number in range(design.retrainings + 1):
         stage = f"{name}-{number}" if number else name
         calls = -(-left // (design.retrainings + 1 - number))
+        asked = _Asked(stage, model, calls)
         searcher, learner = _searcher(context, structures, judge, seed_of(seed, number) if number else seed)
         with torch_threads(context.study.executor.threads):
-            part = _held(context, searcher, _Asked(stage, model, calls), judge, learner)
+            part = _held(context, searcher, asked, judge, learner)
         parts.append(part)
-        price, left = searcher.price, left - searcher.price * len(part.table)
+        price, left = searcher.price, left - searcher.price * part.thought
         if nearest(part.distances) <= 1 or left < price or number == design.retrainings:
             break
         structures = _with_designs(structures, part)
@@ -121,6 +134,8 @@ def control(context: Context, judge: Judge, *, repeat: int) -> Search:
     """Run the random control of a repeat."""
     searcher = RandomSearch(judge.vae, seed_of(context.study.seed, "control", repeat))
     asked = _Asked(f"control-{repeat}", context.run.model_file, judge.design.control_budget)
+    batch = max(judge.design.batch, round(ROUND / thought_of(context).seconds))  # samples need not wait for answers
+    judge = replace(judge, design=replace(judge.design, batch=batch))
     return Search(asked.stage, (_held(context, searcher, asked, judge, None),), searcher.price)
 
 
@@ -128,7 +143,7 @@ def _searcher(context: Context, structures: Structures, judge: Judge, seed: int)
     if judge.design.searcher in ("random", "conditional"):
         return RandomSearch(judge.vae, seed), None
     wanted = {target.property for target in judge.design.targets}
-    learner = Learner.of(copy.deepcopy(judge.vae), structures, wanted, seed=seed)
+    learner = Learner.of(copy.deepcopy(judge.vae), structures, wanted, seed=seed, thought=thought_of(context))
     with torch_threads(context.study.executor.threads):
         return searcher_of(context.study.need_solver(), learner, judge, seed), learner
 
@@ -149,14 +164,14 @@ def _held(context: Context, searcher: Searcher, asked: _Asked, judge: Judge, lea
     unread: list[Evaluations] = []
 
     def told(table: Evaluations) -> None:
-        found.append(judge.distances(table))
+        found.append(judge.distances(table, below=min(map(nearest, found), default=np.inf)))
         searcher.tell(table.latents, distance_from(design.targets, table.properties), table.properties)
         unread.append(table)
         if learner is not None and sum(map(len, unread)) >= design.retrain_every * design.batch:
             learner.learn(joined(unread))
             unread.clear()
 
-    table = Conversation(
+    conversation = Conversation(
         context,
         design,
         asked.stage,
@@ -167,8 +182,9 @@ def _held(context: Context, searcher: Searcher, asked: _Asked, judge: Judge, lea
         enough=lambda: any((d <= 1).any() for d in found),
         conditions=judge.vae.asked,
         text=lambda: f"nearest design at {min(map(nearest, found)):.2f} tolerances",
-    ).held()
-    return Part(asked.stage, table, np.concatenate(found), judge)
+    )
+    table = conversation.held()
+    return Part(asked.stage, table, np.concatenate(found), judge, conversation.thought, conversation.clock.seconds)
 
 
 def _with_designs(structures: Structures, part: Part) -> Structures:

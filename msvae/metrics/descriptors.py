@@ -32,12 +32,13 @@ def describe(structures: Structures, phase: int = 1) -> Mapping[str, Array]:
     if not specification.is_discrete or specification.grid.dimensions == 0:
         raise DataError(f"descriptors are of phases on a grid, found structures of kind '{specification.kind}'")
     size = max(1, BATCH // int(np.prod(specification.grid.shape)))
-    parts = [_describe(structures[i : i + size], phase) for i in range(0, len(structures), size)]
-    empty = _describe(structures[:0], phase)
+    parts = [{**_described(part, phase), **_clusters(part, phase)} for part in
+             (structures[i : i + size] for i in range(0, len(structures), size))]  # fmt: skip
+    empty = {**_described(structures[:0], phase), **_clusters(structures[:0], phase)}
     return {name: np.concatenate([empty[name], *(part[name] for part in parts)]) for name in empty}
 
 
-def _describe(structures: Structures, phase: int) -> dict[str, Array]:
+def _described(structures: Structures, phase: int) -> dict[str, Array]:
     grid = structures.specification.grid
     inside = structures.labels == phase
     axes = tuple(range(1, inside.ndim))
@@ -48,7 +49,6 @@ def _describe(structures: Structures, phase: int) -> dict[str, Array]:
     count = inside.sum(axis=axes)
     with np.errstate(divide="ignore", invalid="ignore"):
         chords = np.where(starts > 0, count[:, None] * spacing / starts, np.where(count > 0, np.inf, np.nan)[:, None])
-    clusters = [cluster_sizes(image, grid.periodic) for image in inside]
     return {
         "fraction": inside.mean(axis=axes) if len(inside) else np.zeros(0),
         "two_point": two_point_correlation(inside, grid.periodic),
@@ -56,6 +56,12 @@ def _describe(structures: Structures, phase: int) -> dict[str, Array]:
         "chord_length": np.minimum(chords, spacing * grid.shape),
         "surface": (unlike / spacing).sum(axis=1) / volume,
         "euler": _euler(inside, grid.periodic),
+    }
+
+
+def _clusters(structures: Structures, phase: int) -> dict[str, Array]:
+    clusters = [cluster_sizes(image, structures.specification.grid.periodic) for image in structures.labels == phase]
+    return {
         "clusters": np.array([float(len(sizes)) for sizes in clusters]),
         "largest_cluster": np.array([sizes.max() / sizes.sum() if len(sizes) else np.nan for sizes in clusters]),
     }
@@ -156,9 +162,15 @@ def feature_groups(structures: Structures) -> list[Array]:
     """Return the columns (n, k) of `feature_vectors` by what they tell: a number each, correlations axis by axis."""
     if not structures.specification.is_discrete or structures.specification.grid.dimensions == 0:
         return [structures.values.reshape(len(structures), -1).astype(np.float64)]
+    size = max(1, BATCH // int(np.prod(structures.specification.grid.shape)))
+    parts = [_groups(structures[i : i + size]) for i in range(0, max(len(structures), 1), size)]
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+
+
+def _groups(structures: Structures) -> list[Array]:
     groups: list[Array] = []
     for phase in range(1, len(structures.specification.constituents)):
-        found = describe(structures, phase)
+        found = _described(structures, phase)
         for name in ("fraction", "surface", "euler", "chord_length"):
             columns = np.nan_to_num(found[name]).reshape(len(structures), int(np.prod(found[name].shape[1:])))
             groups += list(columns.T[:, :, None])

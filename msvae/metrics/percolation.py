@@ -14,7 +14,7 @@ from msvae.structures import Array
 
 __all__ = ["critical_distances", "winding"]
 
-REACH = 4  # parts of the shorter axis; distances beyond one of them may be found too large
+MANY = 32  # structures whose distances are found together
 
 
 def critical_distances(inside: Array, spacing: tuple[float, ...]) -> Array:
@@ -24,7 +24,11 @@ def critical_distances(inside: Array, spacing: tuple[float, ...]) -> Array:
     of the largest ball that can pass. Below zero there is no path, and it is how far the phase would have to grow.
     Of an empty phase minus, of a full one plus half the longest axis.
     """
-    found = [_critical(_signed_distance(np.asarray(image, dtype=bool), spacing)) for image in inside]
+    parts = [
+        _signed_distances(part, spacing)
+        for part in np.array_split(np.asarray(inside, dtype=bool), -(-len(inside) // MANY) or 1)
+    ]
+    found = [_critical(distance) for part in parts for distance in part]
     return np.array(found).reshape(len(inside), len(spacing))
 
 
@@ -59,15 +63,30 @@ def winding(inside: Array) -> Array:
     return winds
 
 
-def _signed_distance(image: Array, spacing: tuple[float, ...]) -> Array:
-    """Return distances (*grid) in m of voxels from the nearest face to the other phase; below zero outside."""
-    if image.all() or not image.any():
-        half = 0.5 * max(n * h for n, h in zip(image.shape, spacing, strict=True))
-        return np.full(image.shape, half if image.any() else -half)
-    width = -(-min(image.shape) // REACH)
-    wider, whole = np.pad(image, width, mode="wrap"), (slice(width, -width),) * image.ndim
-    inner, outer = (ndimage.distance_transform_edt(m, sampling=spacing)[whole] for m in (wider, ~wider))
-    return np.asarray(np.where(image, inner - 0.5 * min(spacing), 0.5 * min(spacing) - outer))
+def _signed_distances(inside: Array, spacing: tuple[float, ...]) -> Array:
+    """Return distances (n, *grid) in m of voxels from the nearest face to the other phase; below zero outside."""
+    smallest = min(spacing)
+    steps = tuple(h / smallest for h in spacing)  # of cubes one, so that equal distances are equal numbers
+    inner, outer = (smallest * np.sqrt(_squared_distances(mask, steps)) for mask in (inside, ~inside))
+    found = np.where(inside, inner - 0.5 * smallest, 0.5 * smallest - outer)
+    half = 0.5 * max(n * h for n, h in zip(inside.shape[1:], spacing, strict=True))
+    return np.asarray(np.clip(found, -half, half))
+
+
+def _squared_distances(inside: Array, steps: tuple[float, ...]) -> Array:
+    """Return the squared distances (n, *grid) of voxels' centres from the nearest voxel outside, periodically.
+
+    Axis by axis, the least of what the voxels of a line have and their squared distances (Felzenszwalb and Huttenlocher
+    2012, Theory of Computing 8, 415); infinite where no voxel is outside.
+    """
+    squared = np.where(inside, np.inf, 0.0)
+    for axis, step in enumerate(steps, start=1):
+        least = squared.copy()
+        for lag in range(1, squared.shape[axis] // 2 + 1):
+            for moved in (np.roll(squared, lag, axis), np.roll(squared, -lag, axis)):
+                np.minimum(least, moved + (lag * step) ** 2, out=least)
+        squared = least
+    return squared
 
 
 def _critical(distance: Array) -> Array:

@@ -74,14 +74,12 @@ def _tiff(structure: Structures, phase: int) -> bytes:
 
     grid, buffer = structure.specification.grid, io.BytesIO()
     values = structure.values[0, 0]
-    if grid.dimensions == 3 and values.dtype in (np.uint8, np.uint16, np.float32):  # ImageJ's keep the slices' distance
-        tifffile.imwrite(buffer, values, imagej=True, resolution=(1e-6 / grid.spacing[2], 1e-6 / grid.spacing[1]),
-                         metadata={"axes": "ZYX", "spacing": 1e6 * grid.spacing[0], "unit": "um"})  # fmt: skip
-        return buffer.getvalue()
     resolution = (1e-2 / grid.spacing[-1], 1e-2 / grid.spacing[-2])  # pixels in a centimetre
-    description = f"spacing in m along the axes of the array: {grid.spacing}"
+    axes = "ZYX"[3 - grid.dimensions :]
+    sizes = {f"PhysicalSize{axis}": 1e6 * h for axis, h in zip(axes, grid.spacing, strict=True)}
+    metadata = {"axes": axes, **sizes, **{f"{name}Unit": "µm" for name in sizes}}
     tifffile.imwrite(buffer, values, resolution=resolution, resolutionunit="CENTIMETER", photometric="minisblack",
-                     compression="deflate", description=description)  # fmt: skip
+                     compression="deflate", ome=True, metadata=metadata)  # fmt: skip
     return buffer.getvalue()
 
 
@@ -89,7 +87,7 @@ def _vti(structure: Structures, phase: int) -> bytes:
     grid, values = structure.specification.grid, structure.values[0, 0]
     kind = {"uint8": "UInt8", "float32": "Float32"}[str(values.dtype)]
     counts = (*grid.shape, *(1,) * (3 - grid.dimensions))
-    spacing = (*grid.spacing, *(grid.spacing[0],) * (3 - grid.dimensions))
+    spacing = (*grid.spacing, *(min(grid.spacing),) * (3 - grid.dimensions))
     extent = " ".join(f"0 {n}" for n in counts)
     raw = np.asfortranarray(values).tobytes(order="F")
     data = base64.b64encode(np.uint64(len(raw)).tobytes() + raw).decode()

@@ -135,6 +135,11 @@ def best_design(run: Run) -> Drawing | None:
     phase = 0 if structures.fractions[0, 0] < 0.5 else 1
     axis.voxels(values == phase, facecolors="#0072B2", edgecolor="#004a75", linewidth=0.1)
     micrometres = [f"{1e6 * length:.3g}" for length in structures.specification.grid.lengths]
-    axis.set(xlabel="axis 0 (voxels)", ylabel="axis 1 (voxels)", zlabel="axis 2 (voxels)", box_aspect=values.shape)
+    axis.set(
+        xlabel="axis 0 (voxels)",
+        ylabel="axis 1 (voxels)",
+        zlabel="axis 2 (voxels)",
+        box_aspect=structures.specification.grid.lengths,
+    )
     name = structures.specification.constituents[phase]
     return Drawing("best_design", f"The best design: {name}, a cell of {' x '.join(micrometres)} micrometres.", figure)

@@ -40,4 +40,5 @@ def picture(axis: Any, structures: Structures, k: int) -> None:
         return
     values = values[values.shape[0] // 2] if values.ndim == 3 else values
     top = len(structures.specification.constituents) - 1 if structures.specification.is_discrete else None
-    axis.imshow(values, cmap="cividis", vmin=0 if top else None, vmax=top, interpolation="nearest")
+    high, wide = structures.specification.grid.spacing[-2:]
+    axis.imshow(values, cmap="cividis", vmin=0 if top else None, vmax=top, interpolation="nearest", aspect=high / wide)

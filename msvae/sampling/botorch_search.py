@@ -17,6 +17,7 @@ from torch import Tensor
 
 from msvae.errors import StudyError
 from msvae.sampling.composite import CompositeSearch
+from msvae.sampling.targeted import properties_of
 from msvae.structures import Array
 
 __all__ = ["BotorchSearch"]
@@ -82,7 +83,7 @@ class BotorchSearch(CompositeSearch):
         """Return what samples (..., targets) of the targets are composed to (...) or (..., 2)."""
         flat = samples.detach().numpy().reshape(-1, samples.shape[-1])
         flat = np.where(self._wide, np.exp(np.where(self._wide, flat, 0.0)), flat)
-        found = np.asarray(composed(self._properties(flat)))
+        found = np.asarray(composed(properties_of(self.targets, flat)))
         return torch.as_tensor(found.reshape(*samples.shape[:-1], *found.shape[1:]))
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,21 +18,25 @@ from scipy.spatial.distance import cdist
 
 from msvae.errors import TargetError
 from msvae.sampling.gaussian_process import Coordinates, GaussianProcesses, Groupings, features_of
+from msvae.sampling.targeted import properties_of, slopes_of
+from msvae.sampling.thought import Thought
 from msvae.seeds import seed_of
 from msvae.settings import Component
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
 from msvae.vae.model import VAE
 
-__all__ = ["CompositeSearch", "Known"]
+__all__ = ["STEPS", "CompositeSearch", "Distance", "Known"]
 
 FIRST, FEWEST = 16, 4  # latents that are drawn before anything is modelled; of them, at least, with a result
 POOL, MOVES, LEADERS = 400, 120, 6  # candidates from the prior, around the best designs, and how many of these
 STEPS = (0.05, 0.1, 0.2, 0.35, 0.6)  # of a move, against the spread of the prior
 TOGETHER = 32  # latents that are decoded at once
-TREES, RELIABLE = 200, 0.8  # that say whether a design will fail; of the best chance, below which none is asked for
+TREES, RELIABLE = 80, 0.8  # that say whether a design will fail; of the best chance, below which none is asked for
+FEWEST = 8  # moves that are looked at in a question
 WIDE = 30  # largest over least value of a number that is modelled by its logarithm
-MOST = 300  # points that a model is fitted to
+MOST = 200  # points that a model knows
+RENEWED = 20  # parts of the designs, of which one more is found before kernels are fitted anew
 
 Distance = Callable[[Mapping[str, Array]], Array]
 Candidates = Callable[[int, int], Array]
@@ -66,41 +69,45 @@ class CompositeSearch:
         expected: Expected | None = None,
         more: Candidates | None = None,
         allowed: Allowed | None = None,
+        thought: Thought | None = None,
     ) -> None:
         """targets: the numbers that are modelled. distance: of properties, in which other numbers may be anything.
 
         expected: the properties of latents by a head. more: further candidates, given how many are wanted, and the
-        number of the question. allowed: which (n,) of latents and what they decode to may be asked for.
+        number of the question. allowed: which (n,) of latents and what they decode to may be asked for. thought: what
+        a question is worth.
         """
         self.vae, self.targets, self.distance, self.seed = vae, tuple(targets), distance, seed
         self.expected, self.more, self.allowed, self.asked = expected, more, allowed, 0
-        drawn = vae.sample_latents(POOL, seed_of(seed, "pool"))
-        self.pool, self.pool_features, groupings = self._allowed(drawn)
+        self.room = (thought or Thought()).candidates(vae.blueprint.specification)
+        self.drawn = vae.sample_latents(POOL, seed_of(seed, "pool"))
+        self.pool, self.pool_features = np.zeros((0, vae.latents)), np.zeros((0, 0))
+        self.models: GaussianProcesses | None = None
+        self.renewed = 0  # designs that were known when kernels were fitted last
+        self._fill(FIRST)
         if len(self.pool) < FIRST:
             raise TargetError(
                 f"only {len(self.pool)} of {POOL} samples of the model pass the guards and constraints of [design]: "
                 "loosen the constraints, or train the model on structures that meet them"
             )
-        self.coordinates = Coordinates.of(self.pool_features, self.pool, groupings)
         self.latents, self.values = np.zeros((0, vae.latents)), np.zeros((0, len(self.targets)))
         self.features = np.zeros((0, self.pool_features.shape[1]))
         self.distances, self.found = np.zeros(0), np.zeros(0, dtype=bool)
         self.pending = np.zeros((0, vae.latents))
         if known is not None:
-            unknown = np.full((len(known.latents), self.features.shape[1]), np.nan)
-            self._learn(known.latents, unknown, known.properties, found=False)
+            self._learn(known.latents, known.properties, found=False)
         self.known = known
 
     def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
         """Learn what became of latents (n, d): properties (n, *shape), NaN where the solver failed."""
         gone = {z.tobytes() for z in np.asarray(latents, dtype=np.float64)}
         self.pending = self.pending[[z.tobytes() not in gone for z in self.pending]]
-        self._learn(latents, self._features(latents), properties, found=True)
+        self._learn(latents, properties, found=True)
 
     def aim(self, distance: Distance) -> None:
         """Take another distance from now on."""
         self.distance = distance
-        self.distances = distance(self._properties(self.values))
+        self.distances = distance(properties_of(self.targets, self.values))
 
     def ask(self, n: int) -> Array:
         """Return n latents (n, d) to evaluate next; those that were asked for and not told of yet are accounted for."""
@@ -114,10 +121,23 @@ class CompositeSearch:
         self.pending = np.concatenate([self.pending, chosen])
         return chosen
 
-    def _learn(self, latents: Array, features: Array, properties: Mapping[str, Array], *, found: bool) -> None:
+    def _fill(self, least: int) -> None:
+        """Add samples of the prior to the pool, until it has so many or all are drawn; a question's share at least."""
+        share, begun = max(self.room // 2, FEWEST), False
+        while len(self.drawn) and (not begun or len(self.pool) < least):
+            drawn, self.drawn, begun = self.drawn[:share], self.drawn[share:], True
+            latents, features, self.groupings = self._allowed(drawn)
+            before = self.pool_features if len(self.pool) else features[:0]
+            self.pool, self.pool_features = np.concatenate([self.pool, latents]), np.concatenate([before, features])
+            self.models = None
+        if len(self.pool):
+            self.coordinates = Coordinates.of(self.pool_features, self.pool, self.groupings)
+
+    def _learn(self, latents: Array, properties: Mapping[str, Array], *, found: bool) -> None:
         values = np.stack([component_values(properties, t) for t in self.targets], axis=1)
         self.latents = np.concatenate([self.latents, latents])
-        self.features = np.concatenate([self.features, features])
+        unknown = np.full((len(latents), self.features.shape[1]), np.nan)  # they are found once they are needed
+        self.features = np.concatenate([self.features, unknown])
         self.values = np.concatenate([self.values, values])
         self.distances = np.concatenate([self.distances, self.distance(properties)])
         self.found = np.concatenate([self.found, np.full(len(latents), found)])
@@ -133,12 +153,28 @@ class CompositeSearch:
             latents, structures = latents[good], structures[good]
         return (latents, *features_of(structures))
 
+    def _described(self, rows: Array) -> Array:
+        """Return those of rows, of which the first count most, that have features now; not more than there is room."""
+        new = rows[np.isnan(self.features[rows, 0])]
+        new = np.concatenate([new[self.found[new]], new[~self.found[new]]])[: self._unhurried]
+        own, old = new[self.found[new]], new[~self.found[new]]
+        if len(own):
+            self.features[own] = features_of(drafts(self.vae, self.latents[own]))[0]
+        if len(old):  # the first that were told of
+            assert self.known is not None
+            self.features[old] = features_of(self.known.structures[old])[0]
+        return np.asarray(rows[np.isfinite(self.features[rows, 0])])
+
+    @property
+    def _unhurried(self) -> int:
+        """How many may be described of what is known: a share of a question, of the first one more."""
+        return max(FEWEST, 2 * self.room if self.models is None and not self.renewed else self.room // 4)
+
     def _improving(self, n: int, known: Array, rng: np.random.Generator) -> Array:
         """Return the candidates of the largest expected improvement, one after the other."""
+        self._fill(0)
         candidates, features = self._candidates(known, rng)
-        rows = self._rows(known)
-        points = self._at(self.latents[rows], self.features[rows])
-        models = GaussianProcesses.fit(points, self._rest(rows), self.coordinates.groupings, rng)
+        models = self._modelled(known)
         where = self._at(candidates, features)
         if len(self.pending):  # what is on its way is taken to be what is expected of it
             models = models.believing(self._at(self.pending, self._features(self.pending)))
@@ -148,7 +184,7 @@ class CompositeSearch:
             drawn = models.draw(where, rng)  # (draws, candidates, targets)
             flat = (drawn + offsets).reshape(-1, len(self.targets))
             flat = np.where(wide, np.exp(np.where(wide, flat, 0.0)), flat)
-            distances = self.distance(self._properties(flat)).reshape(drawn.shape[:2])
+            distances = self.distance(properties_of(self.targets, flat)).reshape(drawn.shape[:2])
             gain = np.maximum(best - distances, 0).mean(axis=0)
             gain = works * gain if gain.max() > 0 else works / (1 + distances.mean(axis=0))
             gain[chosen] = -np.inf
@@ -157,10 +193,23 @@ class CompositeSearch:
                 models = models.believing(where[chosen[-1:]])
         return candidates[chosen]
 
+    def _modelled(self, known: Array) -> GaussianProcesses:
+        """Return models of what is known, with new kernels where enough has been found or the coordinates changed."""
+        rows, found = self._rows(known), int(self.found.sum())
+        kernels = None
+        if self.models is not None and found - self.renewed < max(1, found // RENEWED):
+            kernels = self.models.kernels
+        else:
+            self.renewed = found
+        points = self._at(self.latents[rows], self.features[rows])
+        self.models = GaussianProcesses.fit(points, self._rest(rows), self.coordinates.groupings, kernels)
+        return self.models
+
     def _unmodelled(self, n: int) -> Array:
         """Return n latents of the pool in its order; after some questions, those that the solver may well answer."""
         start = int(self.found.sum()) + len(self.pending)
         if self.found.sum() < FIRST:
+            self._fill(start + n)
             return np.asarray(self.pool[np.arange(start, start + n) % len(self.pool)])
         gone = {z.tobytes() for z in (*self.latents[self.found], *self.pending)}
         fresh = np.array([k for k, z in enumerate(self.pool) if z.tobytes() not in gone] or [0])
@@ -189,9 +238,10 @@ class CompositeSearch:
         from sklearn.ensemble import ExtraTreesClassifier
 
         failed = ~np.isfinite(self.values).all(axis=1) & self.found
-        asked = self.found
         if not failed.any():
             return np.ones(len(where))
+        told = np.flatnonzero(self.found)
+        asked = self._described(told[np.argsort(~failed[told], kind="stable")][:MOST])
         points = self._at(self.latents[asked], self.features[asked])
         forest = ExtraTreesClassifier(TREES, min_samples_leaf=2, random_state=seed_of(self.seed, "works") % 2**31)
         chance = forest.fit(points, ~failed[asked]).predict_proba(where)
@@ -199,15 +249,14 @@ class CompositeSearch:
         return np.where(works < RELIABLE * works.max(), 0.0, works)
 
     def _rows(self, known: Array) -> Array:
-        """Return the rows that models are fitted to: the designs, and of the rest those nearest the target."""
+        """Return the rows that models know: the designs, and of the rest those nearest the target."""
         rows = np.flatnonzero(known)
-        order = np.lexsort((self.distances[rows], ~self.found[rows]))
-        chosen = rows[order][:MOST]
-        new = chosen[np.isnan(self.features[chosen, 0])]
-        if len(new):  # what was known before has features only once they are needed
-            assert self.known is not None
-            self.features[new] = features_of(self.known.structures[new])[0]
-        return chosen
+        near = self.distances[rows]
+        if self.found[rows].sum() > MOST // 2:
+            order = np.argsort(near, kind="stable")
+        else:
+            order = np.lexsort((near, ~self.found[rows]))
+        return self._described(rows[order][:MOST])
 
     def _candidates(self, known: Array, rng: np.random.Generator) -> tuple[Array, Array]:
         """Return latents (m, d) and their features: of the prior, around the best designs, and the caller's."""
@@ -218,10 +267,29 @@ class CompositeSearch:
         fresh = self.pool[rng.integers(len(self.pool), size=MOVES)]
         centre = self.coordinates.middle
         crossed = centre + np.sqrt(1 - step**2) * (start - centre) + step * (fresh - centre)
-        own = [crossed] if self.more is None else [crossed, self.more(MOVES // 4, self.asked)]
-        moved = np.concatenate(own)
+        own = [self._unasked(leaders), crossed]
+        moved = np.concatenate(own if self.more is None else [*own, self.more(MOVES // 4, self.asked)])
+        moved = self._hopeful(moved, max(FEWEST, self.room // 2), rng)
         moved, features, _ = self._allowed(moved)
         return np.concatenate([self.pool, moved]), np.concatenate([self.pool_features, features])
+
+    def _unasked(self, leaders: Array) -> Array:
+        """Return those of leaders that were known before the search: what they decode to has not been solved."""
+        gone = {z.tobytes() for z in (*self.latents[self.found], *self.pending)}
+        return leaders[[z.tobytes() not in gone for z in leaders]]
+
+    def _hopeful(self, latents: Array, most: int, rng: np.random.Generator) -> Array:
+        """Return at most so many of latents (n, d): those that a head or a linear model expects nearest, and others."""
+        if len(latents) <= most:
+            return latents
+        known = np.flatnonzero(np.isfinite(self.values).all(axis=1))
+        near = known[np.argsort(self.distances[known], kind="stable")[:MOST]]
+        points, rest, offsets = self.latents[near], self._rest(near), self._offsets(latents)
+        expected = rest.mean(axis=0) + offsets + (latents - points.mean(axis=0)) @ slopes_of(points, rest)
+        expected = np.where(self._wide, np.exp(np.where(self._wide, expected, 0.0)), expected)
+        order = np.argsort(self.distance(properties_of(self.targets, expected)), kind="stable")
+        chosen = np.concatenate([order[: most - most // 4], rng.permutation(order[most - most // 4 :])[: most // 4]])
+        return np.asarray(latents[chosen])
 
     def _at(self, latents: Array, features: Array) -> Array:
         return self.coordinates(features, latents)
@@ -247,17 +315,6 @@ class CompositeSearch:
         """Return values (n, targets) as they are modelled; what is not positive is taken for the least known number."""
         least = np.where(self.values > 0, self.values, np.inf).min(axis=0, initial=np.inf)
         return np.where(self._wide, np.log(np.maximum(values, np.where(self._wide, least, 1.0))), values)
-
-    def _properties(self, values: Array) -> dict[str, Array]:
-        """Return values (..., targets) as properties of which only the targeted numbers are known."""
-        found: dict[str, Array] = {}
-        for k, target in enumerate(self.targets):
-            sizes = [1 + max(t.component[a] for t in self.targets if t.property == target.property)
-                     for a in range(len(target.component))]  # fmt: skip
-            array = found.setdefault(target.property, np.full((*values.shape[:-1], *sizes), np.nan))
-            place: tuple[Any, ...] = (..., *target.component)
-            array[place] = values[..., k]
-        return found
 
 
 @torch.no_grad()

@@ -9,33 +9,36 @@ share a length, and each other descriptor has its own: Akaike's information crit
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from scipy import linalg, optimize
 from scipy.spatial.distance import cdist
-from sklearn.gaussian_process.kernels import Hyperparameter, Matern
 
 from msvae.metrics.descriptors import feature_groups
 from msvae.metrics.percolation import critical_distances
 from msvae.structures import Array, Structures
 
-__all__ = ["Coordinates", "GaussianProcesses", "features_of"]
+__all__ = ["Coordinates", "GaussianProcesses", "Groupings", "Kernel", "features_of", "unlikelihood"]
 
 DRAWS = 64  # of the models, for the expected improvement
 PARTS = 4  # principal components of a curve that are modelled
 Groupings = tuple[tuple[int, ...], ...]  # of coordinates: each the sizes of its groups, side by side
+FITTED, STEPS = 80, 50  # points that kernels are fitted to, and steps that are made for it
 LENGTHS, NOISE, VARIANCE = (0.3, 300.0), (1e-6, 1.0), (1e-2, 1e3)  # bounds of what is fitted, everything scaled
 
 
-def features_of(structures: Structures) -> tuple[Array, Groupings]:
+def features_of(structures: Structures, rows: Array | None = None) -> tuple[Array, Groupings]:
     """Return what models see of structures (n, m), and the sizes of the groups of columns that may share a length.
+
+    rows: of the structures that are meant; all if there are none.
 
     Of phases: their descriptors, and the critical distances of every phase but the first, as if structures went on
     periodically, which is how solvers take them; of other kinds: their values.
     """
     own, specification = feature_groups(structures), structures.specification
+    if rows is not None:
+        own, structures = [group[rows] for group in own], structures[rows]
     critical: list[Array] = []
     if specification.is_discrete and specification.grid.dimensions:
         for phase in range(1, len(specification.constituents)):
@@ -72,35 +75,23 @@ class Coordinates:
         return np.concatenate([(features - self.centre) / self.width, (latents - self.middle) / self.spread], axis=1)
 
 
-class GroupedMatern(Matern):
-    """A Matern kernel whose coordinates share length scales, group by group. sizes: of the groups."""
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """Matern's covariance of order 5/2 (Rasmussen and Williams 2006, equation 4.17) with lengths that groups share.
 
-    def __init__(
-        self, length_scale: Any = 1.0, length_scale_bounds: Any = LENGTHS, nu: float = 2.5, sizes: tuple[int, ...] = ()
-    ) -> None:
-        super().__init__(length_scale, length_scale_bounds, nu)
-        self.sizes = sizes
+    lengths: (groups,). sizes: of the groups of coordinates, side by side. noise: the variance that points do not share.
+    """
 
-    @property
-    def anisotropic(self) -> bool:
-        return True
+    variance: float
+    lengths: Array
+    noise: float
+    sizes: tuple[int, ...]
 
-    @property
-    def hyperparameter_length_scale(self) -> Any:
-        return Hyperparameter("length_scale", "numeric", self.length_scale_bounds, len(self.sizes))
-
-    def __call__(self, X: Array, Y: Array | None = None, eval_gradient: bool = False) -> Any:
-        ends = np.cumsum(self.sizes)
-        squared = [
-            cdist(X[:, end - size : end], (X if Y is None else Y)[:, end - size : end], "sqeuclidean") / length**2
-            for end, size, length in zip(ends, self.sizes, np.atleast_1d(self.length_scale), strict=True)
-        ]
-        far = np.sqrt(5 * np.sum(squared, axis=0))  # nu = 2.5 (Rasmussen and Williams 2006, equation 4.17)
-        decay = np.exp(-far)
-        values = (1 + far + far**2 / 3) * decay
-        if not eval_gradient:
-            return values
-        return values, np.stack([5 / 3 * s * (1 + far) * decay for s in squared], axis=-1)
+    def __call__(self, points: Array, others: Array) -> Array:
+        """Return the covariances (n, m) of points (n, k) and others (m, k), without noise."""
+        scale = np.repeat(self.lengths, self.sizes)
+        far = np.sqrt(5.0) * cdist(points / scale, others / scale)
+        return np.asarray(self.variance * (1 + far + far**2 / 3) * np.exp(-far))
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +101,7 @@ class GaussianProcesses:
     points: (n, k). values: (n, parts), scaled. axes: (parts, targets), what a part is of the scaled targets.
     """
 
-    kernels: tuple[Any, ...]
+    kernels: tuple[Kernel, ...]
     points: Array
     values: Array
     axes: Array
@@ -118,18 +109,22 @@ class GaussianProcesses:
     width: Array
 
     @classmethod
-    def fit(cls, points: Array, values: Array, groupings: Groupings, rng: np.random.Generator) -> GaussianProcesses:
-        """Return models with kernels of the largest likelihood, in the grouping that is the likeliest."""
+    def fit(
+        cls, points: Array, values: Array, groupings: Groupings, kernels: tuple[Kernel, ...] | None = None
+    ) -> GaussianProcesses:
+        """Return models with kernels of the largest likelihood, in the grouping that is the likeliest.
+
+        The kernels are fitted to the first points; or they are given, as they were before a few of the points came.
+        """
         centre, width = values.mean(axis=0), values.std(axis=0) + 1e-12
         scaled = (values - centre) / width
         axes = np.eye(scaled.shape[1])
         if scaled.shape[1] > PARTS:
             axes = np.linalg.svd(scaled, full_matrices=False)[2][:PARTS]
-        kernels = tuple(
-            max((_fitted(points, column, sizes, rng) for sizes in groupings), key=lambda found: found[0])[1]
-            for column in (scaled @ axes.T).T
-        )
-        return cls(kernels, points, scaled @ axes.T, axes, centre, width)
+        parts = scaled @ axes.T
+        if kernels is None or len(kernels) != parts.shape[1]:
+            kernels = tuple(_likeliest(points[:FITTED], column[:FITTED], groupings) for column in parts.T)
+        return cls(kernels, points, parts, axes, centre, width)
 
     def believing(self, points: Array) -> GaussianProcesses:
         """Return models to which points (m, k) are known with the values that they expect there."""
@@ -144,32 +139,52 @@ class GaussianProcesses:
         return np.asarray(self.centre + self.width * ((mean + deviation * normal) @ self.axes))
 
     def _moments(self, k: int, points: Array) -> tuple[Array, Array]:
-        from scipy.linalg import cho_solve, cholesky
-
         kernel = self.kernels[k]
-        inner = kernel(self.points) + 1e-8 * np.eye(len(self.points))
-        factor = cholesky(inner, lower=True)
-        across = kernel.k1(points, self.points)
-        solved = cho_solve((factor, True), across.T)
-        mean = across @ cho_solve((factor, True), self.values[:, k])
-        variance = kernel.k1.diag(points) - np.einsum("mn,nm->m", across, solved)
+        inner = kernel(self.points, self.points) + (kernel.noise + 1e-8) * np.eye(len(self.points))
+        factor = linalg.cholesky(inner, lower=True)
+        across = kernel(self.points, points)
+        mean = across.T @ linalg.cho_solve((factor, True), self.values[:, k])
+        variance = kernel.variance - np.square(linalg.solve_triangular(factor, across, lower=True)).sum(axis=0)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
 
 
-def _fitted(points: Array, values: Array, sizes: tuple[int, ...], rng: np.random.Generator) -> tuple[float, Any]:
-    """Return the kernel of values (n,) at points (n, k) of the largest likelihood, and what speaks for it.
+def _likeliest(points: Array, values: Array, groupings: Groupings) -> Kernel:
+    """Return the kernel of values (n,) at points (n, k) that is the likeliest in one of the groupings.
 
-    That is the likelihood's logarithm less the number of lengths (Akaike 1974, IEEE Trans. Autom. Control 19, 716).
+    What counts is the likelihood's logarithm less the number of lengths (Akaike 1974, IEEE Trans. Autom. Control 19,
+    716).
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
+    found = [_fitted(points, values, sizes) for sizes in groupings]
+    return max(found, key=lambda pair: pair[0])[1]
 
-    length = np.full(len(sizes), np.sqrt(points.shape[1]))
-    matern = GroupedMatern(length, LENGTHS, 2.5, sizes)
-    kernel = ConstantKernel(1.0, VARIANCE) * matern + WhiteKernel(1e-3, NOISE)
-    model = GaussianProcessRegressor(kernel, random_state=int(rng.integers(2**31)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: an axis without effect
-        model.fit(points, values)
-    return model.log_marginal_likelihood_value_ - len(sizes), model.kernel_
+
+def _fitted(points: Array, values: Array, sizes: tuple[int, ...]) -> tuple[float, Kernel]:
+    """Return the kernel of the largest likelihood in one grouping, and what speaks for it; see `_likeliest`."""
+    ends = np.cumsum(sizes)
+    squared = np.stack([cdist(x, x, "sqeuclidean") for x in
+                        (points[:, end - size : end] for end, size in zip(ends, sizes, strict=True))])  # fmt: skip
+    start = np.log([1.0, *np.full(len(sizes), np.sqrt(points.shape[1])), 1e-3])
+    bounds = np.log([VARIANCE, *[LENGTHS] * len(sizes), NOISE])
+    found = optimize.minimize(
+        unlikelihood, start, (squared, values), jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": STEPS}
+    )
+    variance, lengths, noise = np.exp(found.x[0]), np.exp(found.x[1:-1]), np.exp(found.x[-1])
+    return -float(found.fun) - len(sizes), Kernel(float(variance), lengths, float(noise), sizes)
+
+
+def unlikelihood(logarithms: Array, squared: Array, values: Array) -> tuple[float, Array]:
+    """Return minus the logarithm of the likelihood, and its gradient (Rasmussen and Williams 2006, equation 5.9).
+
+    logarithms: of variance, lengths (groups,) and noise. squared: distances (groups, n, n). values: (n,).
+    """
+    variance, noise, weights = np.exp(logarithms[0]), np.exp(logarithms[-1]), np.exp(-2 * logarithms[1:-1])
+    far = np.sqrt(5 * np.tensordot(weights, squared, 1))
+    decay = np.exp(-far)
+    covariance = variance * (1 + far + far**2 / 3) * decay
+    factor = linalg.cholesky(covariance + (noise + 1e-10) * np.eye(len(values)), lower=True)
+    inverse = linalg.cho_solve((factor, True), np.eye(len(values)))
+    solved = inverse @ values
+    value = 0.5 * values @ solved + np.log(np.diag(factor)).sum() + 0.5 * len(values) * np.log(2 * np.pi)
+    slope = 0.5 * (inverse - np.outer(solved, solved))  # with respect to the covariance
+    lengths = 5 / 3 * variance * weights * np.tensordot(squared, slope * (1 + far) * decay, 2)
+    return float(value), np.array([(slope * covariance).sum(), *lengths, noise * np.trace(slope)])

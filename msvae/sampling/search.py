@@ -176,7 +176,9 @@ def descents(vae: VAE, distance: Distance, encoded: Array, n: int, seed: int) ->
     """Return n latents (n, d): descents through the heads from near encoded structures, those that come nearest."""
     rng = np.random.default_rng(seed_of(seed, "descents"))
     starts = encoded[rng.integers(len(encoded), size=2 * n)]
-    found = descend(vae, distance, starts + 0.1 * rng.standard_normal(starts.shape), anchor=encoded)
+    found = descend(
+        vae, distance, starts + 0.1 * rng.standard_normal(starts.shape), anchor=encoded, steps=20, rate=0.15
+    )
     with torch.no_grad():
         predicted = distance(head_means(vae, torch.as_tensor(found, dtype=torch.float32))).numpy()
     return found[np.argsort(predicted)[:n]]

@@ -18,7 +18,7 @@ class Hdf5(Dataset):
 
     path: the file; one that msvae wrote (a run's structures.h5) needs no more.
     values: name of an array (n, *grid), or (n, channels, *grid) for compositions and occupations, of another program.
-    kind, spacing (m, one number or one for each axis), periodic, constituents: what that array is.
+    kind, spacing (m, one number or one along each axis), periodic, constituents: what that array is.
     properties: names of arrays (n, *shape), with their units in `units`, in the same order.
     groups: name of an array (n,) of integers, the simulation or specimen of each structure; those of one are not split.
     corners: name of an array (n, axes) of integers, the first voxel of each structure in the image that it was cut

@@ -32,28 +32,46 @@ def thresholded(field: Array, fraction: float) -> Array:
     return labels.reshape(field.shape)
 
 
-def overlapping_spheres(shape: Sequence[int], rng: np.random.Generator, *, fraction: float, radius: float) -> Array:
+def overlapping_spheres(
+    shape: Sequence[int],
+    rng: np.random.Generator,
+    *,
+    fraction: float,
+    radius: float,
+    steps: Sequence[float] | None = None,
+) -> Array:
     """Return labels of overlapping spheres (phase 1) of equal radius, centres a Poisson process.
+
+    steps: edges of a voxel in the unit of the radius; one by default.
 
     The expected fraction is 1 - exp(-rho V) (Torquato 2002, Random Heterogeneous Materials, eq. 5.45).
     """
-    d = len(shape)
+    d, edges = len(shape), np.ones(len(shape)) if steps is None else np.array(steps)
     ball = math.pi ** (d / 2) / math.gamma(d / 2 + 1) * radius**d
-    count = rng.poisson(-math.log1p(-fraction) * math.prod(shape) / ball)
+    count = rng.poisson(-math.log1p(-fraction) * math.prod(shape * edges) / ball)
     if count == 0:
         return np.zeros(shape, dtype=np.uint8)
-    distance, _ = cKDTree(rng.uniform(0, shape, (count, d)), boxsize=shape).query(_centres(shape))
+    places = rng.uniform(0, shape, (count, d)) * edges
+    distance, _ = cKDTree(places, boxsize=shape * edges).query(_centres(shape) * edges)
     return np.asarray(distance <= radius, dtype=np.uint8).reshape(shape)
 
 
-def voronoi(shape: Sequence[int], rng: np.random.Generator, *, grain: float, fractions: Sequence[float]) -> Array:
+def voronoi(
+    shape: Sequence[int],
+    rng: np.random.Generator,
+    *,
+    grain: float,
+    fractions: Sequence[float],
+    steps: Sequence[float] | None = None,
+) -> Array:
     """Return labels of a Voronoi tessellation; each grain is of a phase drawn with the given fractions.
 
-    grain: edge of the cube of a mean grain's volume, in voxels.
+    grain: edge of the cube of a mean grain's volume. steps: edges of a voxel in the same unit; one by default.
     """
-    d = len(shape)
-    count = max(1, round(math.prod(shape) / grain**d))
-    _, nearest = cKDTree(rng.uniform(0, shape, (count, d)), boxsize=shape).query(_centres(shape))
+    d, edges = len(shape), np.ones(len(shape)) if steps is None else np.array(steps)
+    count = max(1, round(math.prod(shape * edges) / grain**d))
+    places = rng.uniform(0, shape, (count, d)) * edges
+    _, nearest = cKDTree(places, boxsize=shape * edges).query(_centres(shape) * edges)
     phases = rng.choice(len(fractions), size=count, p=fractions)
     return np.asarray(phases[nearest], dtype=np.uint8).reshape(shape)
 

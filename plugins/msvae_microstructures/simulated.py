@@ -7,8 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from msvae import Array, DataError, Dataset, Positions, Structures
+from msvae import Array, DataError, Dataset, Grid, Positions, Structures
 from msvae_microstructures import processes
+from msvae_microstructures.voxel_size import positive
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class Simulated(Dataset):
     """Structures from a random process, periodic, of two phases.
 
     process: "gaussian-field" (thresholded), "spheres" (overlapping), "voronoi" (grains), "spinodal" (Cahn-Hilliard).
-    count: how many. shape: voxels along each axis. spacing: of the voxels in m.
+    count: how many. shape: voxels along each axis. spacing: of the voxels in m, one number or one
+        along each axis.
     volume_fraction: range of the fraction of phase 1, drawn uniformly for each structure.
     length: range, in m, of the correlation length, sphere radius or grain size; "spinodal" has its own.
     anisotropy: range of the ratio of the length along a random axis to that along the others, drawn log-uniformly.
@@ -29,7 +31,7 @@ class Simulated(Dataset):
     process: Literal["gaussian-field", "spheres", "voronoi", "spinodal"] = "gaussian-field"
     count: int = 100
     shape: tuple[int, ...] = (32, 32)
-    spacing: float = 1e-6
+    spacing: float | tuple[float, ...] = 1e-6
     volume_fraction: tuple[float, float] = (0.3, 0.7)
     length: tuple[float, float] = (6e-6, 6e-6)
     anisotropy: tuple[float, float] = (1.0, 1.0)
@@ -50,8 +52,9 @@ class Simulated(Dataset):
         image = self.image_shape or self.shape
         if len(image) != len(self.shape) or any(a < b for a, b in zip(image, self.shape, strict=True)):
             raise ValueError(f"image_shape is at least {list(self.shape)} voxels, found {list(self.image_shape)}")
-        if not self.spacing > 0:
-            raise ValueError(f"spacing is a positive length in m, found {self.spacing:g}")
+        positive(self.spacing, len(self.shape))
+        if self.process == "spinodal" and len(set(self._spacing)) > 1:
+            raise ValueError(f"process 'spinodal' is on cubes, found a spacing of {list(self._spacing)}")
 
     def load(self, seed: int) -> Structures:
         image = self.image(seed)
@@ -78,21 +81,27 @@ class Simulated(Dataset):
         places = Positions(corners, periods=self.image_shape)  # the processes are periodic
         return Structures(batch.values, batch.specification, positions=places)
 
+    @property
+    def _spacing(self) -> tuple[float, ...]:
+        """Along each axis, in m."""
+        return Grid.of(self.shape, self.spacing).spacing
+
     @classmethod
     def example(cls, n: int, seed: int) -> Structures:
         return cls(count=n, shape=(16, 16), length=(4e-6, 4e-6)).load(seed)
 
     def _one(self, rng: np.random.Generator) -> Array:
         fraction = rng.uniform(*self.volume_fraction)
-        length = rng.uniform(*self.length) / self.spacing
+        length = rng.uniform(*self.length) / min(self._spacing)
+        steps = [h / min(self._spacing) for h in self._spacing]
         if self.process == "gaussian-field":
-            lengths = np.full(len(self.shape), length)
+            lengths = length / np.array(steps)
             lengths[rng.integers(len(self.shape))] *= np.exp(rng.uniform(*np.log(self.anisotropy)))
             return processes.thresholded(processes.gaussian_field(self.shape, rng, lengths=lengths.tolist()), fraction)
         if self.process == "spheres":
-            return processes.overlapping_spheres(self.shape, rng, fraction=fraction, radius=length)
+            return processes.overlapping_spheres(self.shape, rng, fraction=fraction, radius=length, steps=steps)
         if self.process == "voronoi":
-            return processes.voronoi(self.shape, rng, grain=length, fractions=(1 - fraction, fraction))
+            return processes.voronoi(self.shape, rng, grain=length, fractions=(1 - fraction, fraction), steps=steps)
         start = fraction + rng.uniform(-0.05, 0.05, self.shape)
         concentration = processes.spinodal(start, [0.025])[0]
         if not np.isfinite(concentration).all():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,7 +11,7 @@ import numpy as np
 import tifffile
 
 from msvae import Array, DataError, Dataset, Positions, Structures
-from msvae_microstructures.voxel_size import spacing_of
+from msvae_microstructures.voxel_size import positive, voxel_sizes
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 DENSEST, SMALL = 5000, 1 << 26  # pixels' bytes that a file's byte can stand for (LZW, deflate), and bytes that are few
@@ -30,8 +29,8 @@ class Tiff(Dataset):
     patch: size of the pieces that images are cut to, in voxels; by default the whole image.
     overlap: fraction of a patch that its neighbour shares.
     region: of the images that structures are cut from, [first, end) along each axis, voxels; by default all.
-    spacing: of the voxels in m, one number or one along each axis of the array (slices, rows, columns); by default what
-        the file says: OME-XML, ImageJ's metadata, resolution tags, or an .mhd or .nhdr file of its name beside it.
+    spacing: of the voxels in m, one number or one along each axis of the images (slices, rows, columns); by default
+        what the file states, by ImageJ, OME-XML, resolution tags, or a header (.mhd, .nhdr, .nrrd) of the same name.
     periodic: whether a patch continues on its other side.
     """
 
@@ -59,16 +58,13 @@ class Tiff(Dataset):
             raise ValueError(f"overlap is a fraction from 0 to below 1, found {self.overlap:g}")
         if self.threshold is not None and self.labels:
             raise ValueError("give a threshold or labels, not both")
-        lengths = self.spacing if isinstance(self.spacing, tuple) else (self.spacing,) * self.dimensions_of
-        if len(lengths) != self.dimensions_of or not all(h is None or 0 < h < math.inf for h in lengths):
-            raise ValueError(
-                f"spacing is a positive length in m, or {self.dimensions_of} of them, found {self.spacing}"
-            )
+        if self.spacing is not None:
+            positive(self.spacing, self.dimensions_of)
 
     def load(self, seed: int) -> Structures:
         files = _files(self.path)
-        spacing = spacing_of(files[0], self.dimensions_of, self.spacing)
         images = [self._region(image) for image in self._images(files)]
+        spacing = voxel_sizes(files[0], self.spacing, self.dimensions_of)
         if not self.patch and len({image.shape for image in images}) > 1:
             raise DataError(
                 f"dataset.path: the images of '{self.path}' have different sizes "
@@ -78,8 +74,8 @@ class Tiff(Dataset):
 
     def image(self, seed: int) -> Structures | None:
         files = _files(self.path)
-        spacing = spacing_of(files[0], self.dimensions_of, self.spacing)
-        return self._structures(next(self._images(files))[None], spacing)
+        values = next(self._images(files))[None]
+        return self._structures(values, voxel_sizes(files[0], self.spacing, self.dimensions_of))
 
     @classmethod
     def example(cls, n: int, seed: int) -> Structures:

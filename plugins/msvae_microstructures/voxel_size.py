@@ -1,124 +1,159 @@
-"""How large the voxels of a TIFF image are: from OME-XML, ImageJ's metadata, resolution tags, or a file beside it."""
+"""The size of an image's voxels: what the study says, or what TIFF files, and headers beside them, state.
+
+ImageJ, OME-XML (Goldberg et al. 2005, Genome Biology 6, R47), the resolution tags of TIFF 6.0, and headers of the same
+name (.mhd of MetaIO, .nhdr and .nrrd of Teem). A length without a unit, or with an unknown one, is not known.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import tifffile
 
 from msvae import DataError, SpacingError
 
-LENGTHS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "micron": 1e-6, "microns": 1e-6, "micrometer": 1e-6,
-           "\\u00b5m": 1e-6, "\u00b5m": 1e-6, "\u03bcm": 1e-6, "nm": 1e-9, "\u00c5": 1e-10, "angstrom": 1e-10,
-           "pm": 1e-12, "inch": 0.0254}  # fmt: skip
-METRES = {2: 0.0254, 3: 0.01}  # TIFF tag ResolutionUnit: inch, centimetre
-DISAGREES = 0.01  # relative difference of a study's spacing and a file's own
+__all__ = ["Sizes", "positive", "voxel_sizes"]
+
 log = logging.getLogger(__name__)
+TAG = {2: 0.0254, 3: 0.01}  # metres of TIFF tag ResolutionUnit: inch, centimetre
+METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "micron": 1e-6, "microns": 1e-6, "nm": 1e-9, "pm": 1e-12,
+          "a": 1e-10, "å": 1e-10, "angstrom": 1e-10, "inch": 0.0254, "in": 0.0254, "meter": 1.0, "metre": 1.0,
+          "millimeter": 1e-3, "micrometer": 1e-6, "nanometer": 1e-9}  # fmt: skip
+SAME = 0.01  # relative difference, up to which a file and a study say the same
+SMALL = 1 << 16  # bytes of a header
 
-Size = tuple[float | None, float | None, float | None]
-"""Along z, y and x in m; None where it is not known."""
+Sizes = tuple["float | None", ...]  # along slices, rows and columns in m; None where it is not known
 
 
-def spacing_of(path: Path, dimensions: int, asked: float | tuple[float, ...] | None) -> tuple[float, ...]:
-    """Return the voxel size in m along the axes of the array, (z,) y and x: the one that is asked for, or the file's.
+def positive(spacing: float | Sequence[float], dimensions: int) -> None:
+    """Raise ValueError if a setting is not a length, or one for each axis."""
+    found = [spacing] if isinstance(spacing, (int, float)) else list(spacing)
+    if not isinstance(spacing, (int, float)) and len(found) != dimensions:
+        raise ValueError(f"spacing is one length in m, or {dimensions}, one along each axis, found {found}")
+    if not all(h > 0 and math.isfinite(h) for h in found):
+        raise ValueError(f"spacing is a positive length in m, found {', '.join(f'{h:g}' for h in found)}")
 
-    SpacingError if there is neither. A file that states another one, or no distance of its slices, is logged.
+
+def voxel_sizes(path: Path, given: float | Sequence[float] | None, dimensions: int) -> tuple[float, ...]:
+    """Return the spacing in m along the axes of a file's images; DataError if neither study nor file states it.
+
+    given: the study's, which counts; where it contradicts the file, a line of the log says so. Slices whose distance is
+    not stated are taken to be as far apart as rows, which is said too.
     """
-    try:
-        z, y, x = stated(path)
-    except DataError:
-        if asked is None:
-            raise
-        z = y = x = None  # whoever reads the pixels says what is wrong
-    if asked is not None:
-        wanted = (asked,) * dimensions if isinstance(asked, float | int) else asked
-        own = (z, y, x)[3 - dimensions :]
-        if any(o is not None and abs(o - w) > DISAGREES * w for o, w in zip(own, wanted, strict=True)):
-            log.warning("'%s' states voxels of %s m, the study's %s m are used", path.name, _text(own), _text(wanted))
-        return tuple(float(w) for w in wanted)
-    if y is None or x is None:
+    stated = _stated(path)[-dimensions:]
+    if given is not None:
+        sizes = (float(given),) * dimensions if isinstance(given, (int, float)) else tuple(map(float, given))
+        pairs = zip(sizes, stated, strict=True)
+        if any(found is not None and abs(found / own - 1) > SAME for own, found in pairs):
+            log.warning("'%s' states voxels of %s, the study's dataset.spacing is %s m: the study's counts",
+                        path, _in_words(stated), list(sizes))  # fmt: skip
+        return sizes
+    *slices, rows, columns = stated
+    if rows is None or columns is None:
         raise SpacingError(f"'{path}' does not state its pixel size in its tags: give dataset.spacing in m")
-    if dimensions == 2:
-        return y, x
-    if z is None:
-        log.warning("'%s' states no distance between its slices: they are taken to be as far apart as pixels, %g m",
-                    path.name, x)  # fmt: skip
-    return x if z is None else z, y, x
+    if slices and slices[0] is None:
+        log.warning("'%s' does not state how far apart its slices are: they are taken to be as far apart as rows, %g m "
+                    "(dataset.spacing = [slices, rows, columns] says otherwise)", path, rows)  # fmt: skip
+    return (*(rows if h is None else h for h in slices), rows, columns)
 
 
-def stated(path: Path) -> Size:
-    """Return the voxel size that a file states, or a file of ITK (.mhd) or NRRD (.nhdr) of the same name beside it."""
-    for suffix, read in ((".mhd", _of_itk), (".nhdr", _of_nrrd)):
-        beside = path.with_suffix(suffix)
-        if beside.is_file():
-            return read(beside.read_text(encoding="utf-8", errors="replace"))
+def _in_words(sizes: Sizes) -> str:
+    return " x ".join("unknown" if h is None else f"{h:.4g}" for h in sizes) + " m"
+
+
+def _stated(path: Path) -> Sizes:
+    """Return what a file and a header beside it state, the header where the file does not."""
+    sizes = _of_tiff(path)
+    for suffix, read in HEADERS.items():
+        header = path.with_suffix(suffix)
+        if header.is_file() and header != path:
+            sizes = tuple(own if own is not None else other for own, other in zip(sizes, read(header), strict=True))
+    return sizes
+
+
+def _of_tiff(path: Path) -> Sizes:
     try:
         with tifffile.TiffFile(path) as file:
-            return _of_tiff(file)
+            if file.ome_metadata:
+                return _of_ome(file.ome_metadata)
+            tags = {tag.name: tag.value for tag in file.pages[0].tags}  # type: ignore[union-attr]
+            return _of_tags(tags, file.imagej_metadata)
     except Exception as error:  # a damaged file makes the reader raise anything
         raise DataError(f"the tags of '{path}' cannot be read ({type(error).__name__}: {error}): restore it") from None
 
 
-def _of_tiff(file: Any) -> Size:
-    if file.ome_metadata:
-        return _of_ome(file.ome_metadata)
-    page = file.pages[0]
-    x, y = (_per_unit(page.tags.get(name)) for name in ("XResolution", "YResolution"))
-    imagej = file.imagej_metadata or {}
-    unit = page.tags.get("ResolutionUnit")
-    named = LENGTHS.get(str(imagej["unit"]).lower()) if "unit" in imagej else None
-    metres = named if "unit" in imagej else METRES.get(int(unit.value)) if unit is not None else None
-    if metres is None:
-        return None, None, None
-    slices = imagej.get("spacing")
-    far = abs(float(slices)) * metres if slices and named else None
-    return far, None if y is None else metres / y, None if x is None else metres / x
+def _of_ome(text: str) -> Sizes:
+    """Return what the first image's pixels have; a length without a unit is in micrometres, as the schema says."""
+    pixels = next((e.attrib for e in ElementTree.fromstring(text).iter() if e.tag.split("}")[-1] == "Pixels"), {})
+    names = [f"PhysicalSize{axis}" for axis in "ZYX"]
+    return tuple(_length(pixels.get(name), pixels.get(f"{name}Unit", "um")) for name in names)
 
 
-def _per_unit(tag: Any) -> float | None:
-    """Return the pixels per unit of a resolution tag, a fraction."""
-    if tag is None or not tag.value[1] or not tag.value[0]:
+def _of_tags(tags: Mapping[str, Any], imagej: Mapping[str, Any] | None) -> Sizes:
+    """Return what ImageJ's description, or the resolution tags, state."""
+    pixels = [_quotient(tags.get(name)) for name in ("YResolution", "XResolution")]
+    if imagej is not None and imagej.get("unit") is not None:
+        units = [str(imagej.get(name) or imagej["unit"]) for name in ("zunit", "yunit", "unit")]
+        lengths = [imagej.get("spacing"), *(1 / p if p else None for p in pixels)]
+        return tuple(_length(length, unit) for length, unit in zip(lengths, units, strict=True))
+    metres = TAG.get(int(tags.get("ResolutionUnit", 2)))
+    return (None, *(metres / p if metres and p else None for p in pixels))
+
+
+def _quotient(value: Any) -> float | None:
+    """Return a rational number of a tag; None if there is none, or nothing that can be divided by."""
+    if value is None or not value[1] or not value[0]:
         return None
-    return float(tag.value[0] / tag.value[1])
+    return float(value[0] / value[1])
 
 
-def _of_ome(text: str) -> Size:
-    pixels = next(
-        (e for e in ElementTree.fromstring(text).iter() if e.tag.endswith("}Pixels") or e.tag == "Pixels"), None
-    )
-    if pixels is None:
-        return None, None, None
-    found = []
-    for axis in "ZYX":
-        size = pixels.get(f"PhysicalSize{axis}")
-        metres = LENGTHS.get(pixels.get(f"PhysicalSize{axis}Unit", "\u00b5m").lower())
-        found.append(float(size) * metres if size and metres else None)
-    return found[0], found[1], found[2]
+def _length(value: Any, unit: str | None) -> float | None:
+    """Return a length in m; None if it is none, or its unit is unknown."""
+    name = (unit or "").strip().strip('"').replace("\\u00B5", "u").replace("µ", "u").replace("μ", "u").lower()
+    try:
+        length = METRES.get(name, math.nan) * abs(float(value))
+    except (TypeError, ValueError):
+        return None
+    return length if length > 0 and math.isfinite(length) else None
 
 
-def _of_itk(text: str) -> Size:
-    """ITK's MetaImage: x first, in millimetres."""
-    match = re.search(r"^\s*Element(?:Spacing|Size)\s*=\s*(.+)$", text, re.MULTILINE)
-    return _reversed([float(v) for v in match[1].split()], 1e-3) if match else (None, None, None)
+def _lines(header: Path, separator: str) -> dict[str, str]:
+    """Return the fields of a header before the first blank line, names in lower case."""
+    with open(header, "rb") as file:
+        text = file.read(SMALL).split(b"\n\n")[0].decode("latin-1")
+    pairs = (line.split(separator, 1) for line in text.splitlines() if separator in line and not line.startswith("#"))
+    return {name.strip().lower(): value.strip() for name, value in pairs}
 
 
-def _of_nrrd(text: str) -> Size:
-    """NRRD: the fastest axis first, in the unit that it names."""
-    sizes = re.search(r"^spacings:\s*(.+)$", text, re.MULTILINE)
-    units = re.search(r'^(?:space )?units:\s*"([^"]+)"', text, re.MULTILINE)
-    metres = LENGTHS.get(units[1].lower()) if units else None
-    return _reversed([float(v) for v in sizes[1].split()], metres) if sizes and metres else (None, None, None)
+def _of_metaimage(header: Path) -> Sizes:
+    """Return ElementSpacing, whose order is columns, rows, slices, in DistanceUnits."""
+    fields = _lines(header, "=")
+    found = [_length(h, fields.get("distanceunits")) for h in fields.get("elementspacing", "").split()]
+    return _reversed(found)
 
 
-def _reversed(values: list[float], metres: float) -> Size:
-    whole: list[float | None] = [abs(v) * metres for v in values[:3]]
-    whole += [None] * (3 - len(whole))
-    return whole[2], whole[1], whole[0]
+def _of_nrrd(header: Path) -> Sizes:
+    """Return spacings, or the lengths of space directions, whose order is columns, rows, slices."""
+    fields = _lines(header, ":")
+    units = re.findall(r'"([^"]*)"', fields.get("space units", "") or fields.get("units", ""))
+    vectors = re.findall(r"\(([^)]*)\)", fields.get("space directions", ""))
+    try:
+        lengths: list[Any] = [math.hypot(*map(float, v.split(","))) for v in vectors]
+    except ValueError:
+        lengths = []
+    lengths = lengths or fields.get("spacings", "").split()
+    padded = [*units, *[""] * len(lengths)]
+    return _reversed([_length(h, unit) for h, unit in zip(lengths, padded, strict=False)])
 
 
-def _text(sizes: Size | tuple[float | None, ...]) -> str:
-    return " x ".join("?" if size is None else f"{size:.4g}" for size in sizes)
+def _reversed(sizes: Sequence[float | None]) -> Sizes:
+    return tuple([*sizes, None, None, None][:3])[::-1]
+
+
+HEADERS: Mapping[str, Callable[[Path], Sizes]] = {".mhd": _of_metaimage, ".nhdr": _of_nrrd, ".nrrd": _of_nrrd}

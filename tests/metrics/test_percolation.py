@@ -55,7 +55,7 @@ def test_permeable_structures_are_those_with_a_way_along_every_axis_and_wider_wa
     critical = critical_distances(labels, (1e-6,) * 3)
     solver = load_solver("permeability", pores=1)
     found = solver.evaluate(Structures.from_labels(labels.astype(int), 1e-6, phases=2))["permeability"]
-    known = np.isfinite(found).all(axis=(1, 2))
+    known = (np.diagonal(found, axis1=1, axis2=2) > 0).all(axis=1)
     assert 5 < known.sum() < 35
     np.testing.assert_array_equal((critical > 0).all(axis=1), known)
     diagonal = found[known][:, range(3), range(3)]

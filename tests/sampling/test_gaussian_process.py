@@ -5,22 +5,33 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import ndimage
-from sklearn.gaussian_process.kernels import Matern
+from scipy.spatial.distance import cdist
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from msvae import load_solver
-from msvae.sampling.gaussian_process import Coordinates, GaussianProcesses, GroupedMatern, features_of
+from msvae.sampling.gaussian_process import Coordinates, GaussianProcesses, Kernel, features_of, unlikelihood
 from msvae.structures import Structures
 
 
-def test_a_kernel_of_groups_is_a_matern_kernel_with_equal_lengths_and_its_gradient_is_right() -> None:
+def test_a_kernel_of_groups_is_a_matern_kernel_with_equal_lengths() -> None:
     x = np.random.default_rng(0).standard_normal((6, 5))
-    kernel = GroupedMatern(np.array([2.0, 0.5]), sizes=(2, 3))
-    np.testing.assert_allclose(kernel(x), Matern([2.0, 2.0, 0.5, 0.5, 0.5], nu=2.5)(x))
-    assert kernel.theta.shape == (2,)
-    _, gradient = kernel(x, eval_gradient=True)
-    for k, step in enumerate(1e-6 * np.eye(2)):
-        up, down = (kernel.clone_with_theta(kernel.theta + s * step)(x) for s in (1, -1))
-        np.testing.assert_allclose(gradient[..., k], (up - down) / 2e-6, atol=1e-7)
+    kernel = Kernel(2.0, np.array([2.0, 0.5]), 0.1, (2, 3))
+    np.testing.assert_allclose(kernel(x, x[:4]), 2 * Matern([2.0, 2.0, 0.5, 0.5, 0.5], nu=2.5)(x, x[:4]))
+
+
+def test_the_likelihood_is_that_of_scikit_learn_and_its_gradient_is_right() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((8, 5)), rng.standard_normal(8)
+    squared = np.stack([cdist(part, part, "sqeuclidean") for part in (x[:, :2], x[:, 2:])])
+    where = np.log([1.5, 2.0, 0.5, 0.1])
+    model = GaussianProcessRegressor(ConstantKernel() * Matern(np.ones(5), nu=2.5) + WhiteKernel()).fit(x, y)
+    peer = model.log_marginal_likelihood(np.log([1.5, 2.0, 2.0, 0.5, 0.5, 0.5, 0.1]))
+    value, gradient = unlikelihood(where, squared, y)
+    assert value == pytest.approx(-peer, rel=1e-8)
+    for k, step in enumerate(1e-6 * np.eye(4)):
+        up, down = (unlikelihood(where + s * step, squared, y)[0] for s in (1, -1))
+        assert gradient[k] == pytest.approx((up - down) / 2e-6, abs=1e-6)
 
 
 def test_coordinates_have_unit_variance_and_leave_out_what_is_constant() -> None:
@@ -45,7 +56,7 @@ def test_forty_structures_tell_the_conductivity_of_others() -> None:
     assert [sizes[-2:] for sizes in groupings] == [(1, 1), (1, 1)]  # critical distances along either axis
     coordinates = Coordinates.of(features, rng.standard_normal((240, 4)), groupings)
     points = coordinates(features, rng.standard_normal((240, 4)))  # latents that say nothing
-    models = GaussianProcesses.fit(points[:40], k[:40], coordinates.groupings, rng)
+    models = GaussianProcesses.fit(points[:40], k[:40], coordinates.groupings)
     expected = models.draw(points[40:], rng).mean(axis=0)
     unexplained = np.square(expected - k[40:]).sum(axis=0) / np.square(k[40:] - k[40:].mean(axis=0)).sum(axis=0)
     assert (1 - unexplained > 0.9).all()

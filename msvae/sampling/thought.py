@@ -1,0 +1,57 @@
+"""How much thought a question of a search is worth: about as long as an evaluation takes, or .3 s if that is longer.
+
+Nothing here looks at a clock: a run measures once how long its solver takes, and what is asked follows from that number
+alone, so that any number of ranks and a search that goes on ask the same.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from msvae.structures import Specification
+
+__all__ = ["QUESTION", "Thought", "rounded"]
+
+QUESTION = 0.3  # s that a question may take however fast the solver is
+MANY = 300  # plain candidates of a question, at most
+WORK = 1 << 18  # voxels of phases that are decoded and described in a question of .3 s
+EACH = 1000  # voxels that a structure costs beside its own
+FEWEST = 8  # candidates of which one is chosen, however large they are
+LEARNING = 20  # steps in which a head learns from new designs in .3 s
+
+
+def rounded(seconds: float) -> float:
+    """Return seconds as a power of ten, which does not change with a machine's load; at least a microsecond.
+
+    >>> rounded(0.02)
+    0.01
+    """
+    return float(f"1e{round(math.log10(max(seconds, 1e-6)))}")
+
+
+@dataclass(frozen=True)
+class Thought:
+    """What the questions to a solver that takes so many seconds for a structure are worth."""
+
+    seconds: float = QUESTION
+
+    @property
+    def worth(self) -> float:
+        """How much may be thought, against a question of .3 s."""
+        return max(1.0, self.seconds / QUESTION)
+
+    @property
+    def plain(self) -> int:
+        """Candidates that a fast solver answers directly, without much thought, while it would wait for a question."""
+        return min(MANY, round(QUESTION / self.seconds)) if self.seconds < QUESTION else 0
+
+    @property
+    def learning(self) -> int:
+        """Steps in which a head learns from new designs."""
+        return int(min(300, LEARNING * self.worth))
+
+    def candidates(self, specification: Specification) -> int:
+        """Number of structures that may be decoded and described for one question."""
+        size = (math.prod(specification.grid.shape) + EACH) * max(1, len(specification.constituents) - 1)
+        return int(max(FEWEST, WORK * self.worth / size))
