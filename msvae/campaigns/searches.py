@@ -20,7 +20,7 @@ from msvae.campaigns.judge import Judge, distance_from
 from msvae.campaigns.pace import thought_of
 from msvae.campaigns.questions import Conversation
 from msvae.campaigns.searchers import Learner, searcher_of
-from msvae.campaigns.train import usable_ones
+from msvae.campaigns.train import sides_of
 from msvae.errors import TargetError
 from msvae.evaluations import Evaluations, joined
 from msvae.sampling.search import RandomSearch, Searcher
@@ -204,10 +204,10 @@ def _retrained(context: Context, structures: Structures, judge: Judge, file: Pat
         vae = load_model(file)
     else:
         vae = copy.deepcopy(judge.vae).train()
-        usable = usable_ones(structures, vae.blueprint)
+        sides = sides_of(context, structures, vae.blueprint)  # what has been held back stays so
         settings = replace(context.study.training, epochs=max(1, context.study.training.epochs // 2), ranks=1)
-        fit(vae, usable, settings, seed=seed, limit=context.limits.check)
-        vae.eval().fit_aggregate(usable, seed=seed)
+        fit(vae, structures, settings, seed=seed, sides=sides, limit=context.limits.check)
+        vae.eval().fit_aggregate(structures[sides.train], seed=seed)
         save_model(vae, file)
     vae.asked = judge.vae.asked
     return Judge.of(context, vae.eval(), structures)

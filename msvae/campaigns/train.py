@@ -28,7 +28,7 @@ from msvae.vae.parallel import ALONE, Ranks, group
 from msvae.vae.structure_head import StructureHead, fit_structure_head
 from msvae.vae.training import fit
 
-__all__ = ["run", "sides_of", "structure_head", "trained", "training_structures", "usable_ones"]
+__all__ = ["run", "sides_of", "structure_head", "trained", "training_structures"]
 
 
 log = logging.getLogger(__name__)
@@ -223,12 +223,6 @@ def sides_of(context: Context, structures: Structures, blueprint: Blueprint) -> 
             f"trained on and {len(sides.aside)} held back: give more structures with known conditions"
         )
     return sides
-
-
-def usable_ones(structures: Structures, blueprint: Blueprint) -> Structures:
-    """Return the structures that can be trained on: all, or those whose conditions the networks can be told."""
-    able = can_train(structures, blueprint)
-    return structures if able.all() else structures[np.flatnonzero(able)]
 
 
 def can_train(structures: Structures, blueprint: Blueprint) -> Array:
