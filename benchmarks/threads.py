@@ -51,10 +51,8 @@ def seconds(work: Callable[[], object], threads: str | None) -> float:
 
 
 def main() -> None:
-    print(
     print("| solver | voxels | batch | unset over one thread, idle | beside a busy process |")
     print("| --- | --- | --- | --- | --- |")
-    )
     for name, (settings, sizes) in SOLVERS.items():
         solver = msvae.load_solver(name, **settings)
         for size in sizes:
