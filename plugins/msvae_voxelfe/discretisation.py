@@ -39,25 +39,11 @@ class Surplus:
     @classmethod
     def of(cls, element: LinearElement) -> Surplus:
         """Return it for a kind of voxel."""
-        return _surplus(_Kind(element))
-
-
-@dataclass(frozen=True, eq=False)
-class _Kind:
-    """An element, hashed by what decides the surplus."""
-
-    element: LinearElement
-
-    def __hash__(self) -> int:
-        return hash((self.element.spacing, self.element.components, len(self.element.stiffness)))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Kind) and self.element is other.element
+        return _surplus(element)
 
 
 @lru_cache(maxsize=16)
-def _surplus(kind: _Kind) -> Surplus:
-    element = kind.element
+def _surplus(element: LinearElement) -> Surplus:
     d, c = len(element.spacing), element.components
     nodes = list(product(range(3), repeat=d))
     number = {node: k for k, node in enumerate(nodes)}
