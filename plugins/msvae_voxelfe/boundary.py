@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 Boundary = Literal["auto", "periodic", "mirrored", "uniform-displacement", "uniform-traction"]
+TRACTIONS = ("uniform-traction", "uniform-flux")  # conditions on stress or flux, not on displacement
 Potential = Literal["auto", "periodic", "mirrored", "uniform-gradient", "uniform-flux"]
 
 

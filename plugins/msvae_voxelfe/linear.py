@@ -12,7 +12,7 @@ import numpy as np
 from msvae import Array, DataError, Properties, Solver, Specification, Structures
 from msvae_voxelfe import uniform_sides
 from msvae_voxelfe.accuracy import Accuracy, bounded, cut_in_two, extrapolated, halved
-from msvae_voxelfe.boundary import resolved
+from msvae_voxelfe.boundary import TRACTIONS, resolved
 from msvae_voxelfe.element import LinearElement
 from msvae_voxelfe.homogenization import Effective, homogenize, pullback, total_displacements, voxel_means
 from msvae_voxelfe.materials import interpolate, unsolvable
@@ -68,8 +68,8 @@ class LinearSolver(Solver):
     def solved(self, material: Array, element: LinearElement, boundary: str) -> Effective:
         """Return the effective tensors of structures with material fields (n, m, *grid)."""
         if boundary.startswith("uniform"):
-            return uniform_sides.effective(material, element, traction=boundary in ("uniform-traction", "uniform-flux"),
-                                           tolerance=self.tolerance, limit=self.iterations)  # fmt: skip
+            return uniform_sides.effective(material, element, traction=boundary in TRACTIONS, tolerance=self.tolerance,
+                                           limit=self.iterations)  # fmt: skip
         image = mirrored(material) if boundary == "mirrored" else material
         found = homogenize(image, element, tolerance=self.tolerance, limit=self.iterations)
         return uncoupled(found, element) if boundary == "mirrored" else found
@@ -77,7 +77,7 @@ class LinearSolver(Solver):
     def displacements(self, material: Array, element: LinearElement, boundary: str) -> Array:
         """Return the unknowns (L, A, *grid) at the corners of every voxel of one structure (m, *grid)."""
         if boundary.startswith("uniform"):
-            traction = boundary in ("uniform-traction", "uniform-flux")
+            traction = boundary in TRACTIONS
             if traction and uniform_sides.has_open_pores(material):
                 raise DataError(f"no fields: {uniform_sides.OPEN_PORES}")
             return uniform_sides.displacements(material, element, traction=traction, tolerance=self.tolerance,
