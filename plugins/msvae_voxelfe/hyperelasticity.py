@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +11,10 @@ import numpy as np
 from msvae import Array, DataError, Properties, Quantity, Solver, Specification, Structures
 from msvae_voxelfe import neo_hookean
 from msvae_voxelfe.elasticity import ElasticPhase
-from msvae_voxelfe.load_steps import Equilibrium, NotConvergedError, Path, State, follow
+from msvae_voxelfe.load_steps import Equilibrium, NotConvergedError, Path, State, band_product, follow
 from msvae_voxelfe.materials import interpolate
-from msvae_voxelfe.quadratic import Block
+from msvae_voxelfe.quadratic import Block, solve_constrained
+from msvae_voxelfe.quadratic_surplus import QuadraticSurplus
 
 PUBLISHED = tuple(d / 28 for d in (0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0))
 Edges = tuple[tuple[str, int, float], ...]
@@ -74,7 +75,8 @@ class Hyperelasticity(Solver):
 
     def evaluate(self, structures: Structures) -> Properties:
         quantities = self.quantities(structures.specification)
-        arrays, errors = ({q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities} for _ in range(2))
+        arrays, left = ({q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities} for _ in range(2))
+        errors = {name: np.full_like(arrays[name], np.nan) for name in ("energy", "reaction")}
         material, failures = interpolate(structures, np.array([phase.lame for phase in self.phases]))
         iterations = np.zeros(len(structures), dtype=np.int64)
         for k in (k for k in range(len(structures)) if k not in failures):
@@ -85,15 +87,16 @@ class Hyperelasticity(Solver):
                     arrays["energy"][k, step] = unit * image.energy(state)
                     arrays["reaction"][k, step] = image.reaction(state)
                     arrays["displacement"][k, step] = image.block.centres(state.u)
-                    errors["energy"][k, step] = unit * state.energy
-                    errors["reaction"][k, step] = unit * state.residual * np.sqrt(len(top))
-                    errors["displacement"][k, step] = state.correction
+                    errors["energy"][k, step], errors["reaction"][k, step] = image.errors(state, self.case)
+                    left["energy"][k, step] = unit * state.energy
+                    left["reaction"][k, step] = unit * state.residual * np.sqrt(len(top))
+                    left["displacement"][k, step] = state.correction
                     iterations[k] = state.iterations
             except (NotConvergedError, np.linalg.LinAlgError) as error:
                 failures[k] = f"{error}: ask for smaller displacements, or check the phases"
-                for array in (*arrays.values(), *errors.values()):
+                for array in (*arrays.values(), *left.values(), *errors.values()):
                     array[k] = np.nan
-        return Properties(arrays, failures=failures, iteration_errors=errors, iterations=iterations)
+        return Properties(arrays, failures=failures, errors=errors, iteration_errors=left, iterations=iterations)
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:
         """Return displacement (m), and pixel means of deformation gradient and first Piola-Kirchhoff stress (Pa)."""
@@ -157,6 +160,33 @@ class Image:
     def reaction(self, state: State) -> list[float]:
         """Return the force on the top edge per thickness, along x and y, in N/m."""
         return [self.unit * float(state.forces[self.block.edge("top", c)].sum()) for c in range(2)]
+
+    def errors(self, state: State, case: str) -> tuple[float, list[float]]:
+        """Return by how much ever finer pixels would lower the energy (J/m) and the reactions (N/m), estimates.
+
+        A reaction is the derivative of the energy by the displacement of its edge, and so is its error. Where the top
+        edge is free along a component, its reaction is that of two corners, which finer pixels make vanish.
+        """
+        edges = [(edge, component) for edge, component, _ in CASES[case]]
+        surplus = QuadraticSurplus.of(self.block, edges)
+        stress, tangent = neo_hookean.stress_and_tangent(self.block.deformation(state.u), *self.lame)
+        forces, compliance = surplus.unbalanced(stress), surplus.compliance(tangent)
+        reactions = [abs(value) for value in self.reaction(state)]
+        moved = self._moved(self.block.stiffness(tangent), edges)
+        for component in (c for edge, c in edges if edge == "top"):
+            change = self.block.deformation(moved[:, component]) - np.eye(2)
+            more = surplus.unbalanced(np.einsum("epijkl,epkl->epij", tangent, change, optimize=True))
+            reactions[component] = self.unit * abs(float((forces * compliance * more).sum()))
+        return 0.5 * self.unit * float((forces * compliance * forces).sum()), reactions
+
+    def _moved(self, band: Array, edges: Sequence[tuple[str, int]]) -> Array:
+        """Return the displacements (size, 2) per unit displacement of the top edge along x and y."""
+        held = np.unique(np.concatenate([self.block.edge(edge, component) for edge, component in edges]))
+        ends = np.zeros((self.block.size, 2))
+        for c in range(2):
+            ends[np.intersect1d(held, self.block.edge("top", c)), c] = 1.0
+        right = np.stack([band_product(band, end) for end in ends.T], axis=1)
+        return np.asarray(ends + solve_constrained(band, -right, held))
 
     def pixel_means(self, values: Array) -> Array:
         """Return the means (rows, columns, 4) of values (pixels, points, 2, 2); the first row is at the top."""

@@ -105,6 +105,8 @@ class Block:
 def solve_constrained(band: Array, force: Array, fixed: Array) -> Array:
     """Return the solution of K x = force with x = 0 at the fixed unknowns; LinAlgError if K is singular.
 
+    band: of K, which is overwritten. force: (size,), or (size, cases).
+
     Cholesky's factorisation where K is positive definite, else Gauss's elimination.
     """
     rows, size = band.shape
@@ -113,7 +115,8 @@ def solve_constrained(band: Array, force: Array, fixed: Array) -> Array:
         below = fixed - shift
         band[shift, below[below >= 0]] = 0.0
     band[0, fixed] = 1.0
-    force = np.where(np.isin(np.arange(size), fixed), 0.0, force)
+    force = force.copy()
+    force[fixed] = 0.0
     try:
         return np.asarray(solveh_banded(band, force, lower=True, check_finite=False))
     except LinAlgError:

@@ -146,6 +146,5 @@ def test_two_ranks_share_evaluations_that_take_unequally_long(
     events = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     ended = [e for e in events if e.get("event") == "stage ended" and e["stage"] == "search-0"]
     table = Run.open(tmp_path / "run").store("search-0").load()
-    assert table["cost"].max() > 5 * table["cost"].min()
     assert set(table["rank"].tolist()) == {1, 2}  # how busy they are is for a benchmark to say
     assert 0 < ended[0]["utilisation"] <= 1

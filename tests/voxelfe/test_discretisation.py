@@ -167,3 +167,78 @@ def test_the_estimate_of_plastic_stress_is_within_a_factor_of_two_of_the_truth(m
     settings = {"phases": [metal, {"youngs_modulus": modulus, "poissons_ratio": 0.3}], "strains": [0.002, 0.005, 0.01]}
     estimated, true = nonlinear("plasticity", settings, blobs((12, 12), 2))
     assert ((estimated / true > 0.5) & (estimated / true < 2)).all(), estimated / true
+
+
+CASES = ["uniaxial-extension", "equibiaxial-extension", "shear", "confined-compression"]
+
+
+@pytest.mark.parametrize("contrast", [2.0, 100.0])
+@pytest.mark.parametrize("case", CASES)
+def test_the_estimate_between_fixed_edges_is_within_a_factor_of_two_of_the_truth(case: str, contrast: float) -> None:
+    phases = [{"youngs_modulus": e, "poissons_ratio": 0.3} for e in (1e6, 1e6 * contrast)]
+    settings = {"phases": phases, "case": case, "displacements": [0.05, 0.2]}
+    estimated, true = nonlinear("hyperelasticity", settings, blobs((8, 8), 1, 1.5))
+    assert ((estimated / true > 0.5) & (estimated / true < 2)).all(), estimated / true
+
+
+def test_a_reactions_error_is_that_of_finer_pixels() -> None:
+    phases = [{"youngs_modulus": e, "poissons_ratio": 0.3} for e in (1e6, 1e8)]
+    solver = msvae.load_solver("hyperelasticity", phases=phases, displacements=[0.1])
+    labels, found = blobs((8, 8), 2, 1.5), []
+    for cut in (1, 2, 4):
+        image = np.repeat(np.repeat(labels, cut, 0), cut, 1)
+        found.append(solver.evaluate(Structures.from_labels(image[None], 1e-6 / cut, phases=2)))
+    assert isinstance(found[0], msvae.Properties)
+    along = [f["reaction"][0, 0, 1] for f in found]
+    limit = along[2] - (along[1] - along[2]) * 0.4 / (1 - 0.4)
+    assert 0.5 < found[0].errors["reaction"][0, 0, 1] / (along[0] - limit) < 2
+
+
+def flow(labels: np.ndarray, cut: int, periodic: bool, **settings: Any) -> msvae.Properties:
+    for axis in range(labels.ndim):
+        labels = np.repeat(labels, cut, axis)
+    structures = Structures.from_labels(labels[None], 1.0 / cut, periodic=periodic, phases=2)
+    found = msvae.load_solver("permeability", **settings).evaluate(structures)
+    assert isinstance(found, msvae.Properties)
+    return found
+
+
+def effectivity_of_flow(labels: np.ndarray, periodic: bool) -> np.ndarray:
+    """Return estimated over true error of the diagonal; truth is extrapolated from voxels cut in 2 and in 4."""
+    coarse = flow(labels, 1, periodic)
+    first, second, third = (np.diag(flow(labels, cut, periodic)["permeability"][0]) for cut in (1, 2, 4))
+    limit = third - (second - third) * 0.4 / (1 - 0.4)
+    return np.diag(coarse.errors["permeability"][0])[first > 0] / (first - limit)[first > 0]
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_the_estimate_of_a_permeability_is_within_a_factor_of_two_of_the_truth(periodic: bool) -> None:
+    for shape, length in (((24, 24), 1.0), ((24, 24), 2.5), ((10, 10, 10), 1.2)):
+        found = effectivity_of_flow(blobs(shape, 1, length), periodic)
+        assert len(found)
+        assert ((found > 0.5) & (found < 2)).all(), (shape, length, found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("periodic", [True, False])
+def test_the_estimate_of_a_permeability_is_within_a_factor_of_two_of_the_truth_in_many_structures(
+    periodic: bool,
+) -> None:
+    """Thirty structures, in 2D and 3D, with most of them pores and with half."""
+    for seed in range(5):
+        for shape, length in (((32, 32), 1.0), ((32, 32), 2.5), ((12, 12, 12), 1.5)):
+            labels = blobs(shape, 10 + seed, length)
+            found = effectivity_of_flow(labels if seed % 2 else np.roll(labels, 3, 0) | labels, periodic)
+            assert ((found > 0.5) & (found < 2)).all(), (shape, length, seed, found)
+
+
+def test_an_extrapolated_permeability_is_near_that_of_finer_voxels() -> None:
+    labels = blobs((20, 20), 3, 1.5)
+    fine = [np.diag(flow(labels, cut, True)["permeability"][0]) for cut in (2, 4)]
+    truth = fine[1] - (fine[0] - fine[1]) * 0.4 / (1 - 0.4)
+    found = flow(labels, 1, True, accuracy="extrapolated")
+    value, error = (np.diag(values["permeability"][0]) for values in (found, found.errors))
+    assert (np.abs(value - truth) <= error).all()
+    assert (error < np.diag(flow(labels, 1, True).errors["permeability"][0])).all()
+    with pytest.raises(msvae.StudyError, match="is for walls = 'stairs'"):
+        msvae.load_solver("permeability", accuracy="extrapolated", walls="smooth")
