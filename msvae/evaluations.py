@@ -39,8 +39,8 @@ class Evaluation:
     """The outcome of one task.
 
     index: the task's number in its stage. structure: id of the structure; "" if it was never made.
-    message: for anything but "done", one sentence that says why. cost: seconds of wall time, decoding and all attempts
-    included.
+    message: one sentence that says why it is not "done", or what the result is worth; mostly "".
+    cost: seconds of wall time, decoding and all attempts included.
     properties: by name, (*shape); NaN unless done. errors, iteration_errors: estimates of what the discretisation and
     the solver's iterations contribute, where the solver gives them; see `Properties`. rank: that computed
     it. attempts: that it took. cached: it was known before. packed: the structure's values as bytes, where they are

@@ -187,6 +187,7 @@ class Properties(Mapping[str, Array]):
         from that of the same structure on ever finer grids.
     iteration_errors: the like of what the solver's iterations left undone on the grid that there is.
     iterations: number of solver iterations of each structure (n,).
+    notes: for the index of a structure with a result, one sentence about what it is worth, where there is one to say.
     """
 
     arrays: Mapping[str, Array]
@@ -194,6 +195,7 @@ class Properties(Mapping[str, Array]):
     errors: Mapping[str, Array] = field(default_factory=dict)
     iteration_errors: Mapping[str, Array] = field(default_factory=dict)
     iterations: Array | None = None
+    notes: Mapping[int, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Array:
         return self.arrays[name]

@@ -82,8 +82,9 @@ def known(
     structures: Structures, found: Evaluation, *, index: int, latents: Array | None = None, **columns: Any
 ) -> Evaluation:
     """Return the evaluation of a structure whose properties were found before."""
-    return Evaluation(index, structures.ids[0], "done", found.properties, latents=_latents(latents), attempts=0,
-                      cached=True, errors=found.errors, iteration_errors=found.iteration_errors, **columns)  # fmt: skip
+    return Evaluation(index, structures.ids[0], "done", found.properties, found.message, latents=_latents(latents),
+                      attempts=0, cached=True, errors=found.errors, iteration_errors=found.iteration_errors,
+                      **columns)  # fmt: skip
 
 
 def _latents(latents: Array | None) -> Array:
@@ -110,4 +111,4 @@ def _judge(
             return "invalid", f"'{q.name}' has shape {array.shape}, declared is {(1, *q.sizes)}"
         if not np.issubdtype(array.dtype, np.number) or not np.isfinite(array).all():
             return "invalid", f"'{q.name}' is not a finite number"
-    return "done", ""
+    return "done", properties.notes.get(0, "") if isinstance(properties, Properties) else ""

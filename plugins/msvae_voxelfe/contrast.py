@@ -14,7 +14,7 @@ import numpy as np
 
 from msvae import Array
 from msvae_voxelfe.element import VOIGT
-from msvae_voxelfe.stokes import percolating
+from msvae_voxelfe.percolation import percolating, with_sides
 
 WIDE = 1e4  # ratio of moduli, from which on levels are told apart
 RIGID = (1e3, 1e4)  # over the level: what rigid phases are given instead
@@ -68,17 +68,7 @@ def _moduli(own: Array) -> Array:
 
 def _carried(stiff: Array, cases: int, dimensions: int) -> Array:
     """Return which load cases (L,) connected voxels carry: an axis that they lead along, a shear along two of them."""
-    through = percolating(_with_sides(stiff), range(dimensions), periodic=True)
+    through = percolating(with_sides(stiff), range(dimensions), periodic=True)
     if cases == dimensions:
         return np.array([through[axis].any() for axis in range(dimensions)])
     return np.array([(through[i] & through[j]).any() for i, j in VOIGT[dimensions]])
-
-
-def _with_sides(stiff: Array) -> Array:
-    """Return voxels with their faces, edges and corners on a grid of twice the size: those that share a node touch."""
-    for axis in range(stiff.ndim):
-        beside = stiff | np.roll(stiff, 1, axis)
-        stiff = np.stack([beside, stiff], axis=axis + 1).reshape(
-            *stiff.shape[:axis], 2 * stiff.shape[axis], *stiff.shape[axis + 1 :]
-        )
-    return stiff

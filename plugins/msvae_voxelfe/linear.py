@@ -17,6 +17,7 @@ from msvae_voxelfe.element import LinearElement
 from msvae_voxelfe.homogenization import Effective, homogenize, pullback, total_displacements, voxel_means
 from msvae_voxelfe.materials import interpolate, unsolvable
 from msvae_voxelfe.mirror import alike, mirrored
+from msvae_voxelfe.percolation import hinges
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,10 @@ class LinearSolver(Solver):
         tensors[kept], errors[kept], iterations[kept] = result.tensors, np.abs(result.refinement), result.iterations
         left[kept] = result.errors
         failures |= {int(kept[k]): reason for k, reason in result.failures.items()}
+        said = {k: hinges(material[k], tensors[k], periodic=boundary == "periodic")
+                for k in range(len(structures)) if k not in failures}  # fmt: skip
         return Properties({name: tensors}, failures=failures, errors={name: errors}, iteration_errors={name: left},
-                          iterations=iterations)  # fmt: skip
+                          iterations=iterations, notes={k: note for k, note in said.items() if note})  # fmt: skip
 
     def pullback(self, structures: Structures, cotangents: Mapping[str, Array]) -> Array | None:
         """Return the gradient with respect to grey values, by the adjoint; None for phases."""

@@ -11,8 +11,9 @@ import numpy as np
 from msvae import Array, DataError, Grid, Properties, Quantity, Solver, Specification, Structures
 from msvae_voxelfe.accuracy import NEXT, SCATTER, cut_in_two
 from msvae_voxelfe.boundary import resolved
+from msvae_voxelfe.percolation import percolating
 from msvae_voxelfe.schur import StokesError
-from msvae_voxelfe.stokes import Flow, flow_along, percolating
+from msvae_voxelfe.stokes import Flow, flow_along
 from msvae_voxelfe.threads import allowed, each
 
 

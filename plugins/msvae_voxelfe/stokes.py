@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage, sparse
+from scipy import sparse
 
 from msvae import Array
 from msvae_voxelfe.schur import DarcySolver, DiagonalSolver, Schur
@@ -39,62 +39,6 @@ class Faces:
     cells: Array
     volume: Array
     laplacian: sparse.csr_array
-
-
-def percolating(pores: Array, axes: Sequence[int], *, periodic: bool) -> dict[int, Array]:
-    """Return for each axis the pore voxels (*grid) of the clusters that reach through the structure along it.
-
-    periodic: opposite sides touch, and a cluster has to come back to where it left.
-    """
-    everywhere = list(range(pores.ndim)) if periodic else []
-    whole = _clusters(pores, everywhere)
-    found = {}
-    for axis in axes:
-        labels = _clusters(pores, [a for a in everywhere if a != axis])
-        first, last = np.take(labels, 0, axis), np.take(labels, -1, axis)
-        through = _winding(first, last) if periodic else np.intersect1d(first[first > 0], last[last > 0])
-        found[axis] = np.isin(whole, np.unique(whole[np.isin(labels, through) & pores])) & pores
-    return found
-
-
-def _winding(first: Array, last: Array) -> Array:
-    """Return the clusters of one period that belong to a path which ends some periods away from where it began.
-
-    first, last: labels on the two opposite sides. Every step across the border is a move by one period; clusters that
-    can be reached by moves that add up differently are such a path's.
-    """
-    touching = (first > 0) & (last > 0)
-    moves = np.unique(np.stack([last[touching], first[touching]]), axis=1).T.tolist()
-    neighbours: dict[int, list[tuple[int, int]]] = {}
-    for below, above in moves:
-        neighbours.setdefault(below, []).append((above, 1))
-        neighbours.setdefault(above, []).append((below, -1))
-    period: dict[int, int] = {}
-    through: list[int] = []
-    for start in neighbours:
-        if start in period:
-            continue
-        period[start], group, winds = 0, [start], False
-        for cluster in group:
-            for other, move in neighbours[cluster]:
-                if other not in period:
-                    period[other] = period[cluster] + move
-                    group.append(other)
-                winds = winds or period[other] != period[cluster] + move
-        through += group if winds else []
-    return np.array(through, dtype=int)
-
-
-def _clusters(pores: Array, wrapped: Sequence[int] | range) -> Array:
-    """Return labels of the clusters of face-connected pores; opposite sides touch along the wrapped axes."""
-    labels, count = ndimage.label(pores)
-    pairs = [np.stack([np.take(labels, 0, a).ravel(), np.take(labels, -1, a).ravel()]) for a in wrapped]
-    joined = (
-        np.concatenate([p[:, (p > 0).all(axis=0)] for p in pairs], axis=1) if pairs else np.zeros((2, 0), dtype=int)
-    )
-    graph = sparse.coo_array((np.ones(joined.shape[1]), tuple(joined)), shape=(count + 1, count + 1))
-    _, components = sparse.csgraph.connected_components(graph, directed=False)
-    return np.where(labels > 0, components[labels] + 1, 0)
 
 
 def faces_along(

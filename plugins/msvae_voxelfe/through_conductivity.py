@@ -55,6 +55,7 @@ class ThroughConductivity(Conductivity):
             errors=_with_tortuosity(found.errors, tortuosity / along),
             iteration_errors=_with_tortuosity(found.iteration_errors, tortuosity / along),
             iterations=found.iterations,
+            notes=found.notes,
         )
 
     def conditions(self, specification: Specification) -> Mapping[str, str]:

@@ -12,7 +12,8 @@ from scipy.stats import spearmanr
 import msvae
 from msvae import Structures
 from msvae_microstructures.tiff import Tiff
-from msvae_voxelfe.stokes import flow_along, percolating
+from msvae_voxelfe.percolation import percolating
+from msvae_voxelfe.stokes import flow_along
 
 
 def permeability(labels: np.ndarray, spacing: float = 1.0, **settings: Any) -> msvae.Properties:
