@@ -15,6 +15,7 @@ TEST_ARGS ?=
 # one thread a rank: two OpenMP threads beside another busy process made training 4.5 times slower
 THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 PYTEST := $(THREADS) $(BIN)/python -m pytest
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: setup demo test test-all lint bench clean
 
@@ -34,13 +35,10 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/coverage erase
-	$(THREADS) $(BIN)/coverage run -m pytest -m "not slow" $(TEST_ARGS) </dev/null
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(PYTEST) -m "not slow" $(SIDE_BY_SIDE) --cov --cov-report=term-missing:skip-covered $(TEST_ARGS) </dev/null
 
 test-all: lint
-	$(PYTEST) $(TEST_ARGS) </dev/null
+	$(PYTEST) $(SIDE_BY_SIDE) $(TEST_ARGS) </dev/null
 
 bench: setup .venv-muspectre/bin/python
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS),bench]'

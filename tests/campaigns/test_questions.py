@@ -138,7 +138,7 @@ def test_budgets_in_core_hours_and_in_time_end_a_search(
 def test_two_ranks_share_evaluations_that_take_unequally_long(
     study_file: Callable[..., Path], tmp_path: Path, mpiexec: Callable[..., Any]
 ) -> None:
-    study = slow_study(study_file, 3.0)
+    study = slow_study(study_file, 0.5)
     more = [*SEARCH, "design.budget=30", "design.batch=4", "design.retrain_every=4"]
     arguments = [part for key in more for part in ("--set", key)]
     found = mpiexec(3, "-m", "msvae", "run", str(study), "--output", "run", *arguments)

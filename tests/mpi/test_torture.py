@@ -197,7 +197,7 @@ def final_table(run: Run) -> dict[str, Any]:
     return {**columns, **table.properties}
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (10, 100))])
 @pytest.mark.parametrize("whom", ["the whole job", "one rank"])
 def test_killed_at_random_instants_and_resumed_it_loses_and_repeats_nothing(
     tmp_path: Path, start_job: Callable[..., subprocess.Popen[str]], mpiexec: Callable[..., Any], kills: int, whom: str

@@ -69,6 +69,7 @@ def test_it_comes_nearer_in_forty_calls_than_four_hundred_random_samples(vae: VA
     assert np.median([f.min() for f in found]) < 0.2 * np.median([random[k : k + 40].min() for k in range(0, 400, 40)])
 
 
+@pytest.mark.slow
 def test_botorch_comes_nearer_than_random_samples_and_its_front_is_larger(vae: VAE) -> None:
     pytest.importorskip("botorch")
     found = searched(BotorchSearch(vae, TARGETS, distance, seed=0), vae, 32)
