@@ -1,8 +1,9 @@
-"""What the solver's own discretisation error says of designs that meet a target by the solver's value."""
+"""What the solver's own discretisation error says of answers: designs that meet a target, means over samples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,16 +11,11 @@ from msvae.campaigns.judge import misses, numbers_of
 from msvae.evaluations import Evaluations
 from msvae.interfaces import Solver
 from msvae.metrics.solver_errors import percent, with_unit
+from msvae.sampling.estimators import Estimate
 from msvae.settings import DesignSettings, Target
 from msvae.structures import Array
 
-__all__ = ["design_doubts", "error_rows", "way_out"]
-
-
-def way_out(solver: Solver) -> str:
-    """Return in words how this solver's discretisation error becomes smaller."""
-    more = getattr(solver, "accuracy", "extrapolated") != "extrapolated"
-    return "finer voxels" + (' or solver.accuracy = "extrapolated"' if more else "")
+__all__ = ["design_doubts", "discretisation_error", "error_rows", "sampling_doubt"]
 
 
 def error_rows(design: DesignSettings, table: Evaluations, row: int) -> list[tuple[str, ...]]:
@@ -52,8 +48,43 @@ def design_doubts(whose: str, design: DesignSettings, table: Evaluations, row: i
         elif doubt := _doubt(target, numbers_of(target, table.properties)[row], errors, units[target.property]):
             yield (
                 f"{target.of} of {whose} meets the target within {percent(target.tolerance)} by the solver's value, "
-                f"but {doubt}: take {way_out(solver)} to be sure"
+                f"but {doubt}: take {_way_out(solver)} to be sure"
             )
+
+
+def discretisation_error(table: Evaluations, name: str, statistic: Callable[[Array], Any]) -> float | None:
+    """Return by how much a statistic of samples changes when each value is smaller by its discretisation error.
+
+    Errors have one sign in all structures, so that more samples do not make this smaller: of the mean it is the mean of
+    the samples' errors. statistic: of each row of values (1, m). None where fewer than two samples have an estimate.
+    """
+    values = table.properties[name]
+    errors = np.abs(table.errors.get(name, np.full(len(values), np.nan)))
+    known = np.isfinite(values) & np.isfinite(errors)
+    if known.sum() < 2:
+        return None
+    before, after = (float(statistic(of[None, known])[0]) for of in (values, values - errors))
+    return abs(after - before)
+
+
+def sampling_doubt(mean: Estimate, error: float | None, unit: str, solver: Solver | None) -> str:
+    """Return in words which is larger, the sampling error of a mean or its discretisation error, if that is known."""
+    if error is None:
+        return "the discretisation error of the mean is not estimated: samples by heads, and some solvers, have none"
+    size = f"the discretisation error of the mean, about {with_unit(error, unit)}"
+    if mean.value:
+        size += f" ({percent(error / abs(mean.value))})"
+    sampling = f"its sampling error, {with_unit(mean.half_width, unit)}"
+    if error <= mean.half_width:
+        return f"{size}, is smaller than {sampling}"
+    way = f": more samples do not help, {_way_out(solver)} do" if solver is not None else ""
+    return f"{size}, is larger than {sampling}{way}"
+
+
+def _way_out(solver: Solver) -> str:
+    """Return in words how this solver's discretisation error becomes smaller."""
+    more = getattr(solver, "accuracy", "extrapolated") != "extrapolated"
+    return "finer voxels" + (' or solver.accuracy = "extrapolated"' if more else "")
 
 
 def _doubt(target: Target, values: Array, errors: Array, unit: str) -> str:

@@ -29,21 +29,21 @@ class Spread:
 
 @dataclass(frozen=True)
 class PropertyErrors:
-    """Both errors of one property, None where the solver estimates none. structures: that were solved."""
+    """Both errors of one property, None where the solver estimates none. evaluations: of different structures."""
 
     name: str
     unit: str
-    structures: int
+    evaluations: int
     discretisation: Spread | None
     iteration: Spread | None
 
     @property
     def text(self) -> str:
         """Both errors in words."""
-        n = self.structures
+        n = self.evaluations
         found = ", ".join([self._described("discretisation", self.discretisation),
                            self._described("iteration", self.iteration)])  # fmt: skip
-        return f"{self.name}, {n} structure{'s' if n > 1 else ''}, errors by the solver's estimate: {found}"
+        return f"{self.name}, {n} evaluation{'s' if n > 1 else ''}, errors by the solver's estimate: {found}"
 
     def _described(self, kind: str, spread: Spread | None) -> str:
         if spread is None:
@@ -61,7 +61,7 @@ class PropertyErrors:
             else:
                 median = with_unit(spread.median, self.unit)
                 cells += [median, percent(spread.relative), percent(spread.largest)]
-        return (self.name, str(self.structures), *cells)
+        return (self.name, str(self.evaluations), *cells)
 
 
 def with_unit(value: float, unit: str) -> str:

@@ -129,7 +129,7 @@ def _solver_errors(run: Run) -> str:
     if not rows:
         return ""
     kinds = ("discretisation error", "iteration error")
-    columns = ("stage", "property", "structures", *(f"{kind}: {what}" for kind in kinds for what in MEASURES))
+    columns = ("stage", "property", "evaluations", *(f"{kind}: {what}" for kind in kinds for what in MEASURES))
     said = (
         "As the solver estimates them, for the largest entry of the property of each structure. Discretisation: how "
         "far it is from that on ever finer voxels; it has the same sign in all structures, as a rule. Iterations: what "
