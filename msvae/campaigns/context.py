@@ -120,7 +120,8 @@ class Context:
     def realise(self, stage: str, indices: Sequence[int], job: Realisations, title: str = "") -> Evaluations:
         """Return what quantities of interest are in samples of these numbers, as `evaluate` does for structures."""
         settings = self.study.part
-        units = settings.units if settings is not None and job.field is not None else {}
+        of_structures = {q.name: q.unit for q in self._quantities} if job.field is None else {}
+        units = settings.units if settings is not None and job.field is not None else of_structures
         quantities = tuple(
             Quantity(named, units.get(name, "1"), spacing_exponent=0)
             for named, name in zip(job.names, job.quantities, strict=True)

@@ -7,12 +7,13 @@ within tolerance or the budget is spent. Only what the solver said counts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from msvae.campaigns import pareto
+from msvae.campaigns.accuracy import design_doubts, error_rows
 from msvae.campaigns.context import Context, Table
 from msvae.campaigns.designs import asked_conditions, designs, with_earlier
 from msvae.campaigns.interpretation import interpret
@@ -20,6 +21,7 @@ from msvae.campaigns.judge import Judge, distance_from, misses, numbers_of
 from msvae.campaigns.searches import Part, Search, control, nearest_of, search
 from msvae.campaigns.train import trained, training_structures
 from msvae.design_settings import in_words
+from msvae.run.directory import LABEL
 from msvae.settings import DesignSettings
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
@@ -50,7 +52,7 @@ def run(context: Context) -> Table:
     best = designs(part.judge.vae, part.table, np.array([row]), quantities)
     context.run.save_structures(best, "best_design.h5")
     table = _summary(structures, design, searches, controls)
-    notes = [*table.notes]
+    notes = [*table.notes, *_doubts(context, structures, searches)]
     if design.refine:
         notes += _refined(context, design, best)
     if design.interpret:
@@ -111,6 +113,7 @@ def _summary(structures: Structures, design: DesignSettings, searches: list[Sear
             "",
         ),
         ("best designed structure", *_found(design, part.table.properties, row), _calls([best]), _seconds([best])),
+        *error_rows(design, part.table, row),
         (f"search, median of {len(searches)}", *blank, "", _calls(searches), _seconds(searches)),
     ]
     if controls:
@@ -124,6 +127,26 @@ def _summary(structures: Structures, design: DesignSettings, searches: list[Sear
         if best.nearest > 1:
             notes[1] = f"no design of the search meets it: the nearest is {best.nearest:.2f} tolerances away"
     return Table("Inverse design", columns, tuple(rows), tuple(notes))
+
+
+def _doubts(context: Context, structures: Structures, searches: list[Search]) -> Iterator[str]:
+    """Yield what the solver's own error says of the structures that meet the targets by the solver's values."""
+    design, solver = context.study.design, context.study.need_solver()
+    assert design is not None
+    distances = distance_from(design.targets, structures.properties)
+    known = int(np.nanargmin(distances))
+    if distances[known] <= 1:
+        whose = f"{_origin(design)} structure {known}"
+        table = context.run.store(LABEL).load()
+        rows = np.flatnonzero(table["index"] == known)
+        if len(rows):
+            yield from design_doubts(whose, design, table, int(rows[0]), solver)
+        else:
+            yield f"{whose} was not solved in this run: the discretisation error of its properties is not known"
+    best = nearest_of(searches)
+    if best.nearest <= 1:
+        part, row = best.best
+        yield from design_doubts("the best designed structure", design, part.table, row, solver)
 
 
 def _origin(design: DesignSettings) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from msvae.campaigns.context import Context
 from msvae.evaluations import Evaluations
+from msvae.run.directory import PHASES
 from msvae.sampling.bounds import Bounds
 from msvae.sampling.constraints import meets
 from msvae.sampling.guards import Guards
@@ -90,7 +91,7 @@ def _bounds(context: Context, structures: Structures) -> Bounds:
     count, grid = len(specification.constituents), specification.grid
     pure = np.broadcast_to(np.arange(count).reshape(-1, *(1,) * grid.dimensions), (count, *(2,) * grid.dimensions))
     batch = Structures.from_labels(pure, grid.spacing, phases=specification.constituents)
-    table = context.solve("phases", batch, quiet=True)
+    table = context.solve(PHASES, batch, quiet=True)
     return Bounds.of(table.properties)
 
 

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from msvae.campaigns.accuracy import discretisation_error, sampling_doubt
 from msvae.campaigns.context import Context, Table
 from msvae.campaigns.part_field import latent_field
 from msvae.campaigns.train import structure_head, trained, training_structures
 from msvae.dispatch.known import File
 from msvae.dispatch.realisations import Realisations
 from msvae.errors import TargetError
+from msvae.evaluations import Evaluations
 from msvae.part_settings import Fidelity, PushForwardSettings
 from msvae.sampling.allocation import allocate
 from msvae.sampling.estimators import Estimate, Estimator
@@ -35,11 +37,12 @@ FILE = "push_forward.json"
 
 @dataclass(eq=False)
 class Samples:
-    """What has been computed so far of the samples of a job, by fidelity."""
+    """What has been computed so far of the samples of a job, by fidelity; counting: of the one that counts."""
 
     context: Context
     job: Realisations
     failed: set[tuple[str, int]] = field(default_factory=set)
+    counting: Evaluations | None = None
     costs: dict[str, float] = field(default_factory=dict)
 
     def values(self, stage: str, indices: Sequence[int], job: Realisations) -> Array:
@@ -47,6 +50,8 @@ class Samples:
         table = self.context.realise(stage, indices, job, title=stage)
         self.failed |= {(stage, k) for k in table["index"][~table.done].tolist()}
         self.costs[job.fidelity] = float(np.median(table["cost"]))
+        if job == self.job:
+            self.counting = table
         return table.properties[job.names[0]]
 
     def of(self, fidelity: Fidelity, indices: Sequence[int]) -> Array:
@@ -82,17 +87,19 @@ def run(context: Context) -> Table:
     assert wanted is not None
     samples = Samples(context, _job(context, wanted))
     found = (_sobol if wanted.sampler == "sobol" else _multifidelity)(samples, wanted)
-    rows = [_row(name, estimate, found.samples) for name, estimate in found.estimates.items()]
+    shifts = _shifts(samples, wanted, found)
+    rows = [_row(name, estimate, found.samples, shifts[name]) for name, estimate in found.estimates.items()]
     controls: dict[str, Any] = {}
     if wanted.quantity and wanted.control:
         rows += _controls(samples, wanted, controls)
     if samples.failed:
         found.notes.append(f"{len(samples.failed)} samples failed and were left out")
     name = wanted.quantity or str(wanted.of)
-    plain = {"estimates": _plain(found.estimates), "costs": samples.costs, **found.plain, **controls}
-    context.run.write_json(FILE, {"quantity": name, "unit": _unit(context), **plain})
+    found.notes.append(sampling_doubt(found.estimates["mean"], shifts["mean"], _unit(context), context.study.solver))
+    plain = {"estimates": _plain(found.estimates), "costs": samples.costs, "discretisation_errors": shifts}
+    context.run.write_json(FILE, {"quantity": name, "unit": _unit(context), **plain, **found.plain, **controls})
     low, high = (f"{100 * p:g} %" for p in ((1 - wanted.confidence) / 2, (1 + wanted.confidence) / 2))
-    columns = ("", "value", low, high, "samples")
+    columns = ("", "value", low, high, "samples", "discretisation error")
     return Table(f"Push-forward: {name} ({_unit(context)})", columns, tuple(rows), tuple(found.notes))
 
 
@@ -190,8 +197,16 @@ def _plain(estimates: Mapping[str, Estimate]) -> dict[str, list[float | None]]:
     return {name: [v if math.isfinite(v) else None for v in three] for name, three in ends.items()}
 
 
-def _row(name: str, estimate: Estimate, samples: int) -> tuple[str, ...]:
-    return (name, f"{estimate.value:.6g}", f"{estimate.low:.6g}", f"{estimate.high:.6g}", str(samples))
+def _shifts(samples: Samples, wanted: PushForwardSettings, found: Found) -> dict[str, float | None]:
+    """Return the discretisation error of each estimate by name; None where it is not known."""
+    assert samples.counting is not None
+    asked = (s for s in _statistics(wanted) if s.name in found.estimates)
+    return {s.name: discretisation_error(samples.counting, samples.job.names[0], s.each) for s in asked}
+
+
+def _row(name: str, estimate: Estimate, samples: int, shift: float | None = None) -> tuple[str, ...]:
+    ends = (f"{v:.6g}" for v in (estimate.value, estimate.low, estimate.high))
+    return (name, *ends, str(samples), "" if shift is None else f"{shift:.2g}")
 
 
 def _notes(estimator: Estimator, samples: Samples, wanted: PushForwardSettings, numbers: Array) -> list[str]:
@@ -253,7 +268,7 @@ def _controls(samples: Samples, wanted: PushForwardSettings, plain: dict[str, An
         estimator = Estimator(loose, confidence=wanted.confidence)
         rows += [_row(f"uncorrelated latents: {s.name}", s.of(estimator), len(loose)) for s in _statistics(wanted)[:2]]
     even = float(samples.values("control-homogeneous", range(1), replace(samples.job, kind="homogeneous"))[0])
-    rows.append(("homogeneous mean properties", f"{even:.6g}", "", "", "1"))
+    rows.append(("homogeneous mean properties", f"{even:.6g}", "", "", "1", ""))
     plain["controls"] = {"uncorrelated": loose.tolist(), "homogeneous": even}
     return rows
 

@@ -3,7 +3,9 @@
 What travels to a worker is a recipe of file names and the numbers of samples. A sample's latents follow from its number
 and the study's seed, so that every fidelity, on any rank, sees the same sample. A fidelity is the way in which latents
 become properties: by the head on latents, by the structure-space head on what they decode to, by the solver on a grid
-of half the resolution, or by the solver.
+of half the resolution, or by the solver. The solver's own estimate of its discretisation error travels with a sample:
+that of the number asked of a single structure; of a part, by how much a quantity changes when the properties of all
+elements have their errors, which are of one sign.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -22,7 +24,8 @@ from msvae.dispatch.evaluation import evaluate
 from msvae.dispatch.known import File
 from msvae.dispatch.tasks import Recipe, Task, model_of, solved, study_of
 from msvae.errors import DataError, MsvaeError, StudyError
-from msvae.evaluations import Evaluation, Evaluations
+from msvae.evaluations import ESTIMATES, Evaluation, Evaluations
+from msvae.metrics.solver_errors import relative_errors
 from msvae.part.problem import Problem
 from msvae.part_settings import Fidelity
 from msvae.sampling.latent_field import LatentField
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Realisations", "coarsened", "properties_at", "realise"]
 
 Kind = Literal["field", "uncorrelated", "homogeneous"]
+T = TypeVar("T")
+Estimates = dict[str, dict[str, T]]  # of errors: by family, then by name
 
 
 @dataclass(frozen=True)
@@ -73,57 +78,93 @@ def _realised(job: Realisations, index: int) -> Evaluation:
     start = time.perf_counter()
     status, message = "done", ""
     found: dict[str, float] = {}
+    estimates: Estimates[float] = {}
     latents = np.zeros(0)
     try:
-        found, latents = _sample(job, index)
+        found, estimates, latents = _sample(job, index)
         if not np.isfinite(list(found.values())).all():
             status, message = "invalid", "a quantity of interest is not a finite number"
     except MemoryError as error:
         status, message = "crashed", f"it ran out of memory ({error or 'MemoryError'})"
     except Exception as error:  # a border: a solver may raise anything, and the campaign goes on
         status, message = "failed", str(error) if isinstance(error, MsvaeError) else f"{type(error).__name__}: {error}"
-    values = {
-        named: np.array(found.get(q, np.nan) if status == "done" else np.nan)
-        for named, q in zip(job.names, job.quantities, strict=True)
-    }
+    if status != "done":
+        found, estimates = {}, {}
     return Evaluation(
         index,
         "",
         status,  # type: ignore[arg-type]
-        values,
+        {name: np.array(np.nan) for name in job.names} | _named(job, found),
         message,
         latents=latents,
         cost=time.perf_counter() - start,
         seed=seed_of(study_of(job.recipe.study).seed, "sample", index),
         rank=world.rank(),
+        errors=_named(job, estimates.get("errors", {})),
+        iteration_errors=_named(job, estimates.get("iteration_errors", {})),
     )
 
 
-def _sample(job: Realisations, index: int) -> tuple[dict[str, float], Array]:
-    """Return the quantities of interest of one sample, and the latents of a single structure."""
+def _named(job: Realisations, numbers: Mapping[str, float]) -> dict[str, Array]:
+    """Return those of the job's quantities that are known, by their names in tables."""
+    pairs = zip(job.names, job.quantities, strict=True)
+    return {named: np.array(numbers[name]) for named, name in pairs if name in numbers}
+
+
+def _sample(job: Realisations, index: int) -> tuple[dict[str, float], Estimates[float], Array]:
+    """Return the quantities of interest of one sample, their errors if known, and the latents of a single structure."""
     study, vae = study_of(job.recipe.study), model_of(job.recipe)
     if job.field is None:
         replicate, row = divmod(index, job.batch)
         latents = vae.sample_latents(job.batch, seed_of(study.seed, "sample", replicate))[row : row + 1]
         assert study.push_forward is not None
-        value = float(component_values(properties_at(job, latents), study.push_forward.of)[0])
-        return {job.quantities[0]: value}, latents[0]
+        name, of = job.quantities[0], study.push_forward.of
+        properties, estimates = _answers(job, latents)
+        value = float(component_values(properties, of)[0])
+        known = {
+            family: {name: abs(float(component_values(errors, of)[0]))}
+            for family, errors in estimates.items()
+            if of.property in errors
+        }
+        return {name: value}, known, latents[0]
     problem = problem_of(job.recipe.study)
-    response = problem.respond(_part_properties(job, problem, index))
-    return dict(response.quantities), np.zeros(0)
+    properties, estimates = _part_answers(job, problem, index)
+    found = dict(problem.respond(properties).quantities)
+    return found, {"errors": _part_errors(problem, properties, estimates.get("errors", {}), found)}, np.zeros(0)
 
 
-def _part_properties(job: Realisations, problem: Problem, index: int) -> Mapping[str, Array]:
-    """Return the properties (e, *shape) of the elements of a part in one sample."""
+def _part_errors(
+    problem: Problem, properties: Mapping[str, Array], errors: Mapping[str, Array], found: Mapping[str, float]
+) -> dict[str, float]:
+    """Return by how much quantities change when each property (e, *shape) is larger by its relative error."""
+    shares = {}
+    for name, array in errors.items():
+        share, zero = relative_errors(properties[name], array), ~properties[name].reshape(len(array), -1).any(axis=1)
+        shares[name] = np.where(zero, 0.0, share)
+    if not shares or not all(np.isfinite(share).all() for share in shares.values()):
+        return {}
+    larger = {
+        name: array * (1 + shares[name].reshape(-1, *(1,) * (array.ndim - 1))) if name in shares else array
+        for name, array in properties.items()
+    }
+    try:
+        moved = problem.respond(larger).quantities
+    except DataError:  # the sample itself has an answer
+        return {}
+    return {name: abs(moved[name] - value) for name, value in found.items()}
+
+
+def _part_answers(job: Realisations, problem: Problem, index: int) -> tuple[dict[str, Array], Estimates[Array]]:
+    """Return the properties (e, *shape) of the elements of a part in one sample, and their errors where known."""
     study, points = study_of(job.recipe.study), problem.centres
     field = field_of(job)
     seed = seed_of(study.seed, "part", index)
     if job.kind == "field":
         leading = _sobol_normals(job, index, job.modes * field.width) if job.batch > 1 else None
-        return properties_at(job, field.sample(points, 1, seed, leading=leading)[0])
+        return _answers(job, field.sample(points, 1, seed, leading=leading)[0])
     if job.kind == "uncorrelated":
-        return properties_at(job, field.independent(points, seed))
-    return mean_properties(job, points)
+        return _answers(job, field.independent(points, seed))
+    return mean_properties(job, points), {}
 
 
 def _sobol_normals(job: Realisations, index: int, size: int) -> Array:
@@ -158,12 +199,20 @@ def mean_properties(job: Realisations, points: Array) -> dict[str, Array]:
 
 def properties_at(job: Realisations, latents: Array) -> dict[str, Array]:
     """Return the properties (n, *shape) of latents (n, d) as the job's fidelity has them; DataError if one has none."""
+    return _answers(job, latents)[0]
+
+
+def _answers(job: Realisations, latents: Array) -> tuple[dict[str, Array], Estimates[Array]]:
+    """Return the properties (n, *shape) of latents (n, d), and the solver's estimates of their errors.
+
+    None by another fidelity than "solver", nor of properties of which it does not estimate that of all structures.
+    """
     vae = model_of(job.recipe)
     if job.fidelity == "head":
-        return vae.predict(latents)
+        return vae.predict(latents), {}
     structures = vae.decode(latents)
     if job.fidelity == "structure-head":
-        return _head(job, structures).predict(structures)
+        return _head(job, structures).predict(structures), {}
     if job.fidelity == "coarse-solver":
         solver = study_of(job.recipe.study).need_solver()
         structures = coarsened(structures, grey="field" in solver.kinds)
@@ -173,7 +222,18 @@ def properties_at(job: Realisations, latents: Array) -> dict[str, Array]:
     for outcome in outcomes:
         if outcome.status != "done":
             raise DataError(f"structure {outcome.index} of it {outcome.status}: {outcome.message}")
-    return {name: np.stack([o.properties[name] for o in outcomes]) for name in outcomes[0].properties}
+    properties = {name: np.stack([o.properties[name] for o in outcomes]) for name in outcomes[0].properties}
+    return properties, _estimates(outcomes) if job.fidelity == "solver" else {}
+
+
+def _estimates(outcomes: Sequence[Evaluation]) -> Estimates[Array]:
+    """Return the estimates of errors (n, *shape) of properties that all outcomes have."""
+    found: Estimates[Array] = {}
+    for family in ESTIMATES:
+        rows = [getattr(outcome, family) for outcome in outcomes]
+        names = set.intersection(*map(set, rows))
+        found[family] = {name: np.stack([row[name] for row in rows]) for name in sorted(names)}
+    return found
 
 
 def coarsened(structures: Structures, *, grey: bool) -> Structures:

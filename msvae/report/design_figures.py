@@ -42,7 +42,7 @@ def target_and_found(run: Run) -> Drawing | None:
     return Drawing(
         "target_and_found",
         "Left: solver-computed properties. Right: nearest verified design so far, in "
-        "tolerances (1 meets the target), for each search and for random samples of the prior.",
+        "tolerances (1 meets the target by the solver's value), for each search and for random samples of the prior.",
         figure,
     )
 

@@ -41,9 +41,10 @@ else:
 if TYPE_CHECKING:
     from msvae.vae.model import VAE
 
-__all__ = ["LABEL", "Run"]
+__all__ = ["LABEL", "PHASES", "Run"]
 
 LABEL = "label"  # the stage in which a data set is evaluated
+PHASES = "phases"  # the stage in which the pure phases are
 
 
 class Run:
