@@ -220,7 +220,7 @@ def test_a_fast_solver_answers_plain_candidates_which_the_budget_does_not_count(
     assert len(run.store("search-0").load()) == 2 * (4 + 6)
     assert any("> 20" in row for row in table.rows)
     assert table.columns[-1] == inverse_design.WALL
-    assert all(float(row[-1]) > 0 for row in table.rows[2:])
+    assert all(float(row[-1]) > 0 for row in table.rows[2:] if not row[0].startswith("its "))
     resumed = launch(tmp_path / "study.toml", tmp_path / "run", overrides=overrides, resume=True)
     assert resumed is not None
     assert resumed.rows == table.rows
