@@ -6,16 +6,17 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from msvae.campaigns import run_campaign
 from msvae.campaigns.context import Context, Table
 from msvae.dispatch import world
 from msvae.dispatch.executors import open_executor
-from msvae.dispatch.limits import watched
-from msvae.errors import MsvaeError, Stopped
+from msvae.dispatch.limits import Limits, watched
+from msvae.errors import MsvaeError, RunError, Stopped
 from msvae.run.directory import Run
+from msvae.run.lock import RunLock
 from msvae.study import Study
 
 __all__ = ["drive", "launch"]
@@ -40,9 +41,41 @@ def launch(
     with open_executor(study.executor, study.ranks_per_solver) as executor:
         if executor is None:
             return None
-        run = Run.start(output, study, resume=resume, force=force)
-        with watched(study.limits, start) as limits, _journalled(run, resume=resume):
-            return run_campaign(Context(study, run, executor, limits, frozenset(retry)))
+        Run.check(output, resume=resume, force=force)
+        with watched(study.limits, start) as limits, _held(output, limits):
+            run = Run.start(output, study, resume=resume, force=force)
+            with _discarded_if_refused(run, limits), _journalled(run, resume=resume):
+                return run_campaign(Context(study, run, executor, limits, frozenset(retry)))
+
+
+@contextmanager
+def _held(output: Path, limits: Limits) -> Iterator[None]:
+    """Hold a run directory, which is made if it is not there, against other processes that would write to it."""
+    made = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"'{output}' cannot be made: {error.strerror}; give another --output") from None
+    lock = RunLock(output, lambda why: setattr(limits, "lost", why))
+    try:
+        yield
+    finally:
+        lock.release()
+        if made:
+            with suppress(OSError):  # it holds a run, as it should
+                output.rmdir()
+
+
+@contextmanager
+def _discarded_if_refused(run: Run, limits: Limits) -> Iterator[None]:
+    """Remove a new run whose study is found wrong before anything is computed, so that a corrected one finds room."""
+    try:
+        yield
+    except MsvaeError as error:
+        if run.is_new and error.code == 2 and not limits.lost and not run.has_results:
+            with suppress(OSError):
+                run.discard()
+        raise
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from msvae.errors import Stopped
+from msvae.errors import RunError, Stopped
 from msvae.settings import LimitsSettings
 
 __all__ = ["Limits", "ignored_signals", "watched"]
@@ -22,13 +22,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SIGUSR1 is what Slurm's --signal=U
 class Limits:
     """The limits of one campaign. start: time.monotonic() when it began. signal: name of the one that has come.
 
-    noticed: when it was first noticed that the campaign has to end.
+    noticed: when it was first noticed that the campaign has to end. lost: why its run is no longer its own, if so.
     """
 
     settings: LimitsSettings = field(default_factory=LimitsSettings)
     start: float = field(default_factory=time.monotonic)
     signal: str = ""
     noticed: float | None = None
+    lost: str = ""
 
     @property
     def overdue(self) -> bool:
@@ -42,6 +43,8 @@ class Limits:
     @property
     def reason(self) -> str:
         """Why the campaign has to end; "" if it has not."""
+        if self.lost:
+            return self.lost
         if self.signal:
             return f"{self.signal} came"
         allowed = self.settings.seconds
@@ -50,7 +53,9 @@ class Limits:
         return ""
 
     def check(self) -> None:
-        """Raise Stopped if the campaign has to end."""
+        """Raise Stopped if the campaign has to end; RunError if it cannot go on."""
+        if self.lost:
+            raise RunError(self.lost)
         if self.reason:
             raise Stopped(f"{self.reason}: the campaign ended at a clean point, go on with --resume")
 
@@ -70,8 +75,8 @@ def watched(settings: LimitsSettings, start: float) -> Iterator[Limits]:
     try:
         yield limits
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, handler in before.items():  # another signal may come until the process has ended
+            signal.signal(number, signal.SIG_IGN if limits.signal and handler is signal.SIG_DFL else handler)
 
 
 def ignored_signals() -> None:

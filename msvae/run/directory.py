@@ -5,7 +5,7 @@ provenance.json     versions, plugins, MPI, host, seed                  structur
 evaluations/STAGE/  what the solver said (see store.py)                 model.*       the trained model
 training.json       losses of every epoch                               summary.json  the table at the end
 status.json         how far it is now (see journal.py)                  log.jsonl     what has happened
-figures/, report.html
+figures/, report.html                                                run.lock      who writes to it (see lock.py)
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from msvae.atomic_file import write_atomically
 from msvae.errors import RunError, StudyError
 from msvae.evaluations import Evaluations, joined
 from msvae.run.journal import Journal
+from msvae.run.lock import NAME as LOCK
 from msvae.run.provenance import provenance
 from msvae.run.store import EvaluationStore
 from msvae.structure_file import read_structures, structures_to_bytes, unpacked_values
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["LABEL", "PHASES", "Run"]
 
 LABEL = "label"  # the stage in which a data set is evaluated
+UNFINISHED = "unfinished"  # a mark: the run is being made or deleted, and what is there may go
 PHASES = "phases"  # the stage in which the pure phases are
 
 
@@ -54,7 +56,7 @@ class Run:
     """
 
     def __init__(self, path: Path, study: Study | None = None, *, trust: bool = False) -> None:
-        self.path, self.trust = path, trust
+        self.path, self.trust, self.is_new = path, trust, False
         if study is not None:
             self.__dict__["study"] = study
 
@@ -79,21 +81,27 @@ class Run:
         """Make the directory of a new run, or go on with an old one.
 
         resume: go on with the run that is there, if its study asks for the same results.
-        force: delete the run that is there. Raises RunError otherwise, and if the directory cannot be written.
+        force: replace the run that is there. Raises RunError otherwise, and if the directory cannot be written.
         """
         directory = Path(path)
+        cls.check(directory, resume=resume, force=force)
+        if resume and (directory / "study.toml").exists():
+            return cls._resume(directory, study)
+        return cls._create(directory, study)
+
+    @staticmethod
+    def check(directory: Path, *, resume: bool = False, force: bool = False) -> None:
+        """Raise RunError where a run can neither be made nor gone on with."""
         if (directory / "study.toml").exists():
-            if resume:
-                return cls._resume(directory, study)
-            if not force:
+            if not resume and not force:
                 raise RunError(
                     f"'{directory}' holds a run already: go on with it by --resume, replace it by --force, or "
                     "give another --output"
                 )
-            shutil.rmtree(directory)
-        elif directory.is_dir() and any(directory.iterdir()):
+        elif directory.exists() and not directory.is_dir():
+            raise RunError(f"'{directory}' is not a directory: give another --output")
+        elif directory.is_dir() and not (directory / UNFINISHED).exists() and _content(directory):
             raise RunError(f"'{directory}' is not empty and not a run: give an --output that does not exist yet")
-        return cls._create(directory, study)
 
     @classmethod
     def open(cls, path: str | Path, *, trust: bool = False) -> Run:
@@ -117,8 +125,11 @@ class Run:
     @classmethod
     def _create(cls, directory: Path, study: Study) -> Run:
         run = cls(directory, study)
+        run.is_new = True
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            (directory / UNFINISHED).touch()
+            run._clear()
             for source in run._plugin_sources():
                 (directory / "plugins").mkdir(exist_ok=True)
                 shutil.copy(source, directory / "plugins" / source.name)
@@ -130,7 +141,25 @@ class Run:
         run.write_json("provenance.json", provenance(study))
         frozen = _with_file_names(study).tables | ({"plugin_files": files} if files else {})
         write_atomically(directory / "study.toml", tomli_w.dumps(frozen).encode())
+        (directory / UNFINISHED).unlink()
         return run
+
+    def discard(self) -> None:
+        """Remove a run that nothing was computed for; its directory too, unless it holds something else."""
+        (self.path / UNFINISHED).touch()
+        self._clear()
+        (self.path / UNFINISHED).unlink()
+
+    def _clear(self) -> None:
+        """Delete what the directory holds, the study last but for the mark that all of it may go."""
+        for part in sorted(_content(self.path), key=lambda p: p.name == "study.toml"):
+            if part.name != UNFINISHED:
+                shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink()
+
+    @property
+    def has_results(self) -> bool:
+        """Whether anything has been evaluated or trained."""
+        return bool(self.stages) or self.model_file.exists() or (self.path / "training.json").exists()
 
     @classmethod
     def _resume(cls, directory: Path, study: Study) -> Run:
@@ -270,6 +299,11 @@ class Run:
             return json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
             raise RunError(f"'{path}' is damaged ({error}): delete it and --resume") from None
+
+
+def _content(directory: Path) -> list[Path]:
+    """Return what a directory holds, but for locks."""
+    return [part for part in directory.iterdir() if part.name != LOCK and not part.name.startswith(f"{LOCK}.")]
 
 
 def plugin_files_of(study: Path) -> list[str]:
