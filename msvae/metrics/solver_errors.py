@@ -41,27 +41,20 @@ class PropertyErrors:
     def text(self) -> str:
         """Both errors in words."""
         n = self.evaluations
-        found = ", ".join([self._described("discretisation", self.discretisation),
-                           self._described("iteration", self.iteration)])  # fmt: skip
-        return f"{self.name}, {n} evaluation{'s' if n > 1 else ''}, errors by the solver's estimate: {found}"
-
-    def _described(self, kind: str, spread: Spread | None) -> str:
-        if spread is None:
-            return f"{kind} not estimated"
-        size = f"{kind} {with_unit(spread.median, self.unit)} ({percent(spread.relative)})"
-        return size if spread.structures == 1 else f"{size} in the median and {percent(spread.largest)} at most"
+        both = (f"discretisation {self._described(self.discretisation)}, "
+                f"iteration {self._described(self.iteration)}")  # fmt: skip
+        return f"{self.name}, {n} evaluation{'s' if n > 1 else ''}, errors by the solver's estimate: {both}"
 
     @property
     def row(self) -> tuple[str, ...]:
-        """Both errors as cells of a table: median, relative median and largest of each."""
-        cells = []
-        for spread in (self.discretisation, self.iteration):
-            if spread is None:
-                cells += ["not estimated", "", ""]
-            else:
-                median = with_unit(spread.median, self.unit)
-                cells += [median, percent(spread.relative), percent(spread.largest)]
-        return (self.name, str(self.evaluations), *cells)
+        """Name, number of evaluations, and both errors as cells of a table."""
+        return (self.name, str(self.evaluations), *map(self._described, (self.discretisation, self.iteration)))
+
+    def _described(self, spread: Spread | None) -> str:
+        if spread is None:
+            return "not estimated"
+        size = f"{with_unit(spread.median, self.unit)} ({percent(spread.relative)})"
+        return size if spread.structures == 1 else f"{size} in the median and {percent(spread.largest)} at most"
 
 
 def with_unit(value: float, unit: str) -> str:

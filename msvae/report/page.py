@@ -23,7 +23,6 @@ from msvae.run.directory import Run
 __all__ = ["write_report"]
 
 log = logging.getLogger(__name__)
-MEASURES = ("median", "relative", "largest")
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
@@ -128,8 +127,7 @@ def _solver_errors(run: Run) -> str:
     rows = [(stage, *found.row) for stage in run.stages for found in property_errors([run.store(stage).load()])]
     if not rows:
         return ""
-    kinds = ("discretisation error", "iteration error")
-    columns = ("stage", "property", "evaluations", *(f"{kind}: {what}" for kind in kinds for what in MEASURES))
+    columns = ("stage", "property", "evaluations", "discretisation error", "iteration error")
     said = (
         "As the solver estimates them, for the largest entry of the property of each structure. Discretisation: how "
         "far it is from that on ever finer voxels; it has the same sign in all structures, as a rule. Iterations: what "

@@ -92,7 +92,7 @@ def push_forward(run: Run) -> Drawing | None:
     value, low, high = found["estimates"]["mean"]
     error = (found.get("discretisation_errors") or {}).get("mean")
     if error is not None and None not in (low, high):
-        axis.axvspan(low - error, high + error, color="0.93", label="and its discretisation error")
+        axis.axvspan(low - error, high + error, color="0.93", label="mean, interval and discretisation error")
     axis.axvspan(low, high, color="0.8", label="mean, with its interval")
     axis.set(xlabel=f"{found['quantity']} ({found['unit']})", ylabel="distribution function (1)", ylim=(0, 1))
     axis.legend(fontsize=7)

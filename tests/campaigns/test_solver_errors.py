@@ -74,7 +74,7 @@ def test_label_names_both_errors_of_what_it_evaluated(study_file: Callable[..., 
     assert f"discretisation {with_unit(float(np.median(own[place])), 'W/m/K')} {said}, iteration" in table.notes[-1]
     page = write_report(tmp_path / "run").read_text()
     assert "Errors of the solver" in page
-    assert f"<td>{percent(float(relative.max()))}</td>" in page
+    assert f"<td>{with_unit(float(np.median(own[place])), 'W/m/K')} {said}</td>" in page
     assert table.notes[-1].replace("'", "&#x27;") in page
 
 
