@@ -14,7 +14,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file under another name, sync it, and give it its name; RunError if that fails, with nothing left."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
+        temporary.unlink(missing_ok=True)  # what a dead process of this number left, or a link that leads elsewhere
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -27,38 +27,53 @@ log = logging.getLogger(__name__)
 def native_library(
     source: Path, *, headers: Sequence[Path] = (), definitions: Sequence[str] = ()
 ) -> ctypes.CDLL | None:
-    """Return the shared library of a C source; None where there is no working compiler, or MSVAE_NO_COMPILER is set.
+    """Return the shared library of a C source; None where it neither can be built nor has been before.
 
     headers: of its own that it includes: a change in one builds it anew. definitions: of macros, "NAME=VALUE". The
     compiler is `CC`, cc or gcc; it may use all instructions of this processor. MSVAE_COMPILER_FLAGS: flags that
-    come last, such as "-O1 -fsanitize=address,undefined" to look for errors of memory.
+    come last, such as "-O1 -fsanitize=address,undefined" to look for errors of memory. MSVAE_NO_COMPILER: use none.
     """
-    compiler = shutil.which(os.environ.get("CC", "") or "cc") or shutil.which("gcc")
-    if compiler is None or os.environ.get("MSVAE_NO_COMPILER"):
+    if os.environ.get("MSVAE_NO_COMPILER"):
         return None
     flags = [*FLAGS, *(f"-D{definition}" for definition in definitions)]
     flags += shlex.split(os.environ.get("MSVAE_COMPILER_FLAGS", ""))
     try:
-        return ctypes.CDLL(str(_built(compiler, source, headers, flags)))
+        return ctypes.CDLL(str(_built(source, headers, flags)))
     except (OSError, subprocess.SubprocessError) as error:
         log.warning("%s cannot be compiled (%s): using torch, which is slower", source.name, error)
         return None
 
 
-def _built(compiler: str, source: Path, headers: Sequence[Path], flags: Sequence[str]) -> Path:
-    """Return the shared library for this source, compiler and processor, building it if it is not in the cache."""
-    given = [*(path.read_text() for path in (source, *headers)), compiler, *flags, _processor()]
+def _built(source: Path, headers: Sequence[Path], flags: Sequence[str]) -> Path:
+    """Return the shared library for this source and processor, building it if it is not in the cache as it was built.
+
+    OSError where there is no compiler for that.
+    """
+    given = [*(path.read_text() for path in (source, *headers)), *flags, os.environ.get("CC", ""), _processor()]
     key = hashlib.sha256("\0".join(given).encode()).hexdigest()[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msvae"
-    library = folder / f"{source.stem}-{key}{sysconfig.get_config_var('SHLIB_SUFFIX') or '.so'}"
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp") as made:
-            command = [compiler, *flags, "-o", made.name, str(source)]
-            subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
-            shutil.copy(made.name, f"{made.name}.done")
-        os.replace(f"{made.name}.done", library)  # whole or absent, also when many ranks build at once
+    suffix = sysconfig.get_config_var("SHLIB_SUFFIX") or ".so"
+    for kept in sorted(folder.glob(f"{source.stem}-{key}-*{suffix}")):
+        if kept.stem.endswith(_digest(kept)):
+            return kept
+        log.warning("'%s' is damaged: it is built again", kept)
+        kept.unlink(missing_ok=True)
+    compiler = shutil.which(os.environ.get("CC", "") or "cc") or shutil.which("gcc")
+    if compiler is None:
+        raise OSError("no C compiler is installed")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp") as made:
+        command = [compiler, *flags, "-o", made.name, str(source)]
+        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+        library = folder / f"{source.stem}-{key}-{_digest(Path(made.name))}{suffix}"
+        shutil.copy(made.name, f"{made.name}.done")
+    os.replace(f"{made.name}.done", library)  # whole or absent, also when many ranks build at once
     return library
+
+
+def _digest(file: Path) -> str:
+    """Return what tells a file's content from that of a damaged one."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def _processor() -> str:

@@ -30,7 +30,12 @@ def reproduce(
     trust: plugin files that the run brings may be executed. RunError if the results are not the same.
     """
     original = Run.open(directory, trust=trust)
-    _ = original.study
+    engine = original.study.executor.name
+    if ":" in engine and not trust and not any(part.startswith("executor.name") for part in overrides):
+        raise RunError(
+            f"'{directory}' names an executor of its own, '{engine}', which would be executed: say --trust, or "
+            "--set executor.name='serial'"
+        )
     if output.resolve() == original.path.resolve():
         raise RunError(f"'{output}' is the run itself: give another --output for the reproduction")
     pace = original.read_json(PACE)  # what the questions depend on, which another machine would measure otherwise

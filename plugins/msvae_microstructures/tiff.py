@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,6 +13,8 @@ import tifffile
 
 from msvae import Array, DataError, Dataset, Positions, Structures
 from msvae_microstructures.voxel_size import positive, voxel_sizes
+
+log = logging.getLogger(__name__)
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 DENSEST, SMALL = 5000, 1 << 26  # pixels' bytes that a file's byte can stand for (LZW, deflate), and bytes that are few
@@ -160,7 +163,10 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(f"dataset.path: '{path}' does not exist: give a TIFF file or a folder of them")
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in (".tif", ".tiff"))
+    images = [f for f in path.iterdir() if f.suffix.lower() in (".tif", ".tiff")]
+    files = sorted(f for f in images if not f.name.startswith("."))  # "._a.tif" is what macOS keeps beside a.tif
+    if len(files) < len(images):
+        log.warning("'%s': %d hidden files are not read", path, len(images) - len(files))
     if not files:
         raise DataError(f"dataset.path: the folder '{path}' has no .tif or .tiff file")
     return files

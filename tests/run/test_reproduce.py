@@ -79,3 +79,20 @@ def test_every_row_says_which_solver_and_study_it_is_from(study_file: Callable[.
     assert set(table["study"]) == {run.study.digest}
     assert all(text.startswith("conductivity ") for text in table["solver"])
     assert (table["cost"] > 0).all()
+
+
+def test_a_strangers_executor_is_not_executed_without_trust(
+    study_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch(study_file("label"), tmp_path / "run")
+    study = tmp_path / "run" / "study.toml"
+    study.write_text(study.read_text().replace('name = "auto"', 'name = "engine_of_theirs:open"'))
+    assert "engine_of_theirs" in study.read_text()
+    (tmp_path / "engine_of_theirs.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(RunError, match=r"'engine_of_theirs:open', which would be executed: say --trust"):
+        reproduce(tmp_path / "run", tmp_path / "again")
+    assert not (tmp_path / "executed").exists()
+    table = reproduce(tmp_path / "run", tmp_path / "again", overrides=["executor.name='serial'"])
+    assert table is not None
+    assert {row[2] for row in table.rows} == {"identical"}
