@@ -32,6 +32,14 @@ def test_a_page_is_read_whatever_its_compression_and_depth(tmp_path: Path, compr
     assert volume.specification.grid.shape == (3, 12, 16)
 
 
+def test_hidden_files_and_what_is_no_image_are_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", IMAGE)
+    (tmp_path / "._a.tif").write_bytes(b"what macOS keeps of a.tif")
+    (tmp_path / "Thumbs.db").write_bytes(b"what Windows keeps")
+    assert len(Tiff(path=tmp_path, spacing=1e-6).load(0)) == 1
+    assert "1 hidden files are not read" in caplog.text
+
+
 def test_colours_become_grey_by_their_luminance(tmp_path: Path) -> None:
     colours = np.zeros((4, 4, 3), dtype=np.uint8)
     colours[..., 1] = 200
