@@ -147,7 +147,7 @@ def _ranks(settings: ExecutorSettings, ranks_per_solver: int) -> Iterator[Execut
             except Stopped as stopped:
                 if stopped.busy:  # ranks that still evaluate cannot be waited for
                     sys.stderr.write(f"msvae: {stopped}\n")
-                    comm.Abort(stopped.code)
+                    world.abort(comm, stopped.code)
                 raise
     finally:
         group.dismiss()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from msvae.dispatch import world
 from msvae.dispatch.known import File
 from msvae.errors import StudyError
 from msvae.interfaces import Solver
@@ -93,7 +94,7 @@ class Group:
                     f"msvae: one rank of a group failed ({type(error).__name__}: {error}) while the others wait for it "
                     "in the solver: the job ends; what is in the run is safe, go on with --resume\n"
                 )
-                self.communicator.Abort(1)
+                world.abort(self.communicator, 1)
             time.sleep(NAP)
 
 

@@ -98,3 +98,24 @@ def test_every_driver_runs_under_mpi(driver: str, study_file: Callable[..., Path
     result = mpiexec(2, str(script), str(study), "run")
     assert result.returncode == 0, result.stderr
     assert result.stdout
+
+
+@pytest.mark.mpi
+def test_a_job_that_aborts_leaves_no_shared_memory_behind(mpiexec: Callable[..., Any], tmp_path: Path) -> None:
+    """MPICH leaves its segment, and a job that is started again under the same number fails in MPI_Init."""
+    lines = [
+        "from pathlib import Path",
+        "from mpi4py import MPI",
+        "from msvae.dispatch import world",
+        "maps = Path('/proc/self/maps').read_text().splitlines()",
+        "names = {line.split()[-1] for line in maps if world.SEGMENT in line}",
+        "MPI.COMM_WORLD.Barrier()",
+        "if MPI.COMM_WORLD.Get_rank() == 1:",
+        "    Path('segments').write_text('\\n'.join(names))",
+        "    world.abort(MPI.COMM_WORLD, 3)",
+        "MPI.COMM_WORLD.Barrier()",
+    ]
+    (tmp_path / "aborts.py").write_text("\n".join(lines))
+    assert mpiexec(2, "aborts.py").returncode != 0
+    segments = (tmp_path / "segments").read_text().split()
+    assert not [segment for segment in segments if Path(segment).exists()]
