@@ -100,7 +100,6 @@ def test_every_driver_runs_under_mpi(driver: str, study_file: Callable[..., Path
     assert result.stdout
 
 
-@pytest.mark.mpi
 def test_a_job_that_aborts_leaves_no_shared_memory_behind(mpiexec: Callable[..., Any], tmp_path: Path) -> None:
     """MPICH leaves its segment, and a job that is started again under the same number fails in MPI_Init."""
     lines = [
