@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Slow(msvae.Solver):
-    name = "slow"
+    name = "slowly-locked"
     kinds = ("phases",)
     computes = (msvae.Quantity("fraction", "1", ()),)
     pause: float = 0.05
@@ -48,7 +48,7 @@ def slow_study(study_file: Callable[..., Path]) -> Path:
     study = study_file("label")
     (study.parent / "slow.py").write_text(SLOW)
     lines = [line for line in study.read_text().splitlines() if not line.startswith("phases")]
-    text = "\n".join(lines).replace('name = "conductivity"', 'name = "slow"')
+    text = "\n".join(lines).replace('name = "conductivity"', 'name = "slowly-locked"')
     study.write_text('plugin_files = ["slow.py"]\n' + text)
     return study
 
