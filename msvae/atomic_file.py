@@ -14,8 +14,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file under another name, sync it, and give it its name; RunError if that fails, with nothing left."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.unlink(missing_ok=True)  # what a dead process of this number left, or a link that leads elsewhere
-        with open(temporary, "xb") as file:
+        with open(temporary, "wb", opener=_without_links) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -25,3 +24,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise RunError(
             f"'{path}' cannot be written: {error.strerror}; free space or permit writing, then --resume"
         ) from None
+
+
+def _without_links(path: str, flags: int) -> int:
+    """Open a file, but none that a link leads to: a stranger's run may hold one under any name."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import msvae
 from msvae import MsvaeError, Run, RunError, Study
+from msvae.atomic_file import write_atomically
 from msvae.campaigns.launch import launch
 from msvae.evaluation_file import evaluations_to_bytes, read_evaluations
 from msvae.evaluations import Evaluation, Evaluations
@@ -231,3 +232,13 @@ def test_a_file_that_claims_more_than_it_holds_takes_no_memory(tmp_path: Path, t
         (tmp_path / "model.toml").write_text(re.sub(rf"^{key} = .*$", f"{key} = 1000000000", text, flags=re.M))
         with pytest.raises(RunError, match="weights of another model"):
             load_model(tmp_path / "model.safetensors")
+
+
+def test_a_link_under_the_name_of_a_file_that_is_being_written_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("theirs")
+    (tmp_path / f".report.html.{os.getpid()}").symlink_to(tmp_path / "outside")
+    with pytest.raises(RunError, match="cannot be written"):
+        write_atomically(tmp_path / "report.html", b"ours")
+    assert (tmp_path / "outside").read_text() == "theirs"
+    write_atomically(tmp_path / "report.html", b"ours")
+    assert (tmp_path / "report.html").read_bytes() == b"ours"
