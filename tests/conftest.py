@@ -46,6 +46,28 @@ call_seconds = 1.0
 targets = [{ property = "conductivity", component = [0, 0], value = 4.0, unit = "W/m/K", tolerance = 0.001 }]
 """
 
+SLOW = """
+import time
+from dataclasses import dataclass
+import msvae
+
+@dataclass(frozen=True)
+class Slow(msvae.Solver):
+    '''Takes its time.'''
+    name = "slow"
+    kinds = ("phases",)
+    computes = (msvae.Quantity("fraction"),)
+    pause: float = 0.05
+
+    def evaluate(self, structures):
+        time.sleep(self.pause)
+        return {"fraction": structures.fractions[:, 1]}
+
+@msvae.hook
+def msvae_solvers():
+    return [Slow]
+"""
+
 
 @pytest.fixture
 def study_file(tmp_path: Path) -> Callable[..., Path]:
@@ -55,6 +77,20 @@ def study_file(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / "study.toml"
         path.write_text(SMALL.format(campaign=campaign) + (DESIGN if campaign == "inverse-design" else "") + extra)
         return path
+
+    return write
+
+
+@pytest.fixture
+def slow_study(study_file: Callable[..., Path]) -> Callable[..., Path]:
+    """Return a function that writes a small study of labelling, whose solver takes `pause` seconds a structure."""
+
+    def write(extra: str = "") -> Path:
+        study = study_file("label", extra)
+        (study.parent / "slow.py").write_text(SLOW)
+        text = study.read_text().replace('name = "conductivity"\nphases', 'name = "slow"\n#')
+        study.write_text('plugin_files = ["slow.py"]\n' + text.replace('heads = ["conductivity"]', ""))
+        return study
 
     return write
 

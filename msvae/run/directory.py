@@ -10,11 +10,9 @@ figures/, report.html                                                run.lock   
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +22,9 @@ import numpy as np
 import tomli_w
 
 from msvae.atomic_file import write_atomically
-from msvae.errors import RunError, StudyError
+from msvae.errors import RunError
 from msvae.evaluations import Evaluations, joined
+from msvae.run.frozen_study import mesh_sources, plugin_files_of, plugin_sources, with_file_names
 from msvae.run.journal import Journal
 from msvae.run.lock import NAME as LOCK
 from msvae.run.provenance import provenance
@@ -33,11 +32,6 @@ from msvae.run.store import EvaluationStore
 from msvae.structure_file import read_structures, structures_to_bytes, unpacked_values
 from msvae.structures import Quantity, Structures
 from msvae.study import Study
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from msvae.vae.model import VAE
@@ -126,32 +120,32 @@ class Run:
     def _create(cls, directory: Path, study: Study) -> Run:
         run = cls(directory, study)
         run.is_new = True
+        sources, meshes = plugin_sources(study), mesh_sources(study)  # what is missing is said before anything goes
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            (directory / UNFINISHED).touch()
             run._clear()
-            for source in run._plugin_sources():
+            for source in sources:
                 (directory / "plugins").mkdir(exist_ok=True)
                 shutil.copy(source, directory / "plugins" / source.name)
-            for source in run._meshes():
+            for source in meshes:
                 shutil.copy(source, directory / source.name)
         except OSError as error:
             raise RunError(f"'{directory}' cannot be made: {error.strerror}; give another --output") from None
         files = [f"plugins/{Path(f).name}" for f in study.plugin_files]
         run.write_json("provenance.json", provenance(study))
-        frozen = _with_file_names(study).tables | ({"plugin_files": files} if files else {})
+        frozen = with_file_names(study).tables | ({"plugin_files": files} if files else {})
         write_atomically(directory / "study.toml", tomli_w.dumps(frozen).encode())
         (directory / UNFINISHED).unlink()
         return run
 
     def discard(self) -> None:
-        """Remove a run that nothing was computed for; its directory too, unless it holds something else."""
-        (self.path / UNFINISHED).touch()
+        """Remove what a run that nothing was computed for consists of; its directory stays."""
         self._clear()
         (self.path / UNFINISHED).unlink()
 
     def _clear(self) -> None:
-        """Delete what the directory holds, the study last but for the mark that all of it may go."""
+        """Delete what the directory holds, the study last but for a mark that all of it may go, which stays."""
+        (self.path / UNFINISHED).touch()
         for part in sorted(_content(self.path), key=lambda p: p.name == "study.toml"):
             if part.name != UNFINISHED:
                 shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink()
@@ -163,7 +157,7 @@ class Run:
 
     @classmethod
     def _resume(cls, directory: Path, study: Study) -> Run:
-        for source in cls(directory, study)._plugin_sources():
+        for source in plugin_sources(study):
             copy = directory / "plugins" / source.name
             if not copy.is_file() or copy.read_bytes() != source.read_bytes():
                 raise RunError(
@@ -171,27 +165,13 @@ class Run:
                     f"keeps ('{copy}'), or give another --output"
                 )
         run = cls.open(directory, trust=True)
-        change = _with_file_names(run.study).difference(_with_file_names(study))
+        change = with_file_names(run.study).difference(with_file_names(study))
         if change:
             raise RunError(
                 f"'{directory}' is the run of another study: {change}; resume it with its own study, or give "
                 "another --output"
             )
         return run
-
-    def _plugin_sources(self) -> list[Path]:
-        base = Path(self.study.source.name).parent
-        return [(base / f).resolve() for f in self.study.plugin_files]
-
-    def _meshes(self) -> list[Path]:
-        """Return the files with the part's mesh, which the run keeps a copy of."""
-        part = self.study.part
-        if part is None or part.file is None:
-            return []
-        source = (Path(self.study.source.name).parent / part.file).resolve()
-        if not source.is_file():
-            raise StudyError(f"{self.study.source.at(['part', 'file'])}: '{source}' does not exist")
-        return [source]
 
     @property
     def frozen_study(self) -> Path:
@@ -304,23 +284,3 @@ class Run:
 def _content(directory: Path) -> list[Path]:
     """Return what a directory holds, but for locks."""
     return [part for part in directory.iterdir() if part.name != LOCK and not part.name.startswith(f"{LOCK}.")]
-
-
-def plugin_files_of(study: Path) -> list[str]:
-    """Return the plugin files that a study's file names, without loading the study."""
-    try:
-        tables = tomllib.loads(study.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise RunError(f"'{study}' is not a study ({error}): restore it from a copy") from None
-    files = tables.get("plugin_files", [])
-    if not isinstance(files, list):
-        raise RunError(f"'{study}': plugin_files is a list of files, found {files!r}")
-    return [str(file) for file in files]
-
-
-def _with_file_names(study: Study) -> Study:
-    """Return a study whose plugin files and mesh are named without folders, as a run keeps them."""
-    part = study.part
-    if part is not None and part.file is not None:
-        part = dataclasses.replace(part, file=Path(part.file).name)
-    return dataclasses.replace(study, plugin_files=tuple(Path(f).name for f in study.plugin_files), part=part)

@@ -130,7 +130,7 @@ class RunLock:
             if held == self.own:
                 with suppress(OSError):
                     os.utime(self.file)
-            elif not self.file.parent.is_dir() or held is not None or not self.file.exists():
+            elif held is not None or not self.file.exists():
                 where = self.file.parent
                 why = f"is written by {held} now" if held else "vanished, or its lock was deleted"
                 self.on_loss(f"'{where}' {why}: this campaign ended; what it had acknowledged before is in its store")

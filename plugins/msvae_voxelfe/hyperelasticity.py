@@ -79,15 +79,17 @@ class Hyperelasticity(Solver):
         errors = {name: np.full_like(arrays[name], np.nan) for name in ("energy", "reaction")}
         material, failures = interpolate(structures, np.array([phase.lame for phase in self.phases]))
         iterations = np.zeros(len(structures), dtype=np.int64)
+        edges = [(edge, component) for edge, component, _ in CASES[self.case]]
         for k in (k for k in range(len(structures)) if k not in failures):
             try:
                 image = Image.of(material[k], structures.specification.grid.spacing)
+                surplus = QuadraticSurplus.of(image.block, edges)
                 for step, state in enumerate(self._states(image)):
                     unit, top = image.unit, image.block.edge("top", 0)
                     arrays["energy"][k, step] = unit * image.energy(state)
                     arrays["reaction"][k, step] = image.reaction(state)
                     arrays["displacement"][k, step] = image.block.centres(state.u)
-                    errors["energy"][k, step], errors["reaction"][k, step] = image.errors(state, self.case)
+                    errors["energy"][k, step], errors["reaction"][k, step] = image.errors(state, edges, surplus)
                     left["energy"][k, step] = unit * state.energy
                     left["reaction"][k, step] = unit * state.residual * np.sqrt(len(top))
                     left["displacement"][k, step] = state.correction
@@ -161,14 +163,15 @@ class Image:
         """Return the force on the top edge per thickness, along x and y, in N/m."""
         return [self.unit * float(state.forces[self.block.edge("top", c)].sum()) for c in range(2)]
 
-    def errors(self, state: State, case: str) -> tuple[float, list[float]]:
+    def errors(
+        self, state: State, edges: Sequence[tuple[str, int]], surplus: QuadraticSurplus
+    ) -> tuple[float, list[float]]:
         """Return by how much ever finer pixels would lower the energy (J/m) and the reactions (N/m), estimates.
 
         A reaction is the derivative of the energy by the displacement of its edge, and so is its error. Where the top
         edge is free along a component, its reaction is that of two corners, which finer pixels make vanish.
+        edges: that are held, each along a component.
         """
-        edges = [(edge, component) for edge, component, _ in CASES[case]]
-        surplus = QuadraticSurplus.of(self.block, edges)
         stress, tangent = neo_hookean.stress_and_tangent(self.block.deformation(state.u), *self.lame)
         forces, compliance = surplus.unbalanced(stress), surplus.compliance(tangent)
         reactions = [abs(value) for value in self.reaction(state)]

@@ -24,9 +24,14 @@ def percolating(cells: Array, axes: Sequence[int], *, periodic: bool) -> dict[in
     for axis in axes:
         labels = _clusters(cells, [a for a in everywhere if a != axis])
         first, last = np.take(labels, 0, axis), np.take(labels, -1, axis)
-        through = _winding(first, last) if periodic else np.intersect1d(first[first > 0], last[last > 0])
+        through = _winding(first, last) if periodic else _reaching(first, last)
         found[axis] = np.isin(whole, np.unique(whole[np.isin(labels, through) & cells])) & cells
     return found
+
+
+def _reaching(first: Array, last: Array) -> Array:
+    """Return the clusters with voxels on both of two sides."""
+    return np.asarray(np.intersect1d(first[first > 0], last[last > 0]))
 
 
 def _winding(first: Array, last: Array) -> Array:
@@ -69,6 +74,17 @@ def _clusters(cells: Array, wrapped: Sequence[int] | range) -> Array:
     return np.where(labels > 0, components[labels] + 1, 0)
 
 
+def _leads_straight(labels: Array, axis: int, *, periodic: bool) -> bool:
+    """Return whether a cluster of one period plainly leads through along an axis; most do, which saves looking closer.
+
+    In a periodic structure: it has the same place on both sides.
+    """
+    first, last = np.take(labels, 0, axis), np.take(labels, -1, axis)
+    if periodic:
+        return bool(((first == last) & (first > 0)).any())
+    return _reaching(first, last).size > 0
+
+
 def with_sides(stiff: Array) -> Array:
     """Return voxels with their faces, edges and corners on a grid of twice the size: those that share a node touch."""
     for axis in range(stiff.ndim):
@@ -89,8 +105,11 @@ def hinges(material: Array, tensor: Array, *, periodic: bool) -> str:
     if cells.all():
         return ""
     own = tensor if tensor.ndim == 1 else np.diag(tensor)
-    through = percolating(cells, range(cells.ndim), periodic=periodic)
-    axes = [axis for axis in range(cells.ndim) if own[axis] > HINGED * modulus.max() and not through[axis].any()]
+    labels, _ = ndimage.label(cells)
+    bearing = np.flatnonzero(own[: cells.ndim] > HINGED * modulus.max()).tolist()
+    open_axes = [axis for axis in bearing if not _leads_straight(labels, axis, periodic=periodic)]
+    through = percolating(cells, open_axes, periodic=periodic) if open_axes else {}
+    axes = [axis for axis in open_axes if not through[axis].any()]
     if not axes:
         return ""
     return (

@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from msvae import Array, DataError, Grid, Properties, Quantity, Solver, Specification, Structures
-from msvae_voxelfe.accuracy import NEXT, SCATTER, cut_in_two
+from msvae_voxelfe.accuracy import cut_in_two, extrapolated
 from msvae_voxelfe.boundary import resolved
+from msvae_voxelfe.homogenization import Effective
 from msvae_voxelfe.percolation import percolating
 from msvae_voxelfe.schur import StokesError
 from msvae_voxelfe.stokes import Flow, flow_along
@@ -58,14 +59,20 @@ class Permeability(Solver):
         return {"boundary": resolved(self.boundary, specification.grid.periodic, open_sides="pressure")}
 
     def evaluate(self, structures: Structures) -> Properties:
-        found = self._solved(structures.labels, structures.specification.grid)
-        if self.accuracy == "estimate":
-            return found
         grid = structures.specification.grid
-        half = Grid.of([2 * n for n in grid.shape], [h / 2 for h in grid.spacing], periodic=grid.periodic)
-        return _extrapolated(found, self._solved(cut_in_two(structures.labels[:, None])[:, 0], half))
+        found = self._solved(structures.labels, grid)
+        if self.accuracy == "extrapolated":
+            half = Grid.of([2 * n for n in grid.shape], [h / 2 for h in grid.spacing], periodic=grid.periodic)
+            found = extrapolated(found, self._solved(cut_in_two(structures.labels[:, None])[:, 0], half))
+        return Properties(
+            {"permeability": found.tensors},
+            failures=found.failures,
+            errors={"permeability": found.refinement} if self.walls == "stairs" else {},
+            iteration_errors={"permeability": found.errors},
+            iterations=found.iterations,
+        )
 
-    def _solved(self, images: Array, grid: Grid) -> Properties:
+    def _solved(self, images: Array, grid: Grid) -> Effective:
         """Return the permeabilities of labels (n, *grid) as they are, with the estimates of their errors."""
         tensors = np.full((len(images), grid.dimensions, grid.dimensions), np.nan)
         errors, left = np.full_like(tensors, np.nan), np.full_like(tensors, np.nan)
@@ -76,13 +83,7 @@ class Permeability(Solver):
                 tensors[k], errors[k], left[k], iterations[k] = self._tensor(labels == self.pores, grid)
             except StokesError as error:
                 failures[k] = str(error)
-        return Properties(
-            {"permeability": tensors},
-            failures=failures,
-            errors={"permeability": errors} if self.walls == "stairs" else {},
-            iteration_errors={"permeability": left},
-            iterations=iterations,
-        )
+        return Effective(tensors, left, errors, iterations, failures)
 
     def _tensor(self, pores: Array, grid: Grid) -> tuple[Array, Array, float, int]:
         """Return the tensor in m^2, the errors of voxels and of iterations, and these; StokesError if there is none."""
@@ -129,17 +130,3 @@ class Permeability(Solver):
     @classmethod
     def example(cls) -> Permeability:
         return cls(pores=0)
-
-
-def _extrapolated(coarse: Properties, fine: Properties) -> Properties:
-    """Return what ever finer voxels tend to, of solutions on voxels and on voxels that are cut in two."""
-    step = (coarse["permeability"] - fine["permeability"]) * NEXT / (1 - NEXT)
-    return Properties(
-        {"permeability": fine["permeability"] - step},
-        failures={**coarse.failures, **fine.failures},
-        errors={"permeability": SCATTER * np.abs(step)},
-        iteration_errors=fine.iteration_errors,
-        iterations=None
-        if coarse.iterations is None or fine.iterations is None
-        else coarse.iterations + fine.iterations,
-    )

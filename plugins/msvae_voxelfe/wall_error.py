@@ -16,25 +16,19 @@ them on others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from msvae import Array
 
+if TYPE_CHECKING:
+    from msvae_voxelfe.stokes import Faces
+
 FLAT, ACROSS, ALONG = 0.45, 0.36, 1.7  # of flat walls, edges across the flow, and edges along it
 
 
-class FacesOfAxis(Protocol):
-    """The faces normal to an axis that fluid passes through; cells (faces, 2): the pores before and behind, or -1."""
-
-    @property
-    def axis(self) -> int: ...
-    @property
-    def cells(self) -> Array: ...
-
-
-def overestimate(fluid: Array, faces: Sequence[FacesOfAxis], velocities: Sequence[Array], density: Array, *,
+def overestimate(fluid: Array, faces: Sequence[Faces], velocities: Sequence[Array], density: Array, *,
                  reservoir: int | None) -> float:  # fmt: skip
     """Return by how much the mean velocity that a unit pressure gradient drives is too large, an estimate.
 

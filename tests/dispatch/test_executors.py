@@ -23,27 +23,6 @@ from msvae.errors import Stopped
 from msvae.settings import ExecutorSettings, LimitsSettings
 
 ENGINES = Path(__file__).parents[2] / "examples" / "executors"
-SLOW = """
-import time
-from dataclasses import dataclass
-import msvae
-
-@dataclass(frozen=True)
-class Slow(msvae.Solver):
-    '''Takes its time.'''
-    name = "slow"
-    kinds = ("phases",)
-    computes = (msvae.Quantity("fraction"),)
-    pause: float = 0.05
-
-    def evaluate(self, structures):
-        time.sleep(self.pause)
-        return {"fraction": structures.fractions[:, 1]}
-
-@msvae.hook
-def msvae_solvers():
-    return [Slow]
-"""
 
 
 def msvae(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -109,18 +88,10 @@ def test_the_serial_executor_keeps_an_exception_in_its_future() -> None:
         assert isinstance(executor.submit(divmod, 1, 0).exception(), ZeroDivisionError)
 
 
-def slow_study(study_file: Callable[..., Path], tmp_path: Path, extra: str = "") -> Path:
-    (tmp_path / "slow.py").write_text(SLOW)
-    study = study_file("label", extra)
-    text = study.read_text().replace('name = "conductivity"\nphases', 'name = "slow"\n#')
-    study.write_text('plugin_files = ["slow.py"]\n' + text.replace('heads = ["conductivity"]', ""))
-    return study
-
-
 def test_the_wall_time_ends_a_campaign_with_exit_code_75_and_it_goes_on(
-    study_file: Callable[..., Path], tmp_path: Path
+    slow_study: Callable[..., Path], tmp_path: Path
 ) -> None:
-    study = slow_study(study_file, tmp_path, "[limits]\nwalltime = 0.6\n")
+    study = slow_study("[limits]\nwalltime = 0.6\n")
     with pytest.raises(Stopped, match=r"0\.6 s of limits\.walltime are over.*--resume") as stopped:
         launch(study, tmp_path / "run")
     assert stopped.value.code == 75
@@ -131,8 +102,8 @@ def test_the_wall_time_ends_a_campaign_with_exit_code_75_and_it_goes_on(
     assert len(Run.open(tmp_path / "run").evaluations) == 24
 
 
-def test_evaluations_that_outlast_their_grace_are_left(study_file: Callable[..., Path], tmp_path: Path) -> None:
-    study = slow_study(study_file, tmp_path, "[limits]\nwalltime = 2.0\ngrace = 0.5\n")
+def test_evaluations_that_outlast_their_grace_are_left(slow_study: Callable[..., Path], tmp_path: Path) -> None:
+    study = slow_study("[limits]\nwalltime = 2.0\ngrace = 0.5\n")
     settings = [f"--set={s}" for s in ("executor.name=processes", "executor.workers=2", "solver.pause=1e6")]
     result = msvae(tmp_path, "run", str(study), "--output", "run", *settings)
     assert result.returncode == 75, result.stderr
@@ -141,9 +112,9 @@ def test_evaluations_that_outlast_their_grace_are_left(study_file: Callable[...,
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_ends_a_campaign_with_exit_code_75_and_nothing_is_lost(
-    study_file: Callable[..., Path], tmp_path: Path, number: signal.Signals
+    slow_study: Callable[..., Path], tmp_path: Path, number: signal.Signals
 ) -> None:
-    study = slow_study(study_file, tmp_path)
+    study = slow_study()
     command = [sys.executable, "-m", "msvae", "run", str(study), "--output", str(tmp_path / "run")]
     with open(tmp_path / "err", "w") as err:
         job = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err)

@@ -1,0 +1,52 @@
+"""The study that a run keeps, and the files that it names: without folders, as copies stand beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from msvae.errors import RunError, StudyError
+from msvae.study import Study
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["mesh_sources", "plugin_files_of", "plugin_sources", "with_file_names"]
+
+
+def plugin_sources(study: Study) -> list[Path]:
+    """Return the plugin files of a study, where they are."""
+    return [(Path(study.source.name).parent / file).resolve() for file in study.plugin_files]
+
+
+def mesh_sources(study: Study) -> list[Path]:
+    """Return the file with the part's mesh, if there is one; StudyError if it does not exist."""
+    if study.part is None or study.part.file is None:
+        return []
+    source = (Path(study.source.name).parent / study.part.file).resolve()
+    if not source.is_file():
+        raise StudyError(f"{study.source.at(['part', 'file'])}: '{source}' does not exist")
+    return [source]
+
+
+def plugin_files_of(study: Path) -> list[str]:
+    """Return the plugin files that a study's file names, without loading the study."""
+    try:
+        tables = tomllib.loads(study.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise RunError(f"'{study}' is not a study ({error}): restore it from a copy") from None
+    files = tables.get("plugin_files", [])
+    if not isinstance(files, list):
+        raise RunError(f"'{study}': plugin_files is a list of files, found {files!r}")
+    return [str(file) for file in files]
+
+
+def with_file_names(study: Study) -> Study:
+    """Return a study whose plugin files and mesh are named without folders, as a run keeps them."""
+    part = study.part
+    if part is not None and part.file is not None:
+        part = dataclasses.replace(part, file=Path(part.file).name)
+    return dataclasses.replace(study, plugin_files=tuple(Path(f).name for f in study.plugin_files), part=part)
