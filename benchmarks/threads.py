@@ -1,6 +1,6 @@
 """Is a run ever slower where nobody has set a number of threads? Solvers, training and search; interleaved, ratios.
 
-python benchmarks/threads.py
+python benchmarks/threads.py            every row; two processes each, one of which has OMP_NUM_THREADS=1 from its start
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +28,8 @@ SOLVERS = {
     "permeability": ({}, (8, 16, 32)),
     "plasticity": ({"phases": [{"youngs_modulus": 1.0, "yield_stress": 0.01}, {"youngs_modulus": 0.5}],
                     "strains": [0.01, 0.02]}, (8, 16)),
+    "periodic-hyperelasticity": ({"phases": [{"youngs_modulus": 1.0}, {"youngs_modulus": 0.5}],
+                    "deformation": [[1.1, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], "steps": [1.0]}, (8, 16)),
 }  # fmt: skip
 STUDY = """
 campaign = "{campaign}"
@@ -42,6 +44,7 @@ phases = [{{ conductivity = 1.0 }}, {{ conductivity = 10.0 }}]
 name = "convolutional"
 [model]
 latents = 8
+heads = ["conductivity"]
 [training]
 epochs = 10
 [design]
@@ -65,46 +68,75 @@ def busy(others: int) -> Iterator[None]:
             process.wait()
 
 
-def seconds(work: Callable[[], object], threads: str | None) -> float:
-    """Return how long some work takes with this many threads; None leaves the variable unset."""
-    os.environ.pop("OMP_NUM_THREADS", None)
+@contextmanager
+def stopwatch(row: tuple[str, ...], threads: str | None) -> Iterator[Callable[[], float]]:
+    """Yield what does a row's work once, in a process with this many threads, and returns the seconds that it took."""
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     if threads is not None:
-        os.environ["OMP_NUM_THREADS"] = threads
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+        environment["OMP_NUM_THREADS"] = threads
+    process = subprocess.Popen([sys.executable, __file__, *row], env=environment, text=True,
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    ask, answers = process.stdin, process.stdout
+
+    def once() -> float:
+        ask.write("again\n")
+        ask.flush()
+        return float(answers.readline())
+
+    try:
+        once()  # what is loaded and compiled is not counted
+        yield once
+    finally:
+        ask.close()
+        process.wait()
 
 
-def ratios(work: Callable[[], object], repeats: int) -> str:
+def ratios(row: tuple[str, ...], repeats: int) -> str:
     """Return how much longer work takes without the variable than with one thread, idle and half busy, as cells."""
-    work()
-    found = []
-    for others in (0, 1):
-        with busy(others):
-            pairs = [[seconds(work, threads) for threads in (None, "1")] for _ in range(repeats)]
-        unset, one = np.median(pairs, axis=0)
-        found.append(unset / one)
+    with ExitStack() as both:
+        unset, one = (both.enter_context(stopwatch(row, threads)) for threads in (None, "1"))
+        found = []
+        for others in (0, 1):
+            with busy(others):
+                pairs = [[unset(), one()] for _ in range(repeats)]
+            medians = np.median(pairs, axis=0)
+            found.append(medians[0] / medians[1])
     return " | ".join(f"{ratio:.2f}" for ratio in found)
+
+
+def work_of(name: str, size: int, batch: int, folder: Path) -> Callable[[], object]:
+    """Return the work of a row: a solver's, or that of a campaign."""
+    if name not in SOLVERS:
+        study = folder / "study.toml"
+        study.write_text(STUDY.format(campaign=name))
+        return partial(launch, study, folder / "run", force=True)
+    solver = msvae.load_solver(name, **SOLVERS[name][0])
+    labels = (np.random.default_rng(size).random((batch, size, size, size)) < 0.2).astype(int)
+    return partial(solver.evaluate, msvae.Structures.from_labels(labels, 1e-6, phases=2))
+
+
+def answer(name: str, size: str, batch: str) -> None:
+    """Do a row's work whenever a line arrives, and say how long it took."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = work_of(name, int(size), int(batch), Path(folder))
+        for _ in sys.stdin:
+            start = time.perf_counter()
+            work()
+            print(time.perf_counter() - start, flush=True)
 
 
 def main() -> None:
     print("| what | voxels | batch | unset over one thread, idle | beside a busy process |")
     print("| --- | --- | --- | --- | --- |")
-    for name, (settings, sizes) in SOLVERS.items():
-        solver = msvae.load_solver(name, **settings)
+    for name, (_, sizes) in SOLVERS.items():
         for size in sizes:
             for batch in (1, 4) if size <= 32 else (1,):
-                labels = (np.random.default_rng(size).random((batch, size, size, size)) < 0.2).astype(int)
-                structures = msvae.Structures.from_labels(labels, 1e-6, phases=2)
-                print(f"| {name} | {size}^3 | {batch} | {ratios(partial(solver.evaluate, structures), REPEATS)} |",
-                      flush=True)  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        for campaign in ("train", "inverse-design"):
-            study = Path(folder) / "study.toml"
-            study.write_text(STUDY.format(campaign=campaign))
-            work = partial(launch, study, Path(folder) / "run", force=True)
-            print(f"| {campaign} | 16^2 | 200 | {ratios(work, 3)} |", flush=True)
+                print(f"| {name} | {size}^3 | {batch} | {ratios((name, str(size), str(batch)), REPEATS)} |", flush=True)
+    for campaign in ("train", "inverse-design"):
+        print(f"| {campaign} | 16^2 | 200 | {ratios((campaign, '16', '200'), 3)} |", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    answer(*sys.argv[1:]) if len(sys.argv) > 1 else main()

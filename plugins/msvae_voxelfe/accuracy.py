@@ -23,7 +23,7 @@ from msvae_voxelfe.element import (
     shape_gradients,
 )
 from msvae_voxelfe.homogenization import Effective, judged
-from msvae_voxelfe.threads import single_threaded_torch
+from msvae_voxelfe.threads import single_threaded_libraries
 
 Accuracy = Literal["estimate", "extrapolated", "bounds"]
 NEXT = 0.4  # gain of a refinement over that of the one before: corners of phases make it so
@@ -77,7 +77,7 @@ def _lower(material: Array, element: LinearElement, tolerance: float, limit: int
     from msvae_voxelfe import tensor_backend
 
     dual = flux_element(element.spacing)
-    with single_threaded_torch():
+    with single_threaded_libraries():
         resistivity, errors, finer, iterations = tensor_backend.solve_batch(
             1 / material, dual, tolerance, limit, refine=False
         )

@@ -17,6 +17,8 @@ from msvae_voxelfe.schur import StokesError
 from msvae_voxelfe.stokes import Flow, flow_along
 from msvae_voxelfe.threads import allowed, each
 
+COSTLY = 10  # a voxel's flow takes that many times as long as its conduction
+
 
 @dataclass(frozen=True)
 class Permeability(Solver):
@@ -124,7 +126,7 @@ class Permeability(Solver):
             return flow_along(axis, paths[axis], grid.spacing, periodic=periodic, tolerance=self.tolerance,
                               limit=self.iterations, stairs=self.walls == "stairs")  # fmt: skip
 
-        threads = allowed(pores.size * pores.ndim)
+        threads = allowed(COSTLY * pores.size * pores.ndim)
         return each(along, pores.ndim, pores.ndim if threads > 1 else 1)  # they take unequally long
 
     @classmethod

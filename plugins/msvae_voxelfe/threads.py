@@ -1,8 +1,8 @@
 """Threads: how many this process may use, and a loop that uses them; compiled kernels and FFTs release the lock.
 
-Threads share structures, load cases, or the pieces of a large grid, and whoever is free takes the next one. torch
-itself always works with one: its threads wait for each other within every operation, which on a processor that is
-busy with something else costs more than they gain.
+Threads share structures, load cases, or the pieces of a large grid, and whoever is free takes the next one. torch and
+BLAS themselves always work with one: their threads wait for each other within every operation, BLAS's by spinning,
+which on a processor that is busy with something else costs more than they gain.
 """
 
 from __future__ import annotations
@@ -12,20 +12,23 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeVar
 
+from threadpoolctl import ThreadpoolController
+
 Result = TypeVar("Result")
-SMALL = 30_000  # voxels times load cases, below which starting threads takes longer than they save
+SMALL = 300_000  # voxels times load cases, below which starting threads takes longer than they save
 
 
-def allowed(work: int = SMALL) -> int:
-    """Return the number of threads for some work, in voxels times load cases.
+def allowed(work: int | None = None) -> int:
+    """Return the number of threads for some work, in voxels times load cases; without it, that there can be.
 
     At most what OMP_NUM_THREADS grants, or the machine has.
     """
     granted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # the first of nested levels
     most = int(granted) if granted.isdigit() else len(_processors())
-    return max(most, 1) if work >= SMALL else 1
+    return max(most, 1) if work is None or work >= SMALL else 1
 
 
 def _processors() -> set[int] | range:
@@ -34,8 +37,8 @@ def _processors() -> set[int] | range:
 
 
 def each(function: Callable[[int], Result], n: int, threads: int) -> list[Result]:
-    """Return function(0) ... function(n - 1), computed by this many threads, in each of which torch uses no others."""
-    with single_threaded_torch():
+    """Return function(0) ... function(n - 1), computed by this many threads, in which libraries use no others."""
+    with single_threaded_libraries():
         if min(n, threads) <= 1:
             return [function(k) for k in range(n)]
         with ThreadPoolExecutor(min(n, threads), initializer=_alone) as pool:
@@ -43,16 +46,23 @@ def each(function: Callable[[int], Result], n: int, threads: int) -> list[Result
 
 
 @contextmanager
-def single_threaded_torch() -> Iterator[None]:
-    """Let torch, if it has been imported, use one thread in here."""
+def single_threaded_libraries() -> Iterator[None]:
+    """Let BLAS, and torch if it has been imported, use one thread in here."""
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else 1
     _alone()
     try:
-        yield
+        with _libraries("scipy.linalg" in sys.modules).limit(limits=1, user_api="blas"):
+            yield
     finally:
         if torch:
             torch.set_num_threads(before)
+
+
+@lru_cache(maxsize=2)
+def _libraries(scipy: bool) -> ThreadpoolController:
+    """Return the libraries with threads of their own; looked up again once scipy has brought its BLAS."""
+    return ThreadpoolController()
 
 
 def _alone() -> None:

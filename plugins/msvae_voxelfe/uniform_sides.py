@@ -17,7 +17,7 @@ from msvae import Array
 from msvae_voxelfe.element import LinearElement, corners
 from msvae_voxelfe.homogenization import Effective, judged, with_affine
 from msvae_voxelfe.tensor_backend import Operator, conjugate_gradients
-from msvae_voxelfe.threads import single_threaded_torch
+from msvae_voxelfe.threads import single_threaded_libraries
 
 OPEN_PORES = "pores reach the sides, which cannot bear a uniform traction or flux: the lower bound is 0"
 
@@ -67,7 +67,7 @@ def displacements(material: Array, element: LinearElement, *, traction: bool, to
 
 def solution(material: Array, element: LinearElement, *, traction: bool, tolerance: float, limit: int) -> Solution:
     """Return the solution of one structure with material fields (m, *grid)."""
-    with single_threaded_torch():
+    with single_threaded_libraries():
         solve = _under_traction if traction else _under_displacement
         return solve(Sides(material, element, fixed=not traction), tolerance, limit)
 
