@@ -41,6 +41,7 @@ def main() -> None:
         app()
     except MsvaeError as error:
         Console(stderr=True, soft_wrap=True).print(f"msvae: {error}", markup=False, highlight=False)
+        world.leave(error.code)
         sys.exit(error.code)
     except KeyboardInterrupt:
         sys.exit(130)

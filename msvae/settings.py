@@ -169,6 +169,9 @@ class ExecutorSettings(Settings):
     ranks_per_solver: MPI ranks that run one evaluation together; 0 for as many as the solver says.
     isolation: "process" evaluates in a child process of the worker, so that a crash is a failed evaluation.
     timeout: seconds, memory_limit: GiB of one evaluation; they need isolation.
+    patience: seconds after which a worker, or a solver's process, that shows no sign of life is given up: its
+        evaluations go to others. By default 60 with isolation; without, workers are waited for, because a solver that
+        keeps the interpreter to itself shows none either.
     retries: how often an evaluation is tried again, by the status that it ended with.
     max_failures: failed evaluations of a stage after which the campaign gives up.
     """
@@ -181,10 +184,16 @@ class ExecutorSettings(Settings):
     isolation: Literal["none", "process"] = "none"
     timeout: Positive | None = None
     memory_limit: Positive | None = None
+    patience: Positive | None = None
     retries: dict[Literal["failed", "timeout", "crashed", "invalid"], Annotated[int, Field(ge=0)]] = dataclasses.field(
         default_factory=lambda: {"crashed": 1}
     )
     max_failures: Count | None = None
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds of silence after which a worker or a solver's process is given up; None if it is waited for."""
+        return self.patience or (60.0 if self.isolation == "process" else None)
 
 
 @dataclass(frozen=True)

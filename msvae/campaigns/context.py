@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from msvae.campaigns.crew import ALONE, Crew
 from msvae.dispatch import executors
 from msvae.dispatch.evaluation import known
 from msvae.dispatch.known import File, known_in
 from msvae.dispatch.limits import Limits
 from msvae.dispatch.realisations import Realisations, realise
 from msvae.dispatch.scheduling import converse, dispatch
-from msvae.dispatch.tasks import Recipe, Task, work
+from msvae.dispatch.tasks import Recipe, Task, lost, work
 from msvae.errors import RunError, Stopped, TargetError
 from msvae.evaluations import Evaluations, joined
 from msvae.plugins import registry
@@ -71,7 +72,7 @@ class _Job:
 class Context:
     """A study, its run, where evaluations go, and when the campaign has to end.
 
-    retry: statuses of evaluations that an earlier part of the run made and that are to be made again.
+    retry: statuses of evaluations that an earlier part of the run made and that are to be made again. crew: who works.
     """
 
     study: Study
@@ -79,6 +80,7 @@ class Context:
     executor: Executor
     limits: Limits = field(default_factory=Limits)
     retry: frozenset[str] = frozenset()
+    crew: Crew = ALONE
 
     @property
     def width(self) -> int:
@@ -148,12 +150,16 @@ class Context:
         before = store.arrived()
         asked = iter(_asked_again(before, ask, told, under_way))
         watch = Watch(self.run.journal, stage, total=total, before=before, width=self.width)
+        recipe = self.recipe(model=model)
         answers = converse(
             self.executor,
-            partial(work, self.recipe(model=model)),
+            partial(work, recipe),
             lambda: next(asked, None) or ask(),
             under_way=under_way,
             until=lambda: bool(self.limits.reason) or enough(),
+            width=self.width,
+            roll=self.crew.roll,
+            lost=partial(lost, recipe),
         )
         with self._written(store, watch, share=True) as writer:
             for table in answers:
@@ -195,7 +201,7 @@ class Context:
     def _make(self, tasks: Sequence[Task], writer: Writer, watch: Watch, report: Report, job: _Job) -> None:
         """Have the tasks done by the workers, and write down what comes back."""
         self.limits.check()
-        call = job.work
+        call, without = job.work, None
         twins: Mapping[int, list[int]] = {}
         if call is None:
             recipe = self.recipe(model=job.model, structures=job.file)
@@ -203,8 +209,11 @@ class Context:
                 assert job.structures is not None
                 tasks, twins = self._for_workers(tasks, job.structures, recipe, writer)
                 recipe = replace(recipe, known=())  # what is known has been answered
-            call = partial(work, recipe)
-        for table in dispatch(self.executor, call, tasks, width=self.width, until=lambda: bool(self.limits.reason)):
+            call, without = partial(work, recipe), partial(lost, recipe)
+        for table in dispatch(
+            self.executor, call, tasks, width=self.width, until=lambda: bool(self.limits.reason),
+            roll=self.crew.roll, lost=without,
+        ):  # fmt: skip
             if table is not None:
                 writer.add(_with_twins(table, twins))
             report(watch.finished, watch.total, watch.text)
@@ -247,6 +256,7 @@ class Context:
             File.now(self.run.path / structures),
             None if model is None else File.now(model),
             tuple(known_files),
+            tuple(self.crew.fatal.items()),
         )
 
     def _for_workers(

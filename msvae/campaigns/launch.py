@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msvae.campaigns import run_campaign
 from msvae.campaigns.context import Context, Table
+from msvae.campaigns.crew import crew_of
 from msvae.dispatch import world
 from msvae.dispatch.executors import open_executor
 from msvae.dispatch.limits import Limits, watched
@@ -44,8 +45,12 @@ def launch(
         Run.check(output, resume=resume, force=force)
         with watched(study.limits, start) as limits, _held(output, limits):
             run = Run.start(output, study, resume=resume, force=force)
-            with _discarded_if_refused(run, limits), _journalled(run, resume=resume):
-                return run_campaign(Context(study, run, executor, limits, frozenset(retry)))
+            with (
+                _discarded_if_refused(run, limits),
+                _journalled(run, resume=resume),
+                crew_of(run, executor, frozenset(retry)) as crew,
+            ):
+                return run_campaign(Context(study, run, executor, limits, frozenset(retry), crew))
 
 
 @contextmanager
@@ -106,6 +111,7 @@ def drive(campaign: str) -> None:
         table = launch(asked.study, asked.output, resume=asked.resume, overrides=[f'campaign="{campaign}"'])
     except MsvaeError as error:
         sys.stderr.write(f"{error}\n")
+        world.leave(error.code)
         sys.exit(error.code)
     for row in table.rows if table else ():
         sys.stdout.write("  ".join(row) + "\n")

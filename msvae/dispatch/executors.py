@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 from msvae.dispatch import groups, world
@@ -17,7 +17,14 @@ from msvae.dispatch.threads import limit_threads, take_gpu
 from msvae.errors import Stopped, StudyError
 from msvae.settings import ExecutorSettings
 
-__all__ = ["SerialExecutor", "open_executor", "width"]
+__all__ = ["SerialExecutor", "abandon", "open_executor", "width"]
+
+_abandoned: set[int] = set()
+
+
+def abandon(executor: Executor) -> None:
+    """Do not wait for an executor's workers at its end: some of them do not answer any more."""
+    _abandoned.add(id(executor))
 
 
 class SerialExecutor(Executor):
@@ -80,10 +87,16 @@ def _alone(name: str, settings: ExecutorSettings) -> Iterator[Executor]:
         yield executor
     except Stopped as stopped:
         if stopped.busy:  # workers that still evaluate are not waited for
-            executor.shutdown(**({"kill_workers": True} if name == "processes" else {"wait": False}))
+            _abandon_workers(executor, name)
         raise
     finally:
-        executor.shutdown(wait=sys.exc_info()[0] is None)
+        if id(executor) in _abandoned:
+            _abandon_workers(executor, name)
+        executor.shutdown(wait=sys.exc_info()[0] is None and id(executor) not in _abandoned)
+
+
+def _abandon_workers(executor: Any, name: str) -> None:
+    executor.shutdown(**({"kill_workers": True} if name == "processes" else {"wait": False}))
 
 
 def _pool(settings: ExecutorSettings) -> Executor:
@@ -141,7 +154,8 @@ def _ranks(settings: ExecutorSettings, ranks_per_solver: int) -> Iterator[Execut
         yield None
         return
     try:
-        with MPICommExecutor(group.tasks, root=0) as executor:
+        with ExitStack() as stack:
+            executor = stack.enter_context(MPICommExecutor(group.tasks, root=0))
             try:
                 yield cast("Executor | None", executor)
             except Stopped as stopped:
@@ -149,5 +163,9 @@ def _ranks(settings: ExecutorSettings, ranks_per_solver: int) -> Iterator[Execut
                     sys.stderr.write(f"msvae: {stopped}\n")
                     world.abort(comm, stopped.code)
                 raise
+            finally:
+                if id(executor) in _abandoned:  # nor can ranks that do not answer
+                    stack.pop_all()
+                    world.desert(comm)
     finally:
         group.dismiss()

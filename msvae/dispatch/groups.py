@@ -1,12 +1,12 @@
 """Groups: ranks that run one MPI-parallel solver together, led by the one that takes tasks.
 
 Of the world, rank 0 is the manager; the others stand in groups of `ranks_per_solver`, on a communicator each. A leader
-tells its group what to evaluate; every member calls the solver with the group's communicator.
+tells its group what to evaluate; every member calls the solver with the group's communicator. Where one of them fails
+and the others wait for it in the solver, the group is lost: it says so, and the manager does without it.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from msvae.dispatch import world
+from msvae.dispatch import signs, world
 from msvae.dispatch.known import File
 from msvae.errors import StudyError
 from msvae.interfaces import Solver
@@ -22,7 +22,7 @@ from msvae.structures import Structures
 
 __all__ = ["Group", "here", "split_world"]
 
-GRACE = 60.0  # seconds in which the others of a group have to fail too, where one of them fails
+GRACE = 10.0  # seconds in which the others of a group have to fail too, where one of them fails
 NAP = 0.001
 
 Loader = Callable[[File], Solver]
@@ -33,16 +33,18 @@ class Group:
     """The ranks that run a solver together.
 
     communicator: theirs; None on the manager, and on a rank that is left over. tasks: that of the manager and the
-    leaders; None on a rank that only helps.
+    leaders; None on a rank that only helps. leader: rank in the world of the one that leads.
     """
 
     communicator: Any | None
     tasks: Any | None
+    leader: int = 0
 
     def evaluate(self, study: File, solver: Solver, structures: Structures) -> Mapping[str, Any]:
         """Let the group evaluate structures and return what the leader found; called by the leader."""
-        self._tell((study, structures))
-        return self._together(lambda: solver, structures)
+        errand = signs.current()
+        self._tell((study, structures, errand))
+        return self._together(lambda: solver, structures, errand)
 
     def serve(self, load: Loader) -> None:
         """Help the leader until it dismisses its members; load: from the study's file to the solver."""
@@ -50,9 +52,9 @@ class Group:
             message = self._tell(None)
             if message is None:
                 return
-            study, structures = message
-            with suppress(Exception):  # the leader has been told
-                self._together(partial(load, study), structures)
+            study, structures, errand = message
+            with suppress(Exception, SystemExit):  # the leader has been told
+                self._together(partial(load, study), structures, errand)
 
     def dismiss(self) -> None:
         """Let the members go home; called by the leader."""
@@ -67,15 +69,18 @@ class Group:
             time.sleep(NAP)
         return self.communicator.bcast(message, root=0)
 
-    def _together(self, solver: Callable[[], Solver], structures: Structures) -> Mapping[str, Any]:
+    def _together(
+        self, solver: Callable[[], Solver], structures: Structures, errand: signs.Errand | None
+    ) -> Mapping[str, Any]:
         assert self.communicator is not None
-        error: Exception | None = None
+        error: Exception | SystemExit | None = None
         found: Mapping[str, Any] = {}
-        try:
-            found = solver().evaluate_on(self.communicator, structures)
-        except Exception as raised:  # a border: a solver may raise anything
-            error = raised
-        self._meet(error)
+        with signs.busy_with(errand, structures.ids[0], rank=world.rank(), team=self.leader):
+            try:
+                found = solver().evaluate_on(self.communicator, structures)
+            except (Exception, SystemExit) as raised:  # a border: a solver may raise anything
+                error = raised
+            self._meet(error, errand)
         failures = self.communicator.allgather(None if error is None else f"{type(error).__name__}: {error}")
         if error is not None:
             raise error
@@ -84,17 +89,16 @@ class Group:
             raise RuntimeError(f"rank {elsewhere[0][0]} of the group failed: {elsewhere[0][1]}")
         return found
 
-    def _meet(self, error: Exception | None) -> None:
-        """Wait for the whole group; end the job where one member has failed and the others do not come."""
+    def _meet(self, error: BaseException | None, errand: signs.Errand | None) -> None:
+        """Wait for the whole group; give a sign where one member has failed and the others do not come."""
         assert self.communicator is not None
-        request, start = self.communicator.Ibarrier(), time.monotonic()
+        request, start, told = self.communicator.Ibarrier(), time.monotonic(), error is None or errand is None
         while not request.Test():
-            if error is not None and time.monotonic() - start > GRACE:
-                sys.stderr.write(
-                    f"msvae: one rank of a group failed ({type(error).__name__}: {error}) while the others wait for it "
-                    "in the solver: the job ends; what is in the run is safe, go on with --resume\n"
-                )
-                world.abort(self.communicator, 1)
+            if not told and time.monotonic() - start > GRACE:
+                assert errand is not None
+                trouble = f"failed ({type(error).__name__}: {error}), the others of its group wait for it in the solver"
+                signs.sign_of(errand).say(trouble=trouble)
+                told = True
             time.sleep(NAP)
 
 
@@ -125,5 +129,6 @@ def split_world(world: Any, size: int) -> Group:
     communicator = world.Split(number if works else MPI.UNDEFINED, rank)
     takes_tasks = rank == 0 or (works and communicator.Get_rank() == 0)
     tasks = world.Split(0 if takes_tasks else MPI.UNDEFINED, rank)
-    _group = Group(communicator if works else None, tasks if takes_tasks else None)
+    leader = 1 + number * size if works else 0
+    _group = Group(communicator if works else None, tasks if takes_tasks else None, leader)
     return _group

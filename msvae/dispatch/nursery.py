@@ -2,7 +2,8 @@
 
 Started by `isolation.py` as `python -m msvae.dispatch.nursery FD`, clean of its parent's MPI environment. A child that
 crashes, hangs or leaks is replaced in milliseconds, for nothing has to be loaded again. The nursery itself never
-evaluates, and dies with its parent, as a child dies with the nursery.
+evaluates, and dies with its parent, as a child dies with the nursery. What a child has started and left behind becomes
+the nursery's, in whatever session it is, and is ended before another child is born.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from pathlib import Path
 
 from msvae import plugins
 from msvae.dispatch.evaluation import evaluate
+from msvae.dispatch.processes import children_of, end
 from msvae.interfaces import Solver
 
 __all__ = ["main"]
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 GIB = 1 << 30
 
 
 def main(descriptor: int) -> None:
     """Serve a parent over the socket with this descriptor, until it closes its end."""
     die_with_parent(os.getppid())
+    adopt_orphans()
     with suppress(OSError, EOFError), socket.socket(fileno=descriptor) as control:  # until the parent is gone
         link = Connection(os.dup(descriptor))
         solver, memory_limit = _load(link)
@@ -67,21 +70,25 @@ def _fork(link: Connection, descriptor: int, solver: Solver, memory_limit: float
     os.close(descriptor)
     link.send(child)
     _, status = os.waitpid(child, 0)
+    end_orphans()
     link.send(os.waitstatus_to_exitcode(status))
 
 
 def _serve(data: Connection, solver: Solver, memory_limit: float | None) -> None:
-    """Evaluate what arrives until the other end closes."""
+    """Evaluate what arrives until the other end closes; answers have the number of their question."""
+    me = os.getpid()
     if memory_limit is not None:
         limit_memory(memory_limit)
     while True:
         try:
-            structures, options = data.recv()
+            question, structures, options = data.recv()
         except EOFError:
             return
         outcome = evaluate(solver, structures, **options)
+        if os.getpid() != me:  # a copy that the solver has made of this process, and let come back
+            os._exit(0)
         sys.stdout.flush()
-        data.send(outcome)
+        data.send((question, outcome))
 
 
 def die_with_parent(parent: int) -> None:
@@ -90,6 +97,22 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it had ended before
             os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Let processes whose parent ends become children of this one (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_orphans() -> None:
+    """End this process's children, and theirs, which become its own."""
+    while orphans := children_of(os.getpid()):
+        for orphan in orphans:
+            end(orphan)
+        for orphan in orphans:
+            with suppress(ChildProcessError):
+                os.waitpid(orphan, 0)
 
 
 def limit_memory(gibibytes: float) -> None:

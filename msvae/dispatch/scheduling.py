@@ -2,7 +2,7 @@
 
 A chunk is worth a fifth of a second of work, or a millisecond for every worker if that is more, for so long the manager
 may have to serve the others; or one task where a task takes longer. Towards the end chunks become small again, so that
-all workers finish together.
+all workers finish together. What a worker was given that shows no sign of life any more goes to others.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
+from msvae.dispatch import world
+from msvae.dispatch.signs import Errand, Roll, Sign, busy_with
 from msvae.errors import RunError
 
-__all__ = ["Pace", "converse", "dispatch"]
+__all__ = ["Lost", "Pace", "converse", "dispatch"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Lost = Callable[[Any, Sign], Any]  # makes a result of an item that cannot be done, for its worker was lost with it
 AHEAD = 2  # chunks at the executor for each that runs: a worker never waits for the manager, and a resume repeats few
 SECONDS = 0.2  # of work in a chunk, at least
 SERVICE = 1e-3  # seconds of work in a chunk for each worker: some times what the manager needs for one chunk
@@ -48,6 +51,83 @@ class Pace:
         return max(1, min(self.size, -(-waiting // (2 * width))))
 
 
+@dataclass
+class UnderWay(Generic[Item]):
+    """Chunks that an executor has been given, and the workers that are on them.
+
+    roll: who lives; None where workers give no signs. width: chunks that can run at once. lost: see `Lost`; without it,
+    an item with which two workers were lost ends the campaign.
+    """
+
+    executor: Executor
+    work: Callable[[Sequence[Item]], Any]
+    roll: Roll | None
+    width: int
+    lost: Lost | None = None
+    complete: SimpleQueue[Future[Any]] = field(default_factory=SimpleQueue)
+    running: dict[Future[Any], tuple[Errand | None, Sequence[Item]]] = field(default_factory=dict)
+    suspects: list[Item] = field(default_factory=list)
+
+    def submit(self, chunk: Sequence[Item]) -> None:
+        """Give a chunk to the executor."""
+        errand = None if self.roll is None else self.roll.errand()
+        try:
+            future = self.executor.submit(_timed, errand, self.work, chunk)
+        except RuntimeError as error:  # BrokenExecutor is one, and what an executor raises that has been shut down
+            raise _worker_lost(error) from error
+        self.running[future] = errand, chunk
+        future.add_done_callback(self.complete.put)
+
+    def cancel(self) -> None:
+        """Give up what has not begun."""
+        self.running = {future: given for future, given in self.running.items() if not future.cancel()}
+
+    def completed(self) -> tuple[float, int, Any] | None:
+        """Return seconds, number of tasks and result of a chunk; None if none completes for a while."""
+        try:
+            future = self.complete.get(timeout=PULSE)
+        except Empty:
+            return None
+        if future.cancelled() or self.running.pop(future, None) is None:
+            return None  # it had been given up, because its worker seemed lost
+        try:
+            found: tuple[float, int, Any] = future.result()
+        except BrokenExecutor as error:
+            raise _worker_lost(error) from error
+        return found
+
+    def given_back(self) -> tuple[list[Item], list[Any]]:
+        """Return the items of lost workers that are to be tried again, and the results of those that are not."""
+        again: list[Item] = []
+        results: list[Any] = []
+        if self.roll is None or not self.roll.look():
+            return again, results
+        for future, (errand, chunk) in list(self.running.items()):
+            sign = None if errand is None else self.roll.lost_with(errand.number, begun=future.running())
+            if sign is None:
+                continue
+            del self.running[future]
+            self.roll.told(sign)
+            for item in chunk:
+                result = self._without(item, sign)
+                again.append(item) if result is None else results.append(result)
+            self.suspects += chunk if len(chunk) == 1 else ()
+        return again, results
+
+    def check(self) -> None:
+        """Raise RunError where no worker is left, and all that they did has been taken."""
+        if self.roll is not None and self.roll.lost_teams >= self.width and self.running and self.complete.empty():
+            raise RunError(f"no worker is left: {self.roll.why}; what is in the run is safe, go on with --resume")
+
+    def _without(self, item: Item, sign: Sign) -> Any:
+        """Return the result of an item whose worker was lost; None if it is to be tried again."""
+        if not sign.trouble and item not in self.suspects:
+            return None
+        if self.lost is None:
+            raise RunError(f"{sign.who} was lost with a task that cannot be tried again: go on with --resume")
+        return self.lost(item, sign)
+
+
 def dispatch(
     executor: Executor,
     work: Callable[[Sequence[Item]], Result],
@@ -55,36 +135,34 @@ def dispatch(
     *,
     width: int,
     until: Callable[[], bool] = lambda: False,
+    roll: Roll | None = None,
+    lost: Lost | None = None,
 ) -> Iterator[Result | None]:
     """Yield what `work` makes of chunks of items, as they complete; None now and then, to give the caller control.
 
     width: chunks that can run at once. until: once it is true, no more is started, and what runs is waited for.
+    roll, lost: see `UnderWay`. RunError where no worker is left.
     """
     waiting = deque(items)
-    complete: SimpleQueue[Future[Any]] = SimpleQueue()
-    running: set[Future[Any]] = set()
+    under_way = UnderWay(executor, work, roll, width, lost)
     pace = Pace()
-    while waiting or running:
+    while waiting or under_way.running:
         stopped = until()
-        while waiting and not stopped and len(running) < AHEAD * width:
-            chunk = [waiting.popleft() for _ in range(pace.next(len(waiting), width))]
-            future = _submitted(executor, work, chunk)
-            running.add(future)
-            future.add_done_callback(complete.put)
+        while waiting and not stopped and len(under_way.running) < AHEAD * width:
+            under_way.submit([waiting.popleft() for _ in range(pace.next(len(waiting), width))])
         if stopped:
             waiting.clear()
-            running = {f for f in running if not f.cancel()}
-        try:
-            future = complete.get(timeout=PULSE)
-        except Empty:
-            yield None
-            continue
-        if future.cancelled():
-            continue
-        running.discard(future)
-        seconds, tasks, result = _result(future)
-        pace.learn(tasks, seconds)
-        yield result
+            under_way.cancel()
+        again, results = under_way.given_back()
+        if again:
+            waiting.extendleft(reversed(again))
+            pace = Pace()
+        yield from results
+        under_way.check()
+        found = under_way.completed()
+        if found is not None:
+            pace.learn(found[1], found[0])
+        yield None if found is None else found[2]
 
 
 def converse(
@@ -94,59 +172,47 @@ def converse(
     *,
     under_way: int,
     until: Callable[[], bool] = lambda: False,
+    width: int = 1,
+    roll: Roll | None = None,
+    lost: Lost | None = None,
 ) -> Iterator[Result | None]:
     """Yield what `work` makes of single items as they complete; ask for another whenever fewer than `under_way` run.
 
     ask: called after the caller has dealt with what completed; None is the end. until: once it is true, no more is
-    asked for, what has not begun is given up, and what runs is waited for. None is yielded as `dispatch` does.
+    asked for, what has not begun is given up, and what runs is waited for. The rest is as in `dispatch`.
     """
-    complete: SimpleQueue[Future[Any]] = SimpleQueue()
-    running: set[Future[Any]] = set()
+    tasks = UnderWay(executor, work, roll, width, lost)
+    again: list[Item] = []
     asking = True
-    while asking or running:
+    while asking or again or tasks.running:
         if until():
-            asking, running = False, {f for f in running if not f.cancel()}
-        while asking and len(running) < under_way:
-            item = ask()
-            asking = item is not None
+            asking, again = False, []
+            tasks.cancel()
+        while (asking or again) and len(tasks.running) < under_way:
+            item = again.pop() if again else ask()
+            asking = asking and item is not None
             if item is not None:
-                future = _submitted(executor, work, [item])
-                running.add(future)
-                future.add_done_callback(complete.put)
-        if not running:
+                tasks.submit([item])
+        if not tasks.running:
             return
-        try:
-            future = complete.get(timeout=PULSE)
-        except Empty:
-            yield None
-            continue
-        if not future.cancelled():
-            running.discard(future)
-            yield _result(future)[2]
+        more, results = tasks.given_back()
+        again += more
+        yield from results
+        tasks.check()
+        found = tasks.completed()
+        yield None if found is None else found[2]
 
 
-def _submitted(executor: Executor, work: Callable[[Sequence[Item]], Result], chunk: Sequence[Item]) -> Future[Any]:
-    try:
-        return executor.submit(_timed, work, chunk)
-    except RuntimeError as error:  # BrokenExecutor is one, and what an executor raises that has been shut down
-        raise _lost(error) from error
-
-
-def _timed(work: Callable[[Sequence[Item]], Result], chunk: Sequence[Item]) -> tuple[float, int, Result]:
+def _timed(
+    errand: Errand | None, work: Callable[[Sequence[Item]], Result], chunk: Sequence[Item]
+) -> tuple[float, int, Result]:
     start = time.perf_counter()
-    result = work(chunk)
+    with busy_with(errand, rank=world.rank()):
+        result = work(chunk)
     return time.perf_counter() - start, len(chunk), result
 
 
-def _result(future: Future[Any]) -> tuple[float, int, Any]:
-    try:
-        seconds, tasks, result = future.result()
-    except BrokenExecutor as error:
-        raise _lost(error) from error
-    return seconds, tasks, result
-
-
-def _lost(error: BaseException) -> RunError:
+def _worker_lost(error: BaseException) -> RunError:
     why = next(iter(str(error).splitlines()), "no reason given")
     return RunError(
         f"a worker process was lost ({type(error).__name__}: {why}): what is in the run is safe; set "

@@ -6,6 +6,7 @@ Study, solver, model and structures are loaded once in each worker and kept.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from msvae.dispatch import groups, world
-from msvae.dispatch.evaluation import evaluate, known
+from msvae.dispatch.evaluation import evaluate, failure, known
 from msvae.dispatch.isolation import IsolatedSolver
 from msvae.dispatch.known import File, known_in
+from msvae.dispatch.signs import Sign
 from msvae.dispatch.threads import limit_threads
-from msvae.evaluations import Evaluation, Evaluations
+from msvae.evaluations import Evaluation, Evaluations, Status
 from msvae.interfaces import Solver
 from msvae.seeds import seed_of
 from msvae.structure_file import packed_values, read_structures
@@ -30,7 +32,7 @@ from msvae.study import Study
 if TYPE_CHECKING:
     from msvae.vae.model import VAE
 
-__all__ = ["Recipe", "Task", "model_of", "solved", "solver_of", "study_of", "work"]
+__all__ = ["Recipe", "Task", "lost", "model_of", "solved", "solver_of", "study_of", "work"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class Recipe:
 
     study: the frozen study. structures: the file that indices refer to. model: the weights that decode latents.
     known: files of evaluations with the same solver, whose structures need not be solved again.
+    fatal: ids of structures whose evaluation has ended a job, and what is known of it: they are not solved.
     """
 
     study: File
     structures: File | None = None
     model: File | None = None
     known: tuple[File, ...] = ()
+    fatal: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +74,37 @@ def _evaluated(recipe: Recipe, task: Task) -> Evaluation:
     start = time.perf_counter()
     study = study_of(recipe.study)
     structures = _structure(recipe, task)
-    columns: dict[str, Any] = {
-        "index": task.index,
-        "rank": world.rank(),
-        "seed": seed_of(study.seed, structures.ids[0]),
-        "latents": task.latents,
-    }
+    columns = _columns(recipe, task, structures)
     found = known_in(recipe.known).find(structures.ids[0]) if recipe.known else None
-    outcome = solved(recipe, structures, columns) if found is None else known(structures, found, **columns)
+    why = dict(recipe.fatal).get(structures.ids[0])
+    if found is not None:
+        outcome = known(structures, found, **columns)
+    elif why is not None:
+        outcome = failure(solver_of(recipe.study), structures, "crashed", why, **columns)
+    else:
+        outcome = solved(recipe, structures, columns)
     packed = packed_values(structures)[0] if study.store.structures and task.latents is not None else None
     return dataclasses.replace(outcome, cost=time.perf_counter() - start, packed=packed)
+
+
+def lost(recipe: Recipe, task: Task, sign: Sign) -> Evaluations | None:
+    """Return the evaluation that a lost worker was making, as a failure; None if it was another one's."""
+    structures = _structure(recipe, task)
+    if sign.structure and sign.structure != structures.ids[0]:
+        return None
+    status: Status = "failed" if sign.trouble else "crashed"
+    why = f"{sign.who} {sign.trouble or 'fell silent, as another before with the same evaluation'}"
+    columns = _columns(recipe, task, structures) | {"rank": sign.rank}
+    return Evaluations.of([failure(solver_of(recipe.study), structures, status, why, **columns)])
+
+
+def _columns(recipe: Recipe, task: Task, structures: Structures) -> dict[str, Any]:
+    return {
+        "index": task.index,
+        "rank": world.rank(),
+        "seed": seed_of(study_of(recipe.study).seed, structures.ids[0]),
+        "latents": task.latents,
+    }
 
 
 def solved(recipe: Recipe, structures: Structures, columns: dict[str, Any]) -> Evaluation:
@@ -123,7 +148,8 @@ def _isolated(file: File) -> IsolatedSolver:
     study = study_of(file)
     files = [str((Path(file.path).parent / name).resolve()) for name in study.plugin_files]
     settings = study.executor
-    return IsolatedSolver(study.need_solver(), files, timeout=settings.timeout, memory=settings.memory_limit)
+    return IsolatedSolver(study.need_solver(), files, timeout=settings.timeout, memory=settings.memory_limit,
+                          patience=settings.silence or math.inf)  # fmt: skip
 
 
 @lru_cache(maxsize=2)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +14,18 @@ from typing import Any, TypeVar
 from msvae import plugins
 from msvae.errors import MsvaeError
 
-__all__ = ["abort", "agreed", "communicator", "launched", "rank", "rank_on_node", "share_plugins", "size"]
+__all__ = [
+    "abort",
+    "agreed",
+    "communicator",
+    "desert",
+    "launched",
+    "leave",
+    "rank",
+    "rank_on_node",
+    "share_plugins",
+    "size",
+]
 
 Value = TypeVar("Value")
 
@@ -71,6 +84,24 @@ def abort(world: Any, code: int) -> None:
         for segment in mapped:
             Path(segment).unlink(missing_ok=True)
     world.Abort(code)
+
+
+_deserted: list[Any] = []
+
+
+def desert(world: Any) -> None:
+    """Let the end of this process be that of its whole job, some ranks of which do not answer any more."""
+    _deserted.append(world)
+    # threading's own, as mpi4py uses it: before the threads that wait for those ranks are waited for
+    getattr(threading, "_register_atexit", atexit.register)(leave)
+
+
+def leave(code: int | None = None) -> None:
+    """End the job, if ranks of it have been deserted. code: of the process; by default whether an exception ends it."""
+    for world in _deserted:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        abort(world, int(hasattr(sys, "last_value")) if code is None else code)
 
 
 def share_plugins() -> None:

@@ -5,6 +5,7 @@ provenance.json     versions, plugins, MPI, host, seed                  structur
 evaluations/STAGE/  what the solver said (see store.py)                 model.*       the trained model
 training.json       losses of every epoch                               summary.json  the table at the end
 status.json         how far it is now (see journal.py)                  log.jsonl     what has happened
+workers/            signs of life of a campaign's workers               crashes.json  evaluations that ended a job
 figures/, report.html                                                run.lock      who writes to it (see lock.py)
 """
 

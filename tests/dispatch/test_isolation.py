@@ -7,17 +7,20 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from msvae import PluginError, Structures, plugins
-from msvae.dispatch.isolation import IsolatedSolver, resident, without_mpi
+from msvae.dispatch.isolation import IsolatedSolver
+from msvae.dispatch.processes import resident, without_mpi
 from msvae.testing import example_structures
 
 SOLVER = """
-import ctypes, os, subprocess, sys, time
+import ctypes, os, signal, subprocess, sys, time
 from dataclasses import dataclass
 import numpy as np
 import msvae
@@ -96,13 +99,83 @@ def test_nothing_that_a_killed_solver_has_started_is_left(
     does = f"p = subprocess.Popen(['sleep', '1000']); open('{tmp_path}/pid', 'w').write(str(p.pid)); time.sleep(1000)"
     solver = naughty(does, timeout=1.0)
     assert solver.evaluate(good_and_bad()[1], index=0).status == "timeout"
-    pid = int((tmp_path / "pid").read_text())
-    for _ in range(100):
-        if not Path(f"/proc/{pid}").exists() or ") Z " in Path(f"/proc/{pid}/stat").read_text():
-            break
-        time.sleep(0.02)
-    else:
-        pytest.fail("the program that the solver had started still runs")
+    assert_ends(int((tmp_path / "pid").read_text()))
+
+
+def assert_ends(pid: int) -> None:
+    """Wait for the end of a process, which has been killed."""
+    for _ in range(500):
+        with suppress(OSError):
+            if ") Z " not in Path(f"/proc/{pid}/stat").read_text():
+                time.sleep(0.02)
+                continue
+        return
+    pytest.fail("the program that the solver had started still runs")
+
+
+def test_grandchildren_in_sessions_of_their_own_end_with_the_child(
+    naughty: Callable[..., IsolatedSolver], tmp_path: Path
+) -> None:
+    does = (
+        f"p = subprocess.Popen(['sh', '-c', 'sleep 1000 & echo $! > {tmp_path}/pid; exit'], start_new_session=True); "
+        "p.wait(); os.abort()"
+    )
+    assert naughty(does).evaluate(good_and_bad()[1], index=0).status == "crashed"
+    assert_ends(int((tmp_path / "pid").read_text()))
+
+
+def test_a_solver_that_forks_gives_every_structure_its_own_answer(naughty: Callable[..., IsolatedSolver]) -> None:
+    solver = naughty("os.fork()", timeout=20.0)
+    good, bad = good_and_bad()
+    for k, structures in enumerate([bad, good, bad, bad, good, good]):
+        outcome = solver.evaluate(structures, index=k)
+        assert (outcome.status, outcome.index, outcome.structure) == ("done", k, structures.ids[0])
+        assert outcome.properties["fraction"] == structures.fractions[0, 1]
+
+
+def test_what_a_solver_writes_without_an_end_fills_no_disk(naughty: Callable[..., IsolatedSolver]) -> None:
+    does = "[os.write(2, b'x' * 79 + b'\\n') for _ in range(1 << 20)]; os.write(2, b'the last line'); os.abort()"
+    solver = naughty(does, timeout=60.0)
+    outcome = solver.evaluate(good_and_bad()[1], index=0)
+    assert outcome.status == "crashed"
+    assert outcome.message.endswith("the last line")
+    assert len(outcome.message) < 1000
+    endless = naughty("while True: os.write(2, b'x' * 80)", timeout=0.5)
+    assert endless.evaluate(good_and_bad()[1], index=0).status == "timeout"
+    assert endless.evaluate(good_and_bad()[0], index=0).status == "done"
+
+
+def test_a_child_that_is_stopped_is_given_up(naughty: Callable[..., IsolatedSolver]) -> None:
+    solver = naughty("os.kill(os.getpid(), signal.SIGSTOP)", patience=0.5)
+    good, bad = good_and_bad()
+    outcome = solver.evaluate(bad, index=0)
+    assert (outcome.status, "stopped for longer than the 0.5 s" in outcome.message) == ("crashed", True)
+    assert solver.evaluate(good, index=1).status == "done"
+
+
+def test_a_child_that_does_not_read_its_question_is_given_up(naughty: Callable[..., IsolatedSolver]) -> None:
+    solver = naughty("", patience=0.5)
+    large = Structures.from_labels(np.zeros((1, 128, 128, 128), dtype=int), phases=2)
+    assert solver.evaluate(large, index=0).status == "done"
+    os.kill(solver.child or 0, signal.SIGSTOP)
+    outcome = solver.evaluate(large, index=1)
+    assert (outcome.status, "said nothing for 0.5 s" in outcome.message) == ("crashed", True)
+    assert solver.evaluate(large, index=2).status == "done"
+
+
+def test_a_nursery_that_is_stopped_is_given_up(naughty: Callable[..., IsolatedSolver]) -> None:
+    solver = naughty("os.abort()", patience=0.5)
+    good, bad = good_and_bad()
+    assert solver.evaluate(good, index=0).status == "done"
+    assert solver.nursery is not None
+    frozen = solver.nursery.pid
+    os.kill(frozen, signal.SIGSTOP)
+    outcome = solver.evaluate(bad, index=0)
+    assert (outcome.status, "does not say how" in outcome.message) == ("crashed", True)
+    assert solver.evaluate(good, index=1).status == "done"
+    assert not Path(f"/proc/{frozen}").exists()
+    os.kill(solver.nursery.pid, signal.SIGSTOP)
+    solver.close()
 
 
 def test_a_nursery_that_is_killed_is_replaced(naughty: Callable[..., IsolatedSolver]) -> None:

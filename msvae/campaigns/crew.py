@@ -1,0 +1,79 @@
+"""The crew of a campaign: who works for it, who was lost, and which evaluations have ended a job before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from msvae.dispatch.executors import abandon, engine
+from msvae.dispatch.signs import FOLDER, Roll, Sign, left_in
+from msvae.run.directory import Run
+
+__all__ = ["ALONE", "Crew", "crew_of"]
+
+log = logging.getLogger(__name__)
+CRASHES = "crashes.json"
+TWICE = 2  # jobs that die with an evaluation, until it is taken for the reason where nothing says what was
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who works. roll: None where this process works alone.
+
+    fatal: ids of structures whose evaluation has ended a job, and what is known of it.
+    """
+
+    roll: Roll | None = None
+    fatal: Mapping[str, str] = field(default_factory=dict)
+
+
+ALONE = Crew()
+
+
+@contextmanager
+def crew_of(run: Run, executor: Executor, retry: frozenset[str] = frozenset()) -> Iterator[Crew]:
+    """Yield the crew of a run's campaign; at its end, workers that do not answer any more are not waited for.
+
+    retry: statuses of evaluations that are made again; "crashed" includes those that have ended a job.
+    """
+    settings = run.study.executor
+    fatal = _fatal(run, forgiven="crashed" in retry)
+    name = engine(settings)
+    if name == "serial":
+        yield Crew(None, fatal)
+        return
+
+    def told(sign: Sign) -> None:
+        why = sign.trouble or f"has given no sign of life for {settings.silence:g} s: what it had goes to others"
+        log.warning("%s %s", sign.who, why)
+        run.journal.note("worker lost", host=sign.host, process=sign.process, rank=sign.rank, why=why)
+        run.journal.show(lost=sorted({*run.journal.state.get("lost", ()), sign.who}))
+
+    roll = Roll(run.path / FOLDER, settings.silence, sends=name == "mpi", told=told)
+    try:
+        yield Crew(roll, fatal)
+    finally:
+        roll.look(force=True)
+        if roll.lost:
+            abandon(executor)
+        roll.close()
+
+
+def _fatal(run: Run, *, forgiven: bool) -> dict[str, str]:
+    """Return the evaluations that have ended a job, with those of the last one, if that died."""
+    before = run.read_json(CRASHES)
+    crashes: dict[str, list[str]] = {} if forgiven or before is None else before
+    left = left_in(run.path / FOLDER)
+    for structure, word in left.items():
+        crashes.setdefault(structure, []).append(word)
+    if crashes or before:
+        run.write_json(CRASHES, crashes)
+    Roll(run.path / FOLDER).close()
+    return {
+        structure: f"it ended its job: {next(filter(None, words), f'{len(words)} died while it was under way')}"
+        for structure, words in crashes.items()
+        if any(words) or len(words) >= TWICE
+    }
