@@ -15,9 +15,7 @@ name a file instead (`plugin_files = ["my_solver.py"]`). This is the only file t
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
-import importlib.util
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,6 +30,7 @@ import pluggy
 from msvae.errors import PluginError, did_you_mean
 from msvae.evaluations import Evaluation
 from msvae.interfaces import Architecture, Dataset, Plugin, Solver
+from msvae.plugin_files import digest_of, import_file, module_name
 from msvae.structures import KINDS
 
 __all__ = [
@@ -42,12 +41,10 @@ __all__ = [
     "discover",
     "file_digest",
     "hook",
-    "import_file",
     "install",
     "registry",
 ]
 
-FILE_PREFIX = "msvae_file_"  # of the names of modules that were imported from files
 log = logging.getLogger(__name__)
 hook = pluggy.HookimplMarker("msvae")
 _specification = pluggy.HookspecMarker("msvae")
@@ -94,6 +91,7 @@ class Loaded:
     plugin: type[Plugin]
     family: str
     distribution: str
+    module: str
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ class Registry:
                 if implementation.plugin is not module:
                     continue
                 for plugin in implementation.function():
-                    offered.append(Loaded(plugin, family, distribution))
+                    offered.append(Loaded(plugin, family, distribution, module.__name__))
                     self._check(offered)
         observers = self.manager.hook.msvae_evaluated.get_hookimpls()
         if not offered and all(o.plugin is not module for o in observers):
@@ -254,7 +252,7 @@ def install(announced: Iterable[Announced]) -> Registry:
 
 def add_file(path: Path) -> None:
     """Load the plugin file that a study names; PluginError if it cannot be. A copy of it is the same plugin."""
-    name = _module_name(path)
+    name = module_name(path)
     if name in sys.modules:
         return
     reason = registry().add(Announced(path.stem, name, str(path)), lambda: import_file(path))
@@ -264,29 +262,12 @@ def add_file(path: Path) -> None:
         raise PluginError(f"plugin file '{path}' did not load: {reason}")
 
 
-def _module_name(path: Path) -> str:
-    content = path.read_bytes() if path.is_file() else b""
-    return f"{FILE_PREFIX}{path.stem}_{hashlib.sha256(content).hexdigest()[:16]}"
-
-
 def file_digest(plugin: type[Plugin]) -> str | None:
-    """Return the first 16 hex digits of the SHA-256 of the file that a plugin is from; None if it is installed."""
-    module = plugin.__module__
-    return module.rpartition("_")[2] if module.startswith(FILE_PREFIX) else None
+    """Return the first 16 hex digits of the SHA-256 of the file that announces a plugin; None if it is installed.
 
-
-def import_file(path: Path) -> ModuleType:
-    """Import a file as a module whose name tells its content, and register nothing; PluginError if it cannot be."""
-    name = _module_name(path)
-    if not path.is_file():
-        raise PluginError("there is no such file")
-    specification = importlib.util.spec_from_file_location(name, path)
-    if specification is None or specification.loader is None:
-        raise PluginError("its name does not end in .py")
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module  # so that its classes can be pickled
-    specification.loader.exec_module(module)
-    return module
+    The files beside it that it imports count too.
+    """
+    return next((digest_of(e.module) for e in registry().loaded.values() if e.plugin is plugin), None)
 
 
 def settings_of(plugin: type[Plugin]) -> Iterator[tuple[str, str, str]]:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from msvae import plugins
+from msvae import plugin_files
 from msvae.dispatch.evaluation import evaluate
 from msvae.dispatch.processes import children_of, end
 from msvae.interfaces import Solver
@@ -49,7 +49,7 @@ def _load(link: Connection) -> tuple[Solver, float | None]:
     try:
         files, content, memory_limit = link.recv()
         for file in files:
-            plugins.import_file(Path(file))
+            plugin_files.import_file(Path(file))
         solver = pickle.loads(content)
     except Exception as error:  # a border: importing a stranger's module may raise anything
         link.send(f"{type(error).__name__}: {error}")

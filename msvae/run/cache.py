@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,12 +45,12 @@ class Cache:
 
 
 def solver_key(study: Study) -> str:
-    """Return what stands for a solver with its settings, the content of files that they name, and its version.
+    """Return what stands for a solver, its version, and its settings with the content of files and folders they name.
 
     16 hex digits.
     """
     settings = study.tables["solver"]
-    files = {text: hashlib.sha256(Path(text).read_bytes()).hexdigest() for text in _texts(settings) if _is_file(text)}
+    files = {text: _digest(Path(text)) for text in _texts(settings) if _exists(text)}
     text = json.dumps({"settings": settings, "files": files, "origin": origin(study.need_solver())}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -62,8 +63,18 @@ def _texts(value: Any) -> Iterator[str]:
         yield from _texts(item)
 
 
-def _is_file(text: str) -> bool:
+def _exists(text: str) -> bool:
     try:
-        return Path(text).is_file()
+        return Path(text).is_file() or (os.sep in text and Path(text).is_dir())  # a word may be a folder's name too
     except (OSError, ValueError):  # too long a name, or one that cannot be
         return False
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content, or of the names and contents of a folder's files."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0" + _digest(file).encode())
+    return digest.hexdigest()

@@ -125,9 +125,9 @@ class Run:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             run._clear()
-            for source in sources:
-                (directory / "plugins").mkdir(exist_ok=True)
-                shutil.copy(source, directory / "plugins" / source.name)
+            for name, source in sources.items():
+                (directory / "plugins" / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, directory / "plugins" / name)
             for source in meshes:
                 shutil.copy(source, directory / source.name)
         except OSError as error:
@@ -158,11 +158,11 @@ class Run:
 
     @classmethod
     def _resume(cls, directory: Path, study: Study) -> Run:
-        for source in plugin_sources(study):
-            copy = directory / "plugins" / source.name
+        for name, source in plugin_sources(study).items():
+            copy = directory / "plugins" / name
             if not copy.is_file() or copy.read_bytes() != source.read_bytes():
                 raise RunError(
-                    f"'{directory}' was made with another plugin file '{source.name}': resume it with the one that it "
+                    f"'{directory}' was made with another plugin file '{name}': resume it with the one that it "
                     f"keeps ('{copy}'), or give another --output"
                 )
         run = cls.open(directory, trust=True)

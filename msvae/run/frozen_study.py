@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from msvae.errors import RunError, StudyError
+from msvae.plugin_files import helpers_of
 from msvae.study import Study
 
 if sys.version_info >= (3, 11):
@@ -17,9 +18,22 @@ else:
 __all__ = ["mesh_sources", "plugin_files_of", "plugin_sources", "with_file_names"]
 
 
-def plugin_sources(study: Study) -> list[Path]:
-    """Return the plugin files of a study, where they are."""
-    return [(Path(study.source.name).parent / file).resolve() for file in study.plugin_files]
+def plugin_sources(study: Study) -> dict[str, Path]:
+    """Return a study's plugin files and what they import from beside them, by the names that a run keeps them under.
+
+    StudyError where two of them would stand in one place.
+    """
+    sources: dict[str, Path] = {}
+    for k, file in enumerate(study.plugin_files):
+        path = (Path(study.source.name).parent / file).resolve()
+        for source in (path, *helpers_of(path)):
+            name = source.relative_to(path.parent).as_posix()
+            if sources.setdefault(name, source) != source and sources[name].read_bytes() != source.read_bytes():
+                raise StudyError(
+                    f"{study.source.at(['plugin_files', k])}: '{source}' and '{sources[name]}' have one name, and a "
+                    "run keeps both in one folder: rename one of them"
+                )
+    return sources
 
 
 def mesh_sources(study: Study) -> list[Path]:

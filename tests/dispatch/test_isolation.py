@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msvae import PluginError, Structures, plugins
+from msvae import PluginError, Structures, plugin_files
 from msvae.dispatch.isolation import IsolatedSolver
 from msvae.dispatch.processes import resident, without_mpi
 from msvae.testing import example_structures
@@ -48,7 +48,7 @@ def naughty(tmp_path: Path) -> Iterator[Callable[..., IsolatedSolver]]:
     made: list[IsolatedSolver] = []
 
     def make(does: str, **limits: Any) -> IsolatedSolver:
-        made.append(IsolatedSolver(plugins.import_file(path).Naughty(does), [str(path)], **limits))
+        made.append(IsolatedSolver(plugin_files.import_file(path).Naughty(does), [str(path)], **limits))
         return made[-1]
 
     yield make
@@ -207,7 +207,7 @@ def test_closing_ends_the_processes(naughty: Callable[..., IsolatedSolver]) -> N
 
 def test_a_solver_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     (tmp_path / "late.py").write_text(SOLVER)
-    solver = IsolatedSolver(plugins.import_file(tmp_path / "late.py").Naughty(""), [str(tmp_path / "absent.py")])
+    solver = IsolatedSolver(plugin_files.import_file(tmp_path / "late.py").Naughty(""), [str(tmp_path / "absent.py")])
     with pytest.raises(PluginError, match=r"cannot be loaded in a process of its own: .*there is no such file"):
         solver.evaluate(good_and_bad()[0], index=0)
     solver.close()
