@@ -15,7 +15,7 @@ ORDER = [
     "units", "structure_file", "evaluations",
     "evaluation_file", "interfaces", "autograd", "field_file", "image_file", "plugin_files", "plugins",
     "design_settings", "part_settings", "settings", "study_source", "study", "testing", "metrics", "vae", "sampling",
-    "part", "dispatch", "run", "progress", "campaigns", "report", "solve", "cli", "__main__",
+    "part", "dispatch", "progress", "run", "campaigns", "report", "solve", "cli", "__main__",
 ]  # fmt: skip
 CORE = sorted((ROOT / "msvae").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))

@@ -57,7 +57,8 @@ class Table:
 class _Job:
     """What tasks of a stage give, and what does them: by default the solver, for structures or for a model's latents.
 
-    structures: that indices refer to, in this file of the run. quiet: failures are to be expected.
+    structures: that indices refer to, in this file of the run. quiet: failures are to be expected. part: of a stage,
+    whose progress is shown elsewhere.
     """
 
     quantities: tuple[Quantity, ...]
@@ -66,6 +67,7 @@ class _Job:
     structures: Structures | None = None
     file: str = "structures.h5"
     quiet: bool = False
+    part: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,17 @@ class Context:
         """What runs share, if the study names a place for it."""
         return Cache(self.study, self.run.path, self._quantities) if self.study.cache.path else None
 
-    def evaluate(self, stage: str, tasks: Sequence[Task], *, model: Path | None = None, title: str = "") -> Evaluations:
+    def evaluate(
+        self, stage: str, tasks: Sequence[Task], *, model: Path | None = None, title: str = "", quiet: bool = False
+    ) -> Evaluations:
         """Return the evaluations of tasks: those that the stage's store has, and the others made now.
 
-        model: file of the model that decodes the tasks' latents, if they have some. What completes is acknowledged at
-        once; what failed is a row like any other. Raises Stopped at a signal or after the wall time, and TargetError
-        after too many failures; what was acknowledged stays.
+        model: file of the model that decodes the tasks' latents, if they have some. quiet: they are a part of a stage,
+        whose progress is shown by who knows the whole. What completes is acknowledged at once; what failed is a row
+        like any other. Raises Stopped at a signal or after the wall time, and TargetError after too many failures; what
+        was acknowledged stays.
         """
-        job = _Job(self._quantities, model=model, structures=self.run.structures)
+        job = _Job(self._quantities, model=model, structures=self.run.structures, part=quiet)
         return self._done(stage, tasks, job, title)
 
     def solve(self, stage: str, structures: Structures, *, title: str = "", quiet: bool = False) -> Evaluations:
@@ -192,7 +197,7 @@ class Context:
         have = set(before["index"].tolist())
         missing = [task for task in tasks if task.index not in have]
         if missing:
-            watch = Watch(self.run.journal, stage, total=len(tasks), before=before, width=self.width)
+            watch = Watch(self.run.journal, stage, total=len(tasks), before=before, width=self.width, quiet=job.part)
             with self._reported(title) as report, self._written(store, watch, share=job.work is None) as writer:
                 self._make(missing, writer, watch, report, job)
         table = self._acknowledged(store, tasks)

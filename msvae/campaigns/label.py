@@ -63,6 +63,7 @@ def the_structures(context: Context) -> Structures:
     """Return the data set's structures, loaded once and kept in the run."""
     run = context.run
     if not run.structures_file.exists():
+        run.journal.show_stage("reading the data set")
         structures = context.study.need_dataset().load(seed_of(context.study.seed, "dataset"))
         if len(structures) == 0:
             raise DataError("dataset: it has no structures")

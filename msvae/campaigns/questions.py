@@ -14,7 +14,7 @@ from msvae.campaigns.pace import Clock
 from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
 from msvae.evaluations import Evaluations, joined
-from msvae.progress import Report, stage_progress
+from msvae.progress import Report
 from msvae.sampling.search import Searcher
 from msvae.settings import DesignSettings
 from msvae.structures import Array
@@ -58,7 +58,7 @@ class Conversation:
         """
         self.before = len(self.context.run.store(self.stage).load())
         self._pass()
-        with stage_progress(self.stage) as report:
+        with self.context.run.journal.progress(self.stage) as report:
             (self._as_workers_become_free if self.design.asynchronous else self._in_rounds)(report)
         self.clock.take(end=True)
         if not self.tables:
@@ -69,7 +69,7 @@ class Conversation:
         while not self._over:
             self.context.limits.check()
             tasks = self._ask(min(self.design.batch, self._most - self.thought))
-            self._take(self.context.evaluate(self.stage, tasks, model=self.model), report)
+            self._take(self.context.evaluate(self.stage, tasks, model=self.model, quiet=True), report)
 
     def _as_workers_become_free(self, report: Report) -> None:
         self.context.converse(

@@ -206,7 +206,8 @@ def _retrained(context: Context, structures: Structures, judge: Judge, file: Pat
         vae = copy.deepcopy(judge.vae).train()
         sides = sides_of(context, structures, vae.blueprint)  # what has been held back stays so
         settings = replace(context.study.training, epochs=max(1, context.study.training.epochs // 2), ranks=1)
-        fit(vae, structures, settings, seed=seed, sides=sides, limit=context.limits.check)
+        with context.run.journal.progress("train again") as report:
+            fit(vae, structures, settings, seed=seed, sides=sides, limit=context.limits.check, report=report)
         vae.eval().fit_aggregate(structures[sides.train], seed=seed)
         save_model(vae, file)
     vae.asked = judge.vae.asked

@@ -15,7 +15,6 @@ from msvae.campaigns.label import labelled, the_structures
 from msvae.campaigns.model_card import model_card
 from msvae.errors import DataError, StudyError
 from msvae.metrics.prediction import determination, most_varying
-from msvae.progress import stage_progress
 from msvae.seeds import seed_of
 from msvae.settings import TrainingSettings
 from msvae.splits import Split, split_of
@@ -40,6 +39,7 @@ def run(context: Context) -> Table:
     vae = trained(context, structures)
     head = structure_head(context, structures)
     sides = sides_of(context, structures, vae.blueprint)
+    context.run.journal.show_stage("model card")
     return model_card(context, vae, structures[sides.train], structures[sides.aside], head, sides=sides)
 
 
@@ -77,6 +77,7 @@ def trained(context: Context, structures: Structures) -> VAE:
     sides = sides_of(context, structures, blueprint)
     vae, history = _fitted(context, blueprint, structures, sides)
     train = structures[sides.train]
+    run.journal.show_stage("fitting the prior")
     with torch_threads(study.executor.threads):
         vae.calibrate(structures[sides.aside])
         prior = vae.eval().fit_aggregate(train, seed=study.seed)
@@ -116,7 +117,7 @@ def _fitted(context: Context, blueprint: Blueprint, structures: Structures, side
             f"{context.others + 1}: start with `mpiexec -n {ranks} python -m mpi4py -m msvae ...`, set "
             f"executor.workers = {ranks - 1}, or take fewer ranks"
         )
-    with torch_threads(study.executor.threads), stage_progress("train") as report:
+    with torch_threads(study.executor.threads), run.journal.progress("train") as report:
         given = (blueprint, structures, sides, study.training)
         task = partial(_help_fitting, given, study.seed, study.executor.threads)
         with group(context.executor, ranks, task) if ranks > 1 else nullcontext(ALONE) as together:
@@ -157,7 +158,7 @@ def structure_head(context: Context, structures: Structures) -> StructureHead | 
     torch.manual_seed(seed_of(study.seed, "structure head weights"))
     head = StructureHead(structures.specification, quantities, study.structure_head, study.architecture)
     sides = split_of(structures, study.training.held_back, study.seed, gap=study.training.gap)
-    with torch_threads(study.executor.threads), stage_progress("structure head") as report:
+    with torch_threads(study.executor.threads), run.journal.progress("structure head") as report:
         fit_structure_head(head, structures[sides.train], seed=study.seed, report=report)
         head.calibrate(structures[sides.aside])
     save_structure_head(head, path)

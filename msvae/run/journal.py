@@ -11,13 +11,15 @@ import json
 import os
 import platform
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from msvae.atomic_file import write_atomically
 from msvae.errors import RunError
 from msvae.evaluations import Evaluations
+from msvae.progress import Report, stage_progress
 
 __all__ = ["Journal", "Watch", "now"]
 
@@ -36,6 +38,7 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.state: dict[str, Any] = {"host": platform.node(), "process": os.getpid(), "started": now()}
+        self.stage: dict[str, Any] = {}  # what is said of the stage that is under way, and forgotten with it
 
     def note(self, event: str, **values: Any) -> None:
         """Add a line to log.jsonl."""
@@ -44,17 +47,48 @@ class Journal:
             file.write(line + "\n")
 
     def show(self, **state: Any) -> None:
-        """Replace what status.json says."""
+        """Add to what status.json says, or replace it."""
         self.state |= {**state, "updated": now()}
+        self.stage = {key: value for key, value in self.stage.items() if key not in state}
         with suppress(RunError):
-            write_atomically(self.directory / "status.json", json.dumps(self.state, indent=1).encode())
+            write_atomically(self.directory / "status.json", json.dumps(self.state | self.stage, indent=1).encode())
+
+    def show_stage(self, stage: str, **state: Any) -> None:
+        """Let status.json say which stage is under way and how far it is, in the place of what it said of a stage."""
+        self.stage = {"stage": stage, **state}
+        self.show()
+
+    @contextmanager
+    def progress(self, stage: str) -> Iterator[Report]:
+        """Yield a function (done, total, text) that shows how far a stage is: to who waits, and in status.json."""
+        start = shown = time.monotonic()
+        first: int | None = None
+        self.show_stage(stage)
+
+        with stage_progress(stage) as report:
+
+            def both(done: int, total: int, text: str) -> None:
+                nonlocal first, shown
+                report(done, total, text)
+                first, moment = done if first is None else first, time.monotonic()
+                if moment - shown > EVERY or done == total:
+                    shown = moment
+                    left = round((moment - start) / (done - first) * (total - done), 1) if done > first else None
+                    self.show_stage(stage, steps=total, steps_done=done, doing=text, seconds_left=left)
+
+            yield both
 
 
 class Watch:
-    """Counts the evaluations of a stage as they complete. width: how many can run at once."""
+    """Counts the evaluations of a stage as they complete.
 
-    def __init__(self, journal: Journal, stage: str, *, total: int, before: Evaluations, width: int) -> None:
-        self.journal, self.stage, self.total, self.width = journal, stage, total, width
+    width: how many can run at once. quiet: status.json is told of the stage by someone who knows more of it.
+    """
+
+    def __init__(
+        self, journal: Journal, stage: str, *, total: int, before: Evaluations, width: int, quiet: bool = False
+    ) -> None:
+        self.journal, self.stage, self.total, self.width, self.quiet = journal, stage, total, width, quiet
         self.before = self.finished = len(before)
         self.failed = int((~before.done).sum())
         self.cached, self.busy = 0, 0.0
@@ -100,9 +134,9 @@ class Watch:
 
     def show(self, *, force: bool = False) -> None:
         """Let status.json say how far the stage is, now and then."""
-        if force or time.monotonic() - self.shown > EVERY:
+        if not self.quiet and (force or time.monotonic() - self.shown > EVERY):
             self.shown = time.monotonic()
-            self.journal.show(state="running", **self.state)
+            self.journal.show_stage(**self.state)
 
     def end(self) -> None:
         """Take note of the end of the stage."""

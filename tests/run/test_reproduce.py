@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from msvae import Run, RunError
 from msvae.campaigns.launch import launch
 from msvae.campaigns.reproduce import reproduce
 from msvae.evaluations import Evaluation, Evaluations
+from msvae.run.journal import Journal
 from msvae.run.status import status_of
 
 
@@ -57,6 +59,31 @@ def test_the_status_says_how_far_a_run_is_and_when_its_process_is_gone(
             status_of(tmp_path / "run")
     with pytest.raises(RunError, match=r"no status\.json"):
         status_of(tmp_path)
+
+
+def test_the_status_says_what_is_going_on_at_every_stage(
+    study_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+    show = Journal.show
+
+    def recorded(journal: Journal, **state: Any) -> None:
+        show(journal, **state)
+        seen.append(status_of(tmp_path / "run"))
+
+    monkeypatch.setattr(Journal, "show", recorded)
+    monkeypatch.setattr("msvae.run.journal.EVERY", 0.0)
+    launch(study_file("inverse-design"), tmp_path / "run", overrides=["design.guards=false"])
+    stages = list(dict.fromkeys(state["stage"] for state in seen if "stage" in state))
+    assert stages[:5] == ["reading the data set", "label", "train", "fitting the prior", "search-0"]
+    training = [state for state in seen if state.get("stage") == "train"]
+    assert [state["steps_done"] for state in training if "steps" in state] == [1, 2, 3]
+    assert training[2]["seconds_left"] > 0
+    assert not any("evaluations" in state for state in training)
+    searching = [state for state in seen if state.get("stage") == "search-0" and "steps" in state]
+    assert {state["steps"] for state in searching} == {8}
+    assert "nearest design at" in searching[0]["doing"]
+    assert seen[-1]["state"] == "done"
 
 
 def test_decoded_structures_are_kept_on_request_and_are_those_that_were_solved(
