@@ -69,6 +69,13 @@ def msvae_solvers():
 """
 
 
+def pytest_sessionfinish() -> None:
+    """Leave nothing of jobs that tests have ended."""
+    from msvae.dispatch.leftovers import remove_topologies
+
+    remove_topologies()
+
+
 @pytest.fixture
 def study_file(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a small study and returns its path."""

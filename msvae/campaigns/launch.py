@@ -37,6 +37,7 @@ def launch(
     retry: statuses ("failed", "timeout", "crashed", "invalid") of evaluations that a resumed run makes again.
     """
     start = time.monotonic()
+    world.tidy()
     world.share_plugins()
     study = world.agreed(lambda: Study.load(study_file, overrides))
     with open_executor(study.executor, study.ranks_per_solver) as executor:

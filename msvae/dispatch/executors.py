@@ -161,7 +161,7 @@ def _ranks(settings: ExecutorSettings, ranks_per_solver: int) -> Iterator[Execut
             except Stopped as stopped:
                 if stopped.busy:  # ranks that still evaluate cannot be waited for
                     sys.stderr.write(f"msvae: {stopped}\n")
-                    world.abort(comm, stopped.code)
+                    comm.Abort(stopped.code)
                 raise
             finally:
                 if id(executor) in _abandoned:  # nor can ranks that do not answer

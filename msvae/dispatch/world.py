@@ -7,15 +7,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, TypeVar
 
 from msvae import plugins
+from msvae.dispatch.leftovers import remove_segments, remove_topologies
 from msvae.errors import MsvaeError
 
 __all__ = [
-    "abort",
     "agreed",
     "communicator",
     "desert",
@@ -29,7 +27,6 @@ __all__ = [
 
 Value = TypeVar("Value")
 
-SEGMENT = "/dev/shm/mpich_shm_"
 LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")
 
 
@@ -74,18 +71,6 @@ def rank_on_node() -> int:
     return number
 
 
-def abort(world: Any, code: int) -> None:
-    """End the job of a communicator at once; shared memory that MPICH would leave on this node is removed before.
-
-    What stays behind makes a job that a queueing system starts again under the same number fail in MPI_Init.
-    """
-    with suppress(OSError):
-        mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if SEGMENT in line}
-        for segment in mapped:
-            Path(segment).unlink(missing_ok=True)
-    world.Abort(code)
-
-
 _deserted: list[Any] = []
 
 
@@ -101,7 +86,16 @@ def leave(code: int | None = None) -> None:
     for world in _deserted:
         sys.stdout.flush()
         sys.stderr.flush()
-        abort(world, int(hasattr(sys, "last_value")) if code is None else code)
+        world.Abort(int(hasattr(sys, "last_value")) if code is None else code)
+
+
+def tidy() -> None:
+    """Leave nothing on the node if this job does not end in good order, and remove what others have left."""
+    world = communicator()
+    if world is not None:
+        remove_segments(world)
+        if rank_on_node() == 0:
+            remove_topologies()
 
 
 def share_plugins() -> None:

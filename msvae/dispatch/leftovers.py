@@ -1,0 +1,54 @@
+"""Leftovers: what MPICH leaves on a node when a job does not end in good order, and how to leave nothing.
+
+A shared-memory segment that stays behind makes a job that a queueing system starts again under the same number fail in
+MPI_Init. Once every rank of a node has mapped it, its name is of no use, so it is removed then: whatever ends the job,
+nothing stays. The launcher's file with the node's topology is removed by a later job, when its launcher is gone.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+__all__ = ["remove_segments", "remove_topologies"]
+
+SEGMENT = "/dev/shm/mpich_shm_"
+TOPOLOGY, LAUNCHER = "hydra_hwloc_xmlfile_*", "hydra_pmi_proxy"
+FOLDER = Path("/tmp")  # where MPICH's launcher writes, whatever TMPDIR says
+
+
+def remove_segments(world: Any) -> None:
+    """Remove the names of the shared memory that the ranks of a communicator have mapped; called by all of them."""
+    world.Barrier()
+    with suppress(OSError):
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            if SEGMENT in line and not line.endswith("(deleted)"):
+                Path(line.split()[-1]).unlink(missing_ok=True)
+
+
+def remove_topologies(folder: Path = FOLDER) -> None:
+    """Remove this user's topology files that are older than each of the launchers that still run on this node."""
+    with suppress(OSError, StopIteration):
+        boot = float(next(x for x in Path("/proc/stat").read_text().splitlines() if x.startswith("btime")).split()[1])
+        began = [boot + _started(process) for process in Path("/proc").glob("[0-9]*") if _is_launcher(process)]
+        oldest = min(began, default=float("inf")) - 2.0  # the kernel's clock counts whole seconds
+        for file in folder.glob(TOPOLOGY):
+            with suppress(OSError):
+                state = file.lstat()
+                if state.st_uid == os.getuid() and state.st_mtime < oldest:
+                    file.unlink()
+
+
+def _is_launcher(process: Path) -> bool:
+    with suppress(OSError):
+        return (process / "comm").read_text().strip() == LAUNCHER[:15]  # so much the kernel keeps
+    return False
+
+
+def _started(process: Path) -> float:
+    """Return the seconds between the start of the machine and that of a process."""
+    with suppress(OSError, IndexError, ValueError):
+        return int((process / "stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return float("inf")
