@@ -235,6 +235,8 @@ def _statuses(asked: list[str]) -> list[str]:
 
 def _print_result(table: Table, *more: str) -> None:
     console = Console(soft_wrap=True)
+    if table.heading:
+        console.print(table.heading, markup=False, highlight=False)
     _print_table(console, table.title, table.columns, table.rows)
     for note in (*table.notes, *more):
         console.print(note, markup=False, highlight=False)

@@ -41,16 +41,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Table:
-    """A campaign's result as rows of text; notes stand below it."""
+    """A campaign's result as rows of text; the heading stands above it, notes below."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    heading: str = ""
 
     def plain(self) -> dict[str, Any]:
         """Return the table as plain values."""
-        return {"title": self.title, "columns": self.columns, "rows": self.rows, "notes": self.notes}
+        return {
+            "title": self.title, "heading": self.heading, "columns": self.columns, "rows": self.rows,
+            "notes": self.notes,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)

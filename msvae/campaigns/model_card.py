@@ -17,6 +17,7 @@ from scipy import stats
 
 from msvae.campaigns.card_predictions import Line, halves, predictions
 from msvae.campaigns.context import Context, Table
+from msvae.campaigns.verdict import verdict
 from msvae.dispatch.tasks import Task
 from msvae.metrics import distances
 from msvae.metrics.descriptors import describe, feature_vectors
@@ -28,7 +29,9 @@ from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
 from msvae.vae.history import held_back_losses, kept_epoch
 from msvae.vae.model import VAE
+from msvae.vae.objective import batch_of
 from msvae.vae.structure_head import StructureHead
+from msvae.vae.training import held_back_terms
 
 __all__ = ["Line", "model_card"]
 
@@ -71,7 +74,7 @@ def model_card(
         Line("structures: training", str(len(train))),
         Line("structures: held back", str(len(test))),
         *_split(sides),
-        *_losses(context),
+        *_losses(context, vae, train, test),
         *_reconstruction(vae, test, means, baseline),
         *_latents(context, means, deviations),
         *_disentanglement(means, test, baseline, seed),
@@ -81,8 +84,10 @@ def model_card(
         *(_solved(context, latents, conditions, known, few) if context.study.card.solve else ()),
     ]
     context.run.write_json("model_card.json", [{**asdict(line), "ratio": line.ratio} for line in lines])
+    said = verdict(lines)
+    context.run.write_json("verdict.json", said)
     rows = [(line.what, *map(_text, (line.model, line.pca, line.floor, line.ratio))) for line in lines]
-    return Table("Model card", ("what", "model", "PCA", "training set", "model over it"), tuple(rows))
+    return Table("Model card", ("what", "model", "PCA", "training set", "model over it"), tuple(rows), heading=said)
 
 
 def _split(sides: Split | None) -> Iterator[Line]:
@@ -103,16 +108,20 @@ def _few(structures: Structures, n: int, seed: int) -> Structures:
     return structures[np.sort(chosen)]
 
 
-def _losses(context: Context) -> Iterator[Line]:
+def _losses(context: Context, vae: VAE, train: Structures, test: Structures) -> Iterator[Line]:
+    """Yield the losses of the model as it is, and beside them what was seen while it was trained."""
     history, study = context.run.read_json("training.json"), context.study
     number = kept_epoch(history, study.model, study.training)
-    kept, losses = history[number], held_back_losses(history, study.model)
+    losses = held_back_losses(history, study.model)
+    inside, outside = (held_back_terms(vae, batch_of(vae, s), study.seed) for s in (train, test))
     yield Line("training: epoch of the kept weights", f"{number + 1} of {len(history)}")
-    yield Line("loss (nats), held back", losses[number])
+    yield Line("loss (nats), held back", held_back_losses([outside], study.model)[0])
+    yield Line("loss (nats), held back, at its least", min(losses))
     yield Line("loss (nats), held back, at the end of training", losses[-1])
-    for name in ("reconstruction", "divergence"):
-        yield Line(f"{name} (nats), held back", kept[f"held back {name}"], floor=kept[name])
-    yield Line("ELBO (nats), held back", -kept["held back reconstruction"] - kept["held back divergence"])
+    costs = {name: outside[f"held back {name}"] for name in ("reconstruction", "divergence")}
+    for name, cost in costs.items():
+        yield Line(f"{name} (nats), held back", cost, floor=inside[f"held back {name}"])
+    yield Line("ELBO (nats), held back", -sum(costs.values()))
 
 
 def _reconstruction(vae: VAE, test: Structures, means: Array, baseline: PrincipalComponents) -> Iterator[Line]:

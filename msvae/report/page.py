@@ -100,7 +100,8 @@ def _summary(summary: Mapping[str, Any] | None) -> str:
     if summary is None:
         return "<p>The campaign has not ended yet.</p>"
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in summary["notes"])
-    return f"<h2>{html.escape(summary['title'])}</h2>{_table(summary['columns'], summary['rows'])}{notes}"
+    heading = f"<p><strong>{html.escape(summary['heading'])}</strong></p>" if summary.get("heading") else ""
+    return f"<h2>{html.escape(summary['title'])}</h2>{heading}{_table(summary['columns'], summary['rows'])}{notes}"
 
 
 def _evaluations(run: Run) -> str:
