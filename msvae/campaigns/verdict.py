@@ -14,7 +14,10 @@ __all__ = ["verdict"]
 FAR = 3.0  # times as far from held-back structures as the training set is, from which generated ones are not like them
 APART = 0.3  # standard deviations, below which a distance of a descriptor is small whatever the training set's
 EMPTY = 0.05  # of the reconstructions, that have lost every phase but the first
+OVERLAP = 0.5  # of a structure and its reconstruction, below which it is another one
+MARGIN = 0.01  # of PCA's score, within which the model is as good
 FEW_LATENTS = 0.5  # of the latents in use, below which the posterior has collapsed
+TOLD = 0.05  # nats of a latent, below which it tells next to nothing of its structure
 OVERFITTED = 1.05  # times the least held-back loss, above which the weights that are kept are past their best
 GAP = 1.5  # times the training structures' cost of reconstruction, above which the model knows those by heart
 COVERED = 0.7  # of what the training set covers of held-back structures, below which samples miss too much
@@ -66,15 +69,18 @@ def _reconstruction(card: Mapping[str, Line]) -> Iterator[Finding]:
     if empty is not None and _number(empty.model) > (empty.floor or 0.0) + EMPTY:
         yield Finding(use, False, f"{100 * _number(empty.model):.0f} % of them come back EMPTY", ADVICE["empty"])
         return
-    if int(used) < FEW_LATENTS * int(latents):
-        why = f"the posterior has collapsed: only {used} of {latents} latents are in use"
+    told = _number(card["divergence (nats), held back"].model) / int(latents)
+    if int(used) < FEW_LATENTS * int(latents) or told < TOLD:
+        why = f"the posterior has collapsed: {used} of {latents} latents are in use, and tell {told:.2g} nats each"
         yield Finding(use, False, why, ADVICE["collapsed"])
         return
     overlap = card.get("reconstruction: intersection over union") or card.get("reconstruction: equal sites")
     line = overlap or card["reconstruction: mean squared error"]
     mine, other = _number(line.model), math.nan if line.pca is None else line.pca
-    if mine < other if overlap is not None else mine > other:
-        what = line.what.removeprefix("reconstruction: ")
+    what = line.what.removeprefix("reconstruction: ")
+    if "intersection" in what and mine < OVERLAP:
+        yield Finding(use, False, f"{what} is {mine:.2g}, 1 is perfect", ADVICE["empty"])
+    elif mine < (1 - MARGIN) * other if overlap is not None else mine > (1 + MARGIN) * other:
         why = f"BELOW PCA of as many latents: {what} {mine:.3g} against {other:.3g}"
         yield Finding(use, False, why, ADVICE["below PCA"])
     else:

@@ -1,0 +1,107 @@
+"""The card of a model: its figures are those of the saved model, and its verdict is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from msvae import Run
+from msvae.campaigns.launch import launch
+from msvae.splits import split_of
+from msvae.vae.objective import batch_of
+from msvae.vae.training import held_back_terms
+
+STUDY = """
+campaign = "train"
+seed = 1
+[dataset]
+name = "simulated"
+count = 120
+shape = [12, 12]
+length = [5e-6, 5e-6]
+[architecture]
+name = "perceptron"
+width = 64
+[model]
+latents = 8
+[training]
+epochs = 12
+batch_size = 16
+"""
+
+
+def trained(folder: Path, *overrides: str) -> Run:
+    study = folder / "study.toml"
+    study.write_text(STUDY)
+    launch(study, folder / "run", overrides=overrides)
+    return Run.open(folder / "run")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["training.patience=0"],
+        ["training.weights=last"],
+        ["training.patience=0", "training.epochs=40", "dataset.count=40"],
+        ["model.free_bits=0.2"],
+        ["model.beta=3.0", "training.warm_up=6"],
+        ["dataset.shape=[6, 6, 6]"],
+    ],
+)
+def test_every_loss_of_a_card_is_that_of_the_saved_model(tmp_path: Path, overrides: Sequence[str]) -> None:
+    run = trained(tmp_path, *overrides)
+    card = {line["what"]: line for line in run.read_json("model_card.json")}
+    sides = split_of(run.structures, run.study.training.held_back, run.study.seed, gap=run.study.training.gap)
+    terms = {}
+    for side in ("train", "aside"):
+        batch = batch_of(run.model, run.structures[getattr(sides, side)])
+        terms[side] = held_back_terms(run.model, batch, run.study.seed)
+    for name in ("reconstruction", "divergence"):
+        line = card[f"{name} (nats), held back"]
+        assert line["model"] == terms["aside"][f"held back {name}"]
+        assert line["floor"] == terms["train"][f"held back {name}"]
+    elbo = -sum(terms["aside"][f"held back {name}"] for name in ("reconstruction", "divergence"))
+    assert card["ELBO (nats), held back"]["model"] == elbo
+    if "training.weights=last" not in overrides:
+        least = card["loss (nats), held back, at its least"]["model"]
+        assert card["loss (nats), held back"]["model"] == pytest.approx(least, rel=1e-6)
+    known = run.structures[sides.aside]
+    again = run.model.decode(run.model.moments(known)[0])
+    equal = float((again.values == known.values).mean())
+    assert card["reconstruction: equal sites"]["model"] == equal
+
+
+GOOD = ["dataset.count=300", "training.epochs=25"]
+OVERFITTED = ["dataset.count=40", "training.epochs=150", "training.patience=0", "training.weights=last"]
+LONG = ["training.epochs=60", "training.warm_up=0", "training.learning_rate=0.005"]
+COLLAPSED = ["model.beta=300.0", *LONG]
+EMPTY = [
+    "dataset.volume_fraction=[0.03, 0.05]",
+    "dataset.length=[2e-6, 2e-6]",
+    "model.beta=5.0",
+    "model.likelihood=categorical",
+    *LONG,
+]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (GOOD, "Usable for: encoding and decoding structures"),
+        (OVERFITTED, "overfitted: its held-back loss is"),
+        (COLLAPSED, "the posterior has collapsed"),
+        (EMPTY, "come back EMPTY"),
+    ],
+    ids=["good", "overfitted", "collapsed", "empty"],
+)
+def test_the_verdict_on_a_model(tmp_path: Path, overrides: Sequence[str], says: str) -> None:
+    run = trained(tmp_path, *overrides)
+    said = run.read_json("verdict.json")
+    assert run.read_json("summary.json")["heading"] == said
+    assert says in said
+    if overrides is not GOOD:
+        assert "NOT usable for" in said
+        assert overrides is OVERFITTED or "encoding" not in said.partition("NOT usable")[0]
+        assert "To change that: " in said
