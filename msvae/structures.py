@@ -94,12 +94,14 @@ class Quantity:
         11 22 12; 6 in 3D in the order 11 22 33 23 13 12), which `resolve` replaces.
     spacing_exponent: the power of the voxel spacing that the value scales with; None reads it from a unit
         that is a pure power of the metre ("m^2" gives 2) and takes 0 for any other.
+    unbounded: whether infinity is a value that it can have, as of a resistance where nothing conducts.
     """
 
     name: str
     unit: str = "1"
     shape: tuple[int | str, ...] = ()
     spacing_exponent: int | None = None
+    unbounded: bool = False
 
     def resolve(self, dimensions: int) -> Quantity:
         """Return the same quantity with the letters of its shape replaced by numbers.

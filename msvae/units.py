@@ -47,7 +47,8 @@ def described(name: str, value: Mapping[str, Any]) -> str:
     """
     whole = np.array(value["value"], dtype=np.float64)
     shown, unit = in_fitting_unit(whole, value["unit"])
-    place = np.unravel_index(int(np.argmax(np.abs(whole))), whole.shape) if whole.size else ()
+    sizes = np.where(np.isfinite(whole), np.abs(whole), 0.0)
+    place = np.unravel_index(int(np.argmax(sizes)), whole.shape) if whole.size else ()
     scale = float(whole[place]) / float(shown[place]) if shown[place] else 1.0
     notes = [unit]
     for key in ("discretisation_error", "iteration_error"):

@@ -109,6 +109,9 @@ def _judge(
         array = np.asarray(properties[q.name])
         if array.shape != (1, *q.sizes):
             return "invalid", f"'{q.name}' has shape {array.shape}, declared is {(1, *q.sizes)}"
-        if not np.issubdtype(array.dtype, np.number) or not np.isfinite(array).all():
+        if (
+            not np.issubdtype(array.dtype, np.number)
+            or not (np.isfinite(array) | (q.unbounded & (array == np.inf))).all()
+        ):
             return "invalid", f"'{q.name}' is not a finite number"
     return "done", properties.notes.get(0, "") if isinstance(properties, Properties) else ""

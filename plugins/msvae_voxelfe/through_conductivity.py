@@ -22,14 +22,15 @@ class ThroughConductivity(Conductivity):
 
     The same problem as that of the periodic structure made of the image and its mirror images, an eighth of which is
     solved. The tortuosity factor of axis i is the fraction of conducting voxels times their conductivity over that
-    found (for one conducting phase; with several, the arithmetic mean over that found).
+    found (for one conducting phase; with several, the arithmetic mean over that found). Along an axis on which nothing
+    conducts from face to face the conductivity is 0 and the tortuosity factor infinite.
     phases: the material of each phase, in order; for grey values those at grey 0 and 1, linear between.
     tolerance: relative residual, in the norm of the energy, at which iterations stop. iterations: their largest number.
     boundary: nothing but this problem is solved: "auto" and "mirrored" are the same.
     """
 
     name = "through-conductivity"
-    computes = (Quantity("conductivity", "W/m/K", ("d",)), Quantity("tortuosity", "1", ("d",)))
+    computes = (Quantity("conductivity", "W/m/K", ("d",)), Quantity("tortuosity", "1", ("d",), unbounded=True))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,18 +43,17 @@ class ThroughConductivity(Conductivity):
 
     def evaluate(self, structures: Structures) -> Properties:
         found = super().evaluate(structures)
-        along, failures = found["conductivity"], dict(found.failures)
-        for k, values in enumerate(along):
-            closed = np.flatnonzero(values < NOTHING * max(phase.conductivity for phase in self.phases))
-            if k not in failures and len(closed):
-                failures[k] = f"nothing conducts through along axis {' and '.join(map(str, closed))}"
-                along[k] = np.nan
-        tortuosity = self.mean(structures)[:, None] / along
+        along = found["conductivity"]
+        closed = along < NOTHING * max(phase.conductivity for phase in self.phases)
+        along[closed] = 0.0
+        with np.errstate(divide="ignore"):
+            tortuosity = np.where(closed, np.inf, self.mean(structures)[:, None] / along)
+        slope = np.divide(tortuosity, along, out=np.zeros_like(along), where=~closed)
         return Properties(
             {"conductivity": along, "tortuosity": tortuosity},
-            failures=failures,
-            errors=_with_tortuosity(found.errors, tortuosity / along),
-            iteration_errors=_with_tortuosity(found.iteration_errors, tortuosity / along),
+            failures=found.failures,
+            errors=_with_tortuosity(found.errors, slope),
+            iteration_errors=_with_tortuosity(found.iteration_errors, slope),
             iterations=found.iterations,
             notes=found.notes,
         )
@@ -75,8 +75,9 @@ class ThroughConductivity(Conductivity):
         direct = np.zeros(len(structures))
         if of_tortuosity.any():
             along = super().evaluate(structures)["conductivity"]
-            own = own - of_tortuosity * mean[:, None] / along**2
-            direct = (of_tortuosity / along).sum(axis=1) * (high - low) / np.prod(structures.specification.grid.shape)
+            over = np.divide(of_tortuosity, along, out=np.zeros_like(along), where=along > NOTHING * max(low, high))
+            own = own - over * mean[:, None] / np.where(over, along, 1.0)
+            direct = over.sum(axis=1) * (high - low) / np.prod(structures.specification.grid.shape)
         tensors = own[:, :, None] * np.eye(own.shape[1])  # load cases do not mix
         gradient = super().pullback(structures, {"conductivity": tensors})
         return None if gradient is None else gradient + direct.reshape(-1, *(1,) * (gradient.ndim - 1))
