@@ -161,8 +161,8 @@ def study_check(study: StudyFile, settings: Set = None) -> None:
 
 @study_app.command("schema")
 def study_schema() -> None:
-    """Print the JSON schema of a study, with the settings of every plugin."""
-    from msvae.study import schema
+    """Print the JSON schema of a whole study, with every key of every plugin described; for editors and validators."""
+    from msvae.study_schema import schema
 
     if world.rank() == 0:
         sys.stdout.write(json.dumps(schema(), indent=1) + "\n")

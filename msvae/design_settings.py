@@ -46,8 +46,9 @@ class Component(Settings):
 class Target(Settings):
     """A number of a property that a design has to reach.
 
-    value: that is aimed at; or values: a curve, the numbers along the property's last axis; or low and high, or one of
-        them: the range that will do.
+    property: its name. component: its indices, from 0; none for a scalar. unit: compared with the property's unit.
+    value: that is aimed at; or values: a curve, the numbers along the property's last axis; or low, high: the ends of
+        the range that will do, or one of them.
     tolerance: largest accepted distance, relative to the value, to the curve's largest, or to the end of the range.
     """
 
@@ -115,7 +116,11 @@ class Target(Settings):
 
 @dataclass(frozen=True)
 class Objective(Settings):
-    """A number of a property that is to be as large, or as small, as possible. goal: "maximum" or "minimum"."""
+    """A number of a property that is to be as large, or as small, as possible.
+
+    property: its name. component: its indices, from 0; none for a scalar. unit: compared with the property's unit.
+    goal: "maximum" or "minimum".
+    """
 
     property: str
     goal: Literal["maximum", "minimum"]
@@ -130,7 +135,10 @@ class Objective(Settings):
 
 @dataclass(frozen=True)
 class FractionRange(Settings):
-    """A constraint on a design: the fraction of a phase, which its decode has exactly. phase: its number, from 0."""
+    """A constraint on a design: the fraction of a phase, which its decode has exactly.
+
+    phase: its number, from 0. low, high: the range.
+    """
 
     phase: Annotated[int, Field(ge=0)]
     low: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -145,6 +153,7 @@ class Constraint(Settings):
         "one-piece": at least `share` of the phase is in its largest cluster, as solid that is printed, or pores that
         powder has to leave, should be. "feature-size": balls of the diameter `size` (m) inside of the phase cover at
         least `share` of it. "symmetric": at least `share` of the voxels equal their mirror images across `axis`.
+    phase: its number, from 0. axis, size, share: see kind.
     """
 
     kind: Literal["connected", "one-piece", "feature-size", "symmetric"]

@@ -121,7 +121,7 @@ class FieldSettings(Settings):
     """[field]: the random field of latents over a part, fitted to the structures in the data set's image.
 
     region: part of the image that it is fitted to, [first, end) in voxels along each axis; by default all of it.
-    against: region whose structures the field is compared with, in `parts` samples (campaign "compare-dns").
+    against: region whose structures the field is compared with (campaign "compare-dns"). parts: samples of it then.
     observed: region whose structures every sample has, where it is in the part. origin: where in the image the part's
         first corner is, voxels.
     marginals: "normal-scores" of each latent, or the trained prior's "flow" for all of them together.
@@ -165,13 +165,12 @@ class DnsSettings(Settings):
 class PushForwardSettings(Settings):
     """[push_forward]: what microstructural uncertainty does to a quantity of interest.
 
-    quantity: of the part; without a [part], the number of a property of a single structure is named by `property` and
-        `component`.
+    quantity: of the part. property, component: without a [part], the number of a property of a single structure.
     fidelity: the one that counts. cheap: those that help it. pilot: samples of which all fidelities are computed.
     budget: cost that may be spent, in evaluations of the fidelity that counts. most: samples of a cheap one.
     half_width: of the mean's interval, relative to the mean, at which sampling stops; none spends the budget.
     confidence: of the intervals. probabilities: of the quantiles. threshold: whose exceedance is a failure.
-    sampler: "monte-carlo", or "sobol" (scrambled) in `replicates` independent scramblings. modes: of a part's field,
+    sampler: "monte-carlo", or "sobol" (scrambled). replicates: its independent scramblings. modes: of a part's field,
         the Karhunen-Loeve modes of largest variance, that the sequence draws; the rest of the field stays random.
     control: samples of the controls, without correlation and with homogeneous properties; 0 for none.
     """
@@ -213,8 +212,8 @@ class PushForwardSettings(Settings):
 class GradationSettings(Settings):
     """[gradation]: a field of latents for a target over a part, or for the stiffest part of a given mass.
 
-    goal: "profile" reaches `target` in every window; "compliance" minimises the part's compliance at the phase's mean
-        `fraction`.
+    goal: "profile" reaches `target` in every window; "compliance" minimises the part's compliance at a mean
+        fraction of the phase. fraction: that one.
     phase: whose fraction is meant; property, component: what a profile is of instead, if there are any.
     target: a formula of the position x, y, z from 0 to 1 along the part ("0.1 + 0.2 * x").
     shape: of the part, voxels. overlap: of neighbouring windows.

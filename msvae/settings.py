@@ -45,7 +45,11 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class Condition(Component):
-    """A number that encoder and decoder are told. classes: it is a class, 0 to classes - 1; 0 for a quantity."""
+    """A number that encoder and decoder are told.
+
+    property: its name. component: its indices, from 0; none for a scalar. unit: compared with the property's unit.
+    classes: it is a class, 0 to classes - 1; 0 for a quantity.
+    """
 
     classes: Annotated[int, Field(ge=0)] = 0
 
@@ -108,6 +112,9 @@ class ModelSettings(Settings):
 class TrainingSettings(Settings):
     """[training]: how the model is fitted.
 
+    epochs: passes over the training structures, at most. batch_size: structures of a step.
+    learning_rate: of AdamW, after a short ramp; it falls to a hundredth along half a cosine. weight_decay: of AdamW.
+    gradient_norm: to which longer gradients are cut.
     held_back: fraction of the structures (or number, if 1 or more) that training never sees: whole groups and images,
         blocks of an image, runs of pages of a stack.
     gap: between windows of one image that are trained on and held back, in windows; between pages of a stack, in
@@ -143,6 +150,8 @@ class StructureHeadSettings(Settings):
     """[structure_head]: a predictor that sees the structure itself, not its latents.
 
     properties: what it predicts.
+    epochs: passes over the labelled structures. batch_size: structures of a step. learning_rate: of AdamW.
+        weight_decay: of AdamW. precision: as in [training].
     flips: grid axes along which a flip leaves the properties as they are; they augment training, and predictions are
         averaged over them.
     contrast: ratio of the largest to the smallest local modulus of a grey value; adds its logarithm as an input.
@@ -263,7 +272,11 @@ class CardSettings(Settings):
 
 @dataclass(frozen=True)
 class Sections(Settings):
-    """The keys of a study outside the plugins' tables."""
+    """The keys of a study outside the plugins' tables.
+
+    campaign: what is done. title: of the report. seed: of everything random: the same study gives the same results.
+    plugin_files: Python files with plugins, from the study's folder.
+    """
 
     campaign: Literal["label", "train", "generate", "inverse-design", "compare-dns", "push-forward", "gradation"]
     title: str = ""

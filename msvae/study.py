@@ -33,7 +33,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Study", "load_plugin", "load_solver", "parse_assignment", "schema"]
+__all__ = ["Study", "load_plugin", "load_solver", "parse_assignment"]
 
 PLUGIN_TABLES: Mapping[str, type[Plugin]] = plugins.FAMILIES
 UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")  # pydantic's names of an unknown key
@@ -139,15 +139,6 @@ def load_solver(name: str, **settings: Any) -> Solver:
     'conductivity'
     """
     return load_plugin(Solver, {"name": name, **settings}, Source("load_solver", ""))
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON schema of a study: the core's tables, and for each plugin its settings."""
-    result = TypeAdapter(Sections).json_schema()
-    for (family, name), entry in sorted(plugins.registry().loaded.items()):
-        table = result.setdefault("plugins", {}).setdefault(family, {})
-        table[name] = TypeAdapter(entry.plugin).json_schema()
-    return result
 
 
 def parse_assignment(text: str) -> tuple[list[str], Any]:

@@ -14,7 +14,8 @@ ORDER = [
     "errors", "native", "atomic_file", "seeds", "hdf5_safety", "positions", "structures", "stack_correlation", "splits",
     "units", "structure_file", "evaluations",
     "evaluation_file", "interfaces", "autograd", "field_file", "image_file", "plugin_files", "plugins",
-    "design_settings", "part_settings", "settings", "study_source", "study", "testing", "metrics", "vae", "sampling",
+    "design_settings", "part_settings", "settings", "study_source", "study", "study_schema", "testing", "metrics",
+    "vae", "sampling",
     "part", "dispatch", "progress", "run", "campaigns", "report", "solve", "cli", "__main__",
 ]  # fmt: skip
 CORE = sorted((ROOT / "msvae").rglob("*.py"))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from msvae import MsvaeError, Study
-from msvae.settings import CAMPAIGNS, Sections
-from msvae.study import schema
+from msvae.settings import CAMPAIGNS
 
 GOOD = """campaign = "inverse-design"
 seed = 4
@@ -127,13 +125,6 @@ def test_tables_that_a_campaign_needs_are_asked_for(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(MsvaeError, match="not a text file"):
         Study.load(tmp_path / "binary.toml")
-
-
-def test_the_schema_knows_every_table_and_every_plugin() -> None:
-    found: dict[str, Any] = schema()
-    assert set(found["properties"]) == set(Sections.__dataclass_fields__)
-    assert set(found["plugins"]) == {"dataset", "architecture", "solver"}
-    assert "phases" in found["plugins"]["solver"]["elasticity"]["properties"]
 
 
 def test_every_campaign_of_the_settings_has_a_module() -> None:
