@@ -275,6 +275,6 @@ def _first_line(plugin: type) -> str:
 def _log_to_stderr() -> None:
     handler = RichHandler(console=Console(stderr=True, soft_wrap=True), show_path=False, show_level=False, markup=False)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("msvae")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    handler.addFilter(lambda record: record.name.startswith("msvae") or record.levelno >= logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)  # plugins log too, under names of their own

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from msvae.errors import DataError, SpacingError, StudyError
 from msvae.field_file import save_fields, save_slice
 from msvae.image_file import Image, read_npy, read_vtk
 from msvae.interfaces import Dataset, Solver
+from msvae.progress import stage_progress
 from msvae.structure_file import read_structures
 from msvae.structures import Array, Structures
 from msvae.study import load_plugin, parse_assignment
@@ -57,7 +58,7 @@ def _solved(solver: Solver, file: Path, reading: dict[str, Any], fields: Path | 
     conditions = dict(solver.conditions(structures.specification))
     units = {q.name: q.unit for q in solver.quantities(structures.specification)}
     results = []
-    for k in range(len(structures)):
+    for k in _shown(file.name, len(structures)):
         outcome = evaluate(solver, structures[k], index=k)
         done = outcome.status == "done"
         if fields is not None and done:
@@ -75,6 +76,18 @@ def _solved(solver: Solver, file: Path, reading: dict[str, Any], fields: Path | 
                         "message": outcome.message, "iterations": outcome.iterations, "conditions": conditions,
                         "properties": values})  # fmt: skip
     return results
+
+
+def _shown(title: str, n: int) -> Iterator[int]:
+    """Yield 0 ... n - 1, and show how far that is; one is not worth it."""
+    if n == 1:
+        yield 0
+        return
+    with stage_progress(title) as report:
+        for k in range(n):
+            report(k, n, "structures solved")
+            yield k
+        report(n, n, "structures solved")
 
 
 def _in_voxels(solver: Solver, file: Path, reading: dict[str, Any]) -> Structures:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tifffile
@@ -26,6 +27,7 @@ class Tiff(Dataset):
 
     path: a file, or a folder whose files are taken in the order of their names.
     dimensions_of: 2 takes each page as a structure; 3 takes a multi-page file, or a folder of pages, as a volume.
+        "auto" is 3 where patch, region or spacing have three numbers, or pages say that they are slices (ImageJ, OME).
     threshold: grey values above it are phase 1; in the image's own values, as are labels.
     labels: the grey value of each phase, in order; any other value is an error.
         With neither, grey values are kept, integers scaled to 0 to 1.
@@ -41,7 +43,7 @@ class Tiff(Dataset):
     kinds = ("phases", "field")
 
     path: Path
-    dimensions_of: int = 2
+    dimensions_of: int | Literal["auto"] = "auto"
     threshold: float | None = None
     labels: tuple[int, ...] = ()
     patch: tuple[int, ...] = ()
@@ -51,23 +53,48 @@ class Tiff(Dataset):
     periodic: bool = False
 
     def __post_init__(self) -> None:
-        if self.dimensions_of not in (2, 3):
-            raise ValueError(f"dimensions_of is 2 or 3, found {self.dimensions_of}")
-        if self.patch and (len(self.patch) != self.dimensions_of or min(self.patch) < 1):
-            raise ValueError(f"patch has {self.dimensions_of} positive numbers of voxels, found {list(self.patch)}")
-        if self.region and (len(self.region) != self.dimensions_of or min(a for a, _ in self.region) < 0):
-            raise ValueError(f"region has {self.dimensions_of} pairs [first, end) of voxels, found {list(self.region)}")
+        if self.dimensions_of not in (2, 3, "auto"):
+            raise ValueError(f"dimensions_of is 2, 3 or 'auto', found {self.dimensions_of}")
+        told = self._told or 2
+        if self.patch and (len(self.patch) != told or min(self.patch) < 1):
+            raise ValueError(f"patch has {told} positive numbers of voxels, found {list(self.patch)}")
+        if self.region and (len(self.region) != told or min(a for a, _ in self.region) < 0):
+            raise ValueError(f"region has {told} pairs [first, end) of voxels, found {list(self.region)}")
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap is a fraction from 0 to below 1, found {self.overlap:g}")
         if self.threshold is not None and self.labels:
             raise ValueError("give a threshold or labels, not both")
         if self.spacing is not None:
-            positive(self.spacing, self.dimensions_of)
+            positive(self.spacing, told)
+
+    @property
+    def _told(self) -> int | None:
+        """The dimensions that the settings say; None where they do not."""
+        if self.dimensions_of != "auto":
+            return self.dimensions_of
+        lengths = [len(given) for given in (self.patch, self.region) if given]
+        lengths += [len(self.spacing)] if isinstance(self.spacing, tuple) else []
+        return next(iter(lengths), None)
+
+    def _decided(self, files: Sequence[Path]) -> Tiff:
+        """Return the same with the dimensions that "auto" stands for, and say what is read."""
+        dimensions = self._told or (3 if _are_slices(files[0]) else 2)
+        if self._told is None:
+            pages, *size = _read(files[0]).shape
+            shape = " x ".join(map(str, size))
+            if dimensions == 3:
+                log.info("'%s': a volume of %d slices of %s pixels", files[0], pages, shape)
+            elif pages > 1:
+                log.info("'%s': %d images of %s pixels; for one volume set dataset.dimensions_of = 3", files[0], pages,
+                         shape)  # fmt: skip
+        return replace(self, dimensions_of=dimensions)
 
     def load(self, seed: int) -> Structures:
         files = _files(self.path)
+        if self.dimensions_of == "auto":
+            return self._decided(files).load(seed)
         images = [self._region(image) for image in self._images(files)]
-        spacing = voxel_sizes(files[0], self.spacing, self.dimensions_of)
+        spacing = voxel_sizes(files[0], self.spacing, self._told or 2)
         if not self.patch and len({image.shape for image in images}) > 1:
             raise DataError(
                 f"dataset.path: the images of '{self.path}' have different sizes "
@@ -77,13 +104,17 @@ class Tiff(Dataset):
 
     def image(self, seed: int) -> Structures | None:
         files = _files(self.path)
+        if self.dimensions_of == "auto":
+            return self._decided(files).image(seed)
         values = next(self._images(files))[None]
-        return self._structures(values, voxel_sizes(files[0], self.spacing, self.dimensions_of))
+        return self._structures(values, voxel_sizes(files[0], self.spacing, self._told or 2))
 
     @classmethod
     def example(cls, n: int, seed: int) -> Structures:
         rng = np.random.default_rng(seed)
-        cutter = cls(path=Path("example.tif"), threshold=rng.uniform(0.3, 0.7), patch=(12, 12), overlap=0.5)
+        cutter = cls(
+            path=Path("example.tif"), dimensions_of=2, threshold=rng.uniform(0.3, 0.7), patch=(12, 12), overlap=0.5
+        )
         return cutter._cut([rng.random((12 + 6 * (n // 4), 30))], [(0, 0)], (1e-6, 1e-6))[np.arange(n)]
 
     def _images(self, files: Sequence[Path]) -> Iterator[Array]:
@@ -170,6 +201,16 @@ def _files(path: Path) -> list[Path]:
     if not files:
         raise DataError(f"dataset.path: the folder '{path}' has no .tif or .tiff file")
     return files
+
+
+def _are_slices(path: Path) -> bool:
+    """Return whether the pages of a file say that they are slices of a volume."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            return "Z" in series.axes and series.shape[series.axes.index("Z")] > 1
+    except Exception:  # it is read again, and what is wrong is said then
+        return False
 
 
 def _read(path: Path) -> Array:

@@ -188,3 +188,28 @@ def test_an_array_of_another_program_is_read_with_its_description(tmp_path: Path
             Hdf5(**{"path": path, **wrong}).load(0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="units"):
         Hdf5(path=path, properties=("k",))
+
+
+def test_pages_are_images_or_slices_as_they_say_and_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pages = (np.random.default_rng(0).random((5, 8, 9)) < 0.4).astype(np.uint8) * 255
+    tifffile.imwrite(tmp_path / "pages.tif", pages)
+    tifffile.imwrite(tmp_path / "slices.tif", pages, imagej=True, metadata={"axes": "ZYX", "spacing": 1.0})
+    tifffile.imwrite(tmp_path / "times.tif", pages, imagej=True, metadata={"axes": "TYX"})
+    reading = {"threshold": 127.0, "spacing": 1e-6}
+    expected = {
+        "pages.tif": ((5, 1, 8, 9), "5 images of 8 x 9 pixels; for one volume set dataset.dimensions_of = 3"),
+        "slices.tif": ((1, 1, 5, 8, 9), "a volume of 5 slices of 8 x 9 pixels"),
+        "times.tif": ((5, 1, 8, 9), "5 images of 8 x 9 pixels"),
+    }
+    for name, (shape, says) in expected.items():
+        caplog.clear()
+        with caplog.at_level("INFO", logger="msvae_microstructures"):
+            found = Tiff(path=tmp_path / name, **reading).load(0)
+        assert found.values.shape == shape
+        assert says in caplog.text
+    assert Tiff(path=tmp_path / "pages.tif", patch=(4, 4, 4), **reading).load(0).values.shape[2:] == (4, 4, 4)
+    assert Tiff(path=tmp_path / "slices.tif", dimensions_of=2, **reading).load(0).values.shape == (5, 1, 8, 9)
+    with pytest.raises(ValueError, match="patch has 2 positive numbers"):
+        Tiff(path=tmp_path / "pages.tif", dimensions_of=2, patch=(4, 4, 4))

@@ -53,7 +53,7 @@ def test_what_a_file_states_along_every_axis_is_read(tmp_path: Path, write: Any)
     np.testing.assert_array_equal(found.labels[0], STACK)
     reading = {"dimensions_of": 3, "threshold": 0.5, "patch": [2, 3, 4]}
     assert structures_of_file(tmp_path / "a.tif", reading).specification.grid.spacing == pytest.approx(SIZES, rel=1e-6)
-    pages = Tiff(path=tmp_path / "a.tif", threshold=0.5).load(0)
+    pages = Tiff(path=tmp_path / "a.tif", dimensions_of=2, threshold=0.5).load(0)
     assert pages.specification.grid.spacing == pytest.approx(SIZES[1:], rel=1e-6)
 
 
