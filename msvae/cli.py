@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 study_app = typer.Typer(help="Check a study, or print the schema of one.", no_args_is_help=True)
 plugin_app = typer.Typer(help="List, show and check plugins.", no_args_is_help=True)
 app.add_typer(study_app, name="study")
@@ -32,6 +33,22 @@ app.add_typer(plugin_app, name="plugin")
 Set = Annotated[list[str] | None, typer.Option("--set", help="key.path=value, over the study's; may be repeated")]
 Trust = Annotated[bool, typer.Option("--trust", help="execute the plugin files that the run brings")]
 StudyFile = Annotated[Path, typer.Argument(help="the study's TOML file")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        found = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy"))
+        sys.stdout.write(f"msvae {version('msvae')} ({found}, Python {sys.version.split()[0]})\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Couple variational autoencoders of microstructures to simulation codes, on any number of MPI ranks."""
 
 
 def main() -> None:

@@ -80,11 +80,16 @@ class Stopped(MsvaeError):  # noqa: N818 - no error
         self.busy = busy
 
 
+NEAR = 0.65  # likeness of two words, 0 to 1, from which one may have been meant for the other
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return " - did you mean 'x'?" for the nearest known word, or "".
 
     >>> did_you_mean("elastcity", ["conductivity", "elasticity"])
     " - did you mean 'elasticity'?"
+    >>> did_you_mean("thermal", ["permeability"])
+    ''
     """
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=NEAR)
     return f" - did you mean '{near[0]}'?" if near else ""

@@ -209,3 +209,9 @@ def test_the_module_runs_as_a_program() -> None:
     result = shell("run", "absent.toml")
     assert result.returncode == 2
     assert result.stderr.startswith("msvae: study 'absent.toml' cannot be read")
+
+
+def test_the_version_is_printed() -> None:
+    from importlib.metadata import version
+
+    assert call("--version").startswith(f"msvae {version('msvae')} (torch {version('torch')}, ")

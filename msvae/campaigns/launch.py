@@ -107,9 +107,12 @@ def drive(campaign: str) -> None:
     parser.add_argument("study", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--resume", action="store_true", help="go on with the run that is there")
+    parser.add_argument("--force", action="store_true", help="replace the run that is there")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY.PATH=VALUE", help="over the study's value")
     asked = parser.parse_args()
+    overrides = [*asked.set, f'campaign="{campaign}"']
     try:
-        table = launch(asked.study, asked.output, resume=asked.resume, overrides=[f'campaign="{campaign}"'])
+        table = launch(asked.study, asked.output, resume=asked.resume, force=asked.force, overrides=overrides)
     except MsvaeError as error:
         sys.stderr.write(f"{error}\n")
         world.leave(error.code)

@@ -93,13 +93,16 @@ def test_only_rank_zero_scans_the_entry_points(mpiexec: Callable[..., Any]) -> N
 
 
 @pytest.mark.parametrize("driver", ["label", "train", "inverse_design"])
-def test_every_driver_runs_under_mpi(driver: str, study_file: Callable[..., Path], mpiexec: Callable[..., Any]) -> None:
+def test_every_driver_runs_under_mpi(
+    driver: str, study_file: Callable[..., Path], tmp_path: Path, mpiexec: Callable[..., Any]
+) -> None:
     script = Path(__file__).parents[2] / "drivers" / f"{driver}.py"
     assert len(script.read_text().splitlines()) < 30
     study = study_file("inverse-design")
-    result = mpiexec(2, str(script), str(study), "run")
+    result = mpiexec(2, str(script), str(study), "run", "--set", "dataset.count=20")
     assert result.returncode == 0, result.stderr
     assert result.stdout
+    assert len(Run.open(tmp_path / "run").structures) == 20
 
 
 @pytest.mark.parametrize("end", ["MPI.COMM_WORLD.Abort(3)", "os.kill(os.getpid(), 9)", "sys.exit(3)"])
