@@ -14,7 +14,7 @@ from msvae.campaigns.context import Context, Table
 from msvae.dispatch import world
 from msvae.dispatch.executors import open_executor
 from msvae.dispatch.limits import Limits, watched
-from msvae.errors import MsvaeError, RunError, Stopped
+from msvae.errors import MsvaeError, RunError, Stopped, visible
 from msvae.run.directory import Run
 from msvae.run.lock import RunLock
 from msvae.study import Study
@@ -108,4 +108,4 @@ def drive(campaign: str) -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.code)
     for row in table.rows if table else ():
-        sys.stdout.write("  ".join(row) + "\n")
+        sys.stdout.write(visible("  ".join(row)) + "\n")

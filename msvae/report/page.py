@@ -14,6 +14,8 @@ from typing import Any
 import matplotlib as mpl
 
 from msvae.atomic_file import write_atomically
+from msvae.border import fitting
+from msvae.errors import RunError
 from msvae.evaluations import Evaluations
 from msvae.metrics.solver_errors import property_errors
 from msvae.report.drawing import Drawing
@@ -39,13 +41,19 @@ def write_report(directory: str | Path, *, trust: bool = False) -> Path:
     trust: plugin files that the run brings may be executed.
     """
     run = Run.open(directory, trust=trust)
-    drawings = list(_drawings(run))
-    (run.path / "figures").mkdir(exist_ok=True)
-    images = {d.name: _png(d) for d in drawings}
+    with fitting(run.path, "a report"):
+        drawings = list(_drawings(run))
+        images = {d.name: _png(d) for d in drawings}
+        text = _page(run, drawings, images).encode(errors="backslashreplace")
+    figures = run.path / "figures"
+    try:
+        figures.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"'{figures}' cannot be made: {error.strerror}; remove what is there") from None
     for name, image in images.items():
-        write_atomically(run.path / "figures" / f"{name}.png", image)
+        write_atomically(figures / f"{name}.png", image)
     page = run.path / "report.html"
-    write_atomically(page, _page(run, drawings, images).encode())
+    write_atomically(page, text)
     return page
 
 

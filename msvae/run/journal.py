@@ -40,7 +40,7 @@ class Journal:
     def note(self, event: str, **values: Any) -> None:
         """Add a line to log.jsonl."""
         line = json.dumps({"time": now(), "event": event, **values})
-        with suppress(OSError), open(self.directory / "log.jsonl", "a", encoding="utf-8") as file:
+        with suppress(OSError), open(self.directory / "log.jsonl", "a", encoding="utf-8", opener=_in_place) as file:
             file.write(line + "\n")
 
     def show(self, **state: Any) -> None:
@@ -48,6 +48,11 @@ class Journal:
         self.state |= {**state, "updated": now()}
         with suppress(RunError):
             write_atomically(self.directory / "status.json", json.dumps(self.state, indent=1).encode())
+
+
+def _in_place(path: str, flags: int) -> int:
+    """Open a file, but none that a link leads to, and no pipe that nobody reads."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 class Watch:
