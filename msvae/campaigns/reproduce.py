@@ -38,6 +38,8 @@ def reproduce(
         raise RunError(f"'{output}' is a link: give the folder that it leads to as --output, or another one")
     if output.resolve() == original.path.resolve():
         raise RunError(f"'{output}' is the run itself: give another --output for the reproduction")
+    for stage in original.stages:
+        original.store(stage).load()  # damage is found before anything is computed
     pace = original.read_json(PACE)  # what the questions depend on, which another machine would measure otherwise
     if pace is not None and original.study.design is not None and original.study.design.call_seconds is None:
         with fitting(directory, "reading the pace"):
