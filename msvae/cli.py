@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,7 @@ app.add_typer(plugin_app, name="plugin")
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="key.path=value, over the study's; may be repeated")]
 Trust = Annotated[bool, typer.Option("--trust", help="execute the plugin files that the run brings")]
+FORMAT = warnings.formatwarning  # as it is before the command line makes it show names as they are
 StudyFile = Annotated[Path, typer.Argument(help="the study's TOML file")]
 
 
@@ -271,6 +273,10 @@ def _say_plain(text: str) -> None:
     sys.stdout.write(visible(text))
 
 
+def _warning(*arguments: Any, **more: Any) -> str:
+    return visible(FORMAT(*arguments, **more))
+
+
 class _Visible(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record))
@@ -286,3 +292,4 @@ def _log_to_stderr() -> None:
     logger = logging.getLogger("msvae")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    warnings.formatwarning = _warning

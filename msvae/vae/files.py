@@ -145,6 +145,7 @@ def _loaded_model(path: Path) -> VAE:
         raise RunError(
             f"'{toml}' does not describe a model ({type(error).__name__}: {error}): restore it from a copy"
         ) from None
+    _check_weights(blueprint, tensors, path)
     vae = VAE(blueprint, aggregate, flow)
     restore(vae, tensors, path)
     return vae.eval()
@@ -158,6 +159,18 @@ def _check_size(tables: Mapping[str, Any], tensors: Mapping[str, Tensor], path: 
     voxels = math.prod(_integers(tables["specification"]))
     if asked > max(widest, FEW) or voxels > max(VOXELS, VOXELS_PER_WIDTH * widest):
         raise RunError(f"'{path}' holds the weights of another model: a far smaller one than is described")
+
+
+def _check_weights(blueprint: Blueprint, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """RunError if a model has weights of other shapes than a file, before memory is taken for them."""
+    try:
+        with torch.device("meta"):
+            expected = VAE(blueprint).state_dict()
+    except (RuntimeError, TypeError, ValueError):  # an architecture that computes something while it is made
+        return
+    for name, tensor in expected.items():
+        if name not in tensors or tensors[name].shape != tensor.shape:
+            raise RunError(f"'{path}' holds the weights of another model: those of '{name}' do not fit")
 
 
 def _integers(value: Any) -> Iterator[int]:

@@ -25,27 +25,12 @@ __all__ = ["CASES", "STUDY", "Hostile", "sealed"]
 STUDY = """
 campaign = "train"
 title = "a study"
-[dataset]
-name = "simulated"
-count = 8
-shape = [6, 6]
-length = [3e-6, 3e-6]
-[solver]
-name = "conductivity"
-phases = [{ conductivity = 1.0 }, { conductivity = 10.0 }]
-[architecture]
-name = "perceptron"
-width = 16
-[model]
-latents = 2
-features = 8
-heads = ["conductivity"]
-[structure_head]
-properties = ["conductivity"]
-epochs = 1
-[training]
-epochs = 1
-batch_size = 4
+dataset = { name = "simulated", count = 8, shape = [6, 6], length = [3e-6, 3e-6] }
+solver = { name = "conductivity", phases = [{ conductivity = 1.0 }, { conductivity = 10.0 }] }
+architecture = { name = "perceptron", width = 16 }
+model = { latents = 2, features = 8, heads = ["conductivity"] }
+structure_head = { properties = ["conductivity"], epochs = 1 }
+training = { epochs = 1, batch_size = 4 }
 """
 Make = Callable[[Path, Path], object]  # of a copy of the run, and a folder outside of it that nobody may touch
 ALL = ("open", "status", "report", "reproduce")
@@ -114,14 +99,23 @@ def text(name: str, content: str, run: Path, outside: Path) -> None:
     replaced(run, name).write_text(content)
 
 
+def terms(*arguments: str | Path) -> None:
+    """Give the training's curves more terms; the last arguments are those of every change."""
+    *names, run, _ = arguments
+    path = Path(run) / "training.json"
+    history = json.loads(path.read_text())
+    more = {f"{prefix}{name}": 1.0 for name in names for prefix in ("", "held back ")}
+    path.write_text(json.dumps([{**row, **more} for row in history]))
+
+
 def entry(name: str, changes: Mapping[str, object], run: Path, outside: Path) -> None:
     """Change keys of a file of JSON."""
     (run / name).write_text(json.dumps({**json.loads((run / name).read_text()), **changes}))
 
 
-def study(old: str, new: str, run: Path, outside: Path) -> None:
+def study(old: str, new: str, run: Path, outside: Path, *, name: str = "study.toml") -> None:
     """Replace a pattern in the study; OUT in the new text stands for the outside."""
-    path = run / "study.toml"
+    path = run / name
     found, count = re.subn(old, lambda _: new.replace("OUT", str(outside)), path.read_text(), count=1, flags=re.M)
     assert count, old
     path.write_text(found)
@@ -129,7 +123,7 @@ def study(old: str, new: str, run: Path, outside: Path) -> None:
 
 def dataset(table: str, run: Path, outside: Path) -> None:
     """Replace the table of the data set."""
-    study(r"^\[dataset\]\n([^\[].*\n|    .*\n|\]\n)*", f"[dataset]\n{table}\n\n", run, outside)
+    study(r"^\[dataset\]\n([^\[\n].*\n)*", f"[dataset]\n{table}\n\n", run, outside)
 
 
 def flipped(name: str, where: float, run: Path, outside: Path) -> None:
@@ -226,30 +220,30 @@ def _texts() -> dict[str, Hostile]:
             "title": said, "columns": [said], "rows": [[said]], "notes": [said]}))  # fmt: skip
         cases[f"{what} in a message"] = Hostile(partial(rows, Evaluation(3, f"{3:016x}", "failed", {}, message=said)))
         cases[f"{what} in a plugin file's name"] = Hostile(
-            partial(study, "^plugin_files = .*$|\\A", f"plugin_files = [{json.dumps(said)}]\n"), ("report", "reproduce")
+            partial(study, "^plugin_files = .*$", f"plugin_files = [{json.dumps(said)}]\n"), ("report", "reproduce")
         )
-        cases[f"{what} in the training's terms"] = Hostile(partial(text, "training.json", json.dumps([{
-            said: 1.0, f"held back {said}": 1.0}])))  # fmt: skip
+        cases[f"{what} in the training's terms"] = Hostile(partial(terms, said))
     for what, said in (("escapes", ESCAPE), ("markup", MARKUP)):
         cases[f"{what} in a stage's name"] = Hostile(
             partial(rows, Evaluation(3, f"{3:016x}", "done", {"q": np.ones(1)}), stage=said.replace("/", ""))
         )
         cases[f"{what} in the title"] = Hostile(partial(study, "^title = .*$", f"title = {json.dumps(said)}"))
     cases["a script in the title"] = Hostile(partial(study, "^title = .*$", "title = \"<script>alert('1')</script>\""))
-    cases["a formula"] = Hostile(partial(text, "training.json", '[{"$\\\\frac{$": 1, "held back $\\\\frac{$": 1}]'))
+    cases["a formula"] = Hostile(partial(terms, "$\\frac{$"))
+    cases["a long formula"] = Hostile(partial(terms, "$" + "{\\sqrt" * 5000 + "$"))
     return cases
 
 
 def _plain_values() -> dict[str, Hostile]:
     values = {"a list": "[]", "a number": "1", "a text": '"x"', "nothing": "null", "empty": "", "deep": "[" * 100_000,
-              "rows": '[{"a": {}}]', "digits": "9" * 100_000, "not a number": '{"state": NaN}', "tables": "{}"}  # fmt: skip
+              "rows": '[{"a": {}}]', "digits": "9" * 100_000, "not a number": '{"state": NaN}',
+              "tables": "{}"}  # fmt: skip
     names = ("status.json", "training.json", "summary.json", "provenance.json", "searches.json", "pareto.json",
              "interpretation.json", "dns.json", "field.json", "push_forward.json")  # fmt: skip
     cases = {f"{w} in {name}": Hostile(partial(text, name, value)) for name in names for w, value in values.items()}
     process = {"state": "running", "host": os.uname().nodename, "process": 10**30}
     cases["a process of no number"] = Hostile(partial(entry, "status.json", process))
-    terms = {f"{prefix}{k}": 1.0 for k in range(20_000) for prefix in ("", "held back ")}
-    cases["twenty thousand terms"] = Hostile(partial(text, "training.json", json.dumps([terms])), ("report",))
+    cases["twenty thousand terms"] = Hostile(partial(terms, *map(str, range(20_000))), ("report",))
     return cases
 
 
@@ -261,9 +255,11 @@ def _studies() -> dict[str, Hostile]:
     cases = {f"data set outside, {what}": Hostile(partial(dataset, table), out) for what, table in tables.items()}
     cases |= {
         "cache outside": Hostile(partial(study, "^\\[cache\\]$|\\Z", '[cache]\npath = "OUT/cache"\n'), out),
-        "mesh outside": Hostile(partial(study, "\\Z", '[part]\nfile = "../outside/canary.json"\n'), both[1:]),
+        "mesh outside": Hostile(
+            partial(study, "\\Z", '[part]\nshape = "file"\nfile = "../outside/canary.json"\n'), both[1:]
+        ),
         "executor": Hostile(partial(study, '^name = "(local|auto|serial)"$', 'name = "evil:Engine"'), out),
-        "plugin": Hostile(partial(study, "\\A", 'plugin_files = ["OUT/canary.py"]\n'), both),
+        "plugin": Hostile(partial(study, "^plugin_files = .*$", 'plugin_files = ["OUT/canary.py"]'), both),
         "a name of many parts": Hostile(partial(study, "\\A", "a." * 100_000 + "a = 1\n"), both),
         "brackets": Hostile(partial(study, "\\A", "x = " + "[" * 100_000 + "\n"), both),
         "a line of spaces": Hostile(partial(study, "\\A", "[" + " " * 500_000 + "x\n"), both),
@@ -292,6 +288,8 @@ def _contents() -> dict[str, Hostile]:
         "no metadata": Hostile(partial(header, b"{}"), must),
         "weights of nothing": Hostile(partial(header, json.dumps({"__metadata__": {"msvae": "{}"}, "x": {
             "dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 64]}}).encode()), must),
+        "a larger model": Hostile(partial(study, "    6,\n    6,\n", "4096, 4096", name="model.toml"), must),
+        "a wider model": Hostile(partial(study, "^width = 16$", "width = 4096", name="model.toml"), must),
         "no model of ours": Hostile(partial(text, "model.toml", 'settings = 1\narchitecture = {name = "x"}'), must),
     }  # fmt: skip
 
