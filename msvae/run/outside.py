@@ -29,8 +29,8 @@ def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> Non
         if any(key[: len(mine)] == mine for mine in own) or _is_inside(key, path, run):
             continue
         raise RunError(
-            f"'{run}' names '{path}' as {'.'.join(key)}, which is not in the run and would be read or written: say "
-            f"--trust, or --set {'.'.join(key)}=..."
+            f"'{run}' names '{path}' as {'.'.join(key)}, which is not data of the run and would be read or written: "
+            f"say --trust, or --set {'.'.join(key)}=..."
         )
     engine = study.executor.name
     if ":" in engine and ("executor", "name") not in own:
@@ -41,8 +41,11 @@ def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> Non
 
 
 def _is_inside(key: Key, path: str, run: Path) -> bool:
-    """Return whether a path leads into the run; a mesh stands beside the study, others are taken from where we are."""
-    return holds(run, run / path if key == ("part", "file") else Path(path))
+    """Return whether a path leads to data in the run; a mesh stands beside the study, others are taken from here.
+
+    What a solver reads is no data: there are potentials that are programs.
+    """
+    return key[0] != "solver" and holds(run, run / path if key == ("part", "file") else Path(path))
 
 
 def _named(study: Study) -> Iterator[tuple[Key, str]]:
@@ -52,8 +55,10 @@ def _named(study: Study) -> Iterator[tuple[Key, str]]:
     for table in TABLES:
         plugin = getattr(study, table)
         for key, value in _texts(plugin, (table,)):
-            if isinstance(value, Path) or key[:2] in OTHERS or _leads_away(value):
+            if isinstance(value, Path) or key[:2] in OTHERS:
                 yield key[:2], str(value)
+            else:  # a text of several words can have a path among them
+                yield from ((key[:2], part) for part in dict.fromkeys([value, *value.split()]) if _leads_away(part))
 
 
 def _texts(value: Any, key: Key) -> Iterator[tuple[Key, str | Path]]:
@@ -71,11 +76,11 @@ def _texts(value: Any, key: Key) -> Iterator[tuple[Key, str | Path]]:
             yield from _texts(item, key)
 
 
-def _leads_away(text: str | Path) -> bool:
+def _leads_away(text: str) -> bool:
     """Return whether a text that need not be a path is one: absolute, upwards, or of something that is there."""
     path = Path(text)
     try:
-        there = os.path.lexists(path) if os.sep in str(text) else path.is_file()
+        there = os.path.lexists(path) if os.sep in text else path.is_file()
         return there or path.is_absolute() or ".." in path.parts
     except (OSError, ValueError):  # too long for a path, or none
         return False

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-import socket
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -80,14 +80,7 @@ def folder(name: str, run: Path, outside: Path) -> None:
 
 
 def unix_socket(name: str, run: Path, outside: Path) -> None:
-    here = os.getcwd()
-    path = replaced(run, name)
-    os.chdir(path.parent)  # a socket's name is short
-    try:
-        with socket.socket(socket.AF_UNIX) as made:
-            made.bind(path.name)
-    finally:
-        os.chdir(here)
+    os.mknod(replaced(run, name), stat.S_IFSOCK | 0o600)
 
 
 def holes(name: str, run: Path, outside: Path) -> None:
@@ -124,6 +117,11 @@ def study(old: str, new: str, run: Path, outside: Path, *, name: str = "study.to
 def dataset(table: str, run: Path, outside: Path) -> None:
     """Replace the table of the data set."""
     study(r"^\[dataset\]\n([^\[\n].*\n)*", f"[dataset]\n{table}\n\n", run, outside)
+
+
+def solver(lines: str, run: Path, outside: Path) -> None:
+    """Let LAMMPS be the solver, which reads files in languages of its own."""
+    study(r"^\[solver\]\n([^\[\n].*\n)*", f'[solver]\nname = "lammps-energy"\n{lines}\n', run, outside)
 
 
 def flipped(name: str, where: float, run: Path, outside: Path) -> None:
@@ -259,6 +257,8 @@ def _studies() -> dict[str, Hostile]:
             partial(study, "\\Z", '[part]\nshape = "file"\nfile = "../outside/canary.json"\n'), both[1:]
         ),
         "executor": Hostile(partial(study, '^name = "(local|auto|serial)"$', 'name = "evil:Engine"'), out),
+        "potential outside": Hostile(partial(solver, 'pair_coeff = ["* * OUT/canary.json Fe Ni"]'), out),
+        "potential that is a program": Hostile(partial(solver, 'pair_style = "mliap"\npotential = "run/x"'), both),
         "plugin": Hostile(partial(study, "^plugin_files = .*$", 'plugin_files = ["OUT/canary.py"]'), both),
         "a name of many parts": Hostile(partial(study, "\\A", "a." * 100_000 + "a = 1\n"), both),
         "brackets": Hostile(partial(study, "\\A", "x = " + "[" * 100_000 + "\n"), both),

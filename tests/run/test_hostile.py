@@ -225,7 +225,9 @@ def test_files_of_older_versions_are_read(stranger: Path) -> None:
     weights, metadata = load_tensors(stranger / "model.safetensors")
     (stranger / "model.safetensors").write_bytes(save(weights, {"msvae": json.dumps(metadata)}))
     assert read(stranger)
-    (stranger / "model.safetensors").write_bytes(save({**weights, "more": weights["decoder.0.bias"]}, {"msvae": "{}"}))
+    (stranger / "model.safetensors").write_bytes(
+        save({**weights, "more": weights["decoder.0.bias"].clone()}, {"msvae": "{}"})
+    )
     with pytest.raises(RunError, match="another model"):
         _ = Run.open(stranger).model
 
