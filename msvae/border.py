@@ -29,7 +29,8 @@ __all__ = ["check_folder", "content_of", "fitting", "holds", "opened", "read_jso
 JSON, TOML = 1 << 26, 1 << 20  # bytes that such files have at most
 SPARSE, HOLES = 1 << 26, 64  # bytes from which a file is looked at, and how many times what is stored it may claim
 DEEP, MANY = 16, 1 << 18  # folders in folders, and files and folders of a run
-DOTTED = re.compile(r"""(?:[\w"'-]+[ \t]*\.[ \t]*){50}""")  # a key of n parts takes tomllib n * n steps
+QUOTED = re.compile(r""""(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?""")
+DOTTED = re.compile(r"(?:\.[ \t]*[\w-]+[ \t]*){50}")  # a key of n parts takes tomllib n * n steps
 SAID = 300  # characters that are quoted of an error
 KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
          (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))  # fmt: skip
@@ -87,7 +88,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     """Return the tables in a file of a run; RunError if they cannot be read. what: that it should be, for messages."""
     try:
         text = content_of(path, most=TOML).decode()
-        if DOTTED.search(text):
+        if DOTTED.search(text) or DOTTED.search(QUOTED.sub("x", text)):
             raise ValueError("it has a name of 50 parts or more")
         return tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:

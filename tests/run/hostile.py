@@ -261,6 +261,8 @@ def _studies() -> dict[str, Hostile]:
         "potential that is a program": Hostile(partial(solver, 'pair_style = "mliap"\npotential = "run/x"'), both),
         "plugin": Hostile(partial(study, "^plugin_files = .*$", 'plugin_files = ["OUT/canary.py"]'), both),
         "a name of many parts": Hostile(partial(study, "\\A", "a." * 100_000 + "a = 1\n"), both),
+        "a name of many words": Hostile(partial(study, "\\A", '"a b".' * 100_000 + "a = 1\n"), both),
+        "a long word": Hostile(partial(study, "\\A", "x" * 1_000_000 + "\n"), both),
         "brackets": Hostile(partial(study, "\\A", "x = " + "[" * 100_000 + "\n"), both),
         "a line of spaces": Hostile(partial(study, "\\A", "[" + " " * 500_000 + "x\n"), both),
     }
