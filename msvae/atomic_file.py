@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 from msvae.errors import RunError
@@ -15,6 +17,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb", opener=_without_links) as file:
+            file.truncate()
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -27,5 +30,10 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _without_links(path: str, flags: int) -> int:
-    """Open a file, but none that a link leads to: a stranger's run may hold one under any name."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    """Open a file, but none that a link leads to, of either kind: a stranger's run may hold one under any name."""
+    descriptor = os.open(path, flags & ~os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(descriptor)
+        raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+    return descriptor

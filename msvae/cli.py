@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,10 +15,11 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from msvae import plugins
 from msvae.dispatch import world
-from msvae.errors import MsvaeError, PluginError, StudyError
+from msvae.errors import MsvaeError, PluginError, StudyError, visible
 
 if TYPE_CHECKING:
     from msvae.campaigns.context import Table
@@ -32,6 +34,7 @@ app.add_typer(plugin_app, name="plugin")
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="key.path=value, over the study's; may be repeated")]
 Trust = Annotated[bool, typer.Option("--trust", help="execute the plugin files that the run brings")]
+FORMAT = warnings.formatwarning  # as it is before the command line makes it show names as they are
 StudyFile = Annotated[Path, typer.Argument(help="the study's TOML file")]
 
 
@@ -57,7 +60,7 @@ def main() -> None:
     try:
         app()
     except MsvaeError as error:
-        Console(stderr=True, soft_wrap=True).print(f"msvae: {error}", markup=False, highlight=False)
+        _say(Console(stderr=True, soft_wrap=True), f"msvae: {error}")
         world.leave(error.code)
         sys.exit(error.code)
     except KeyboardInterrupt:
@@ -110,7 +113,7 @@ def status(
     while True:
         state = status_of(directory)
         if as_json:
-            sys.stdout.write(json.dumps(state, indent=1) + "\n")
+            _say_plain(json.dumps(state, indent=1) + "\n")
         else:
             rows = [(k.replace("_", " "), str(v)) for k, v in state.items() if v is not None]
             _print_table(Console(soft_wrap=True), str(directory), ("", ""), rows)
@@ -142,7 +145,7 @@ def report(directory: Annotated[Path, typer.Argument(help="a run's directory")],
     from msvae.report.page import write_report
 
     if world.rank() == 0:
-        Console(soft_wrap=True).print(str(write_report(directory, trust=trust)), markup=False, highlight=False)
+        _say(Console(soft_wrap=True), str(write_report(directory, trust=trust)))
 
 
 @app.command()
@@ -160,7 +163,7 @@ def solve(
         return
     results = solve_files(solver, files, settings or [], fields)
     if as_json:
-        sys.stdout.write(json.dumps(results, indent=1) + "\n")
+        _say_plain(json.dumps(results, indent=1) + "\n")
     else:
         _print_results(results)
     if any(r["status"] != "done" for r in results):
@@ -173,7 +176,7 @@ def study_check(study: StudyFile, settings: Set = None) -> None:
     from msvae.study import Study
 
     if world.rank() == 0:
-        sys.stdout.write(Study.load(study, settings or []).frozen())
+        _say_plain(Study.load(study, settings or []).frozen())
 
 
 @study_app.command("schema")
@@ -182,7 +185,7 @@ def study_schema() -> None:
     from msvae.study_schema import schema
 
     if world.rank() == 0:
-        sys.stdout.write(json.dumps(schema(), indent=1) + "\n")
+        _say_plain(json.dumps(schema(), indent=1) + "\n")
 
 
 @plugin_app.command("list")
@@ -198,11 +201,7 @@ def plugin_list() -> None:
     console = Console(soft_wrap=True)
     _print_table(console, "Plugins", ("family", "name", "kinds", "from", "what"), rows)
     for refused in found.refused:
-        console.print(
-            f"plugin '{refused.name}' of '{refused.distribution}' did not load: {refused.reason}",
-            markup=False,
-            highlight=False,
-        )
+        _say(console, f"plugin '{refused.name}' of '{refused.distribution}' did not load: {refused.reason}")
 
 
 @plugin_app.command("show")
@@ -213,12 +212,10 @@ def plugin_show(name: str) -> None:
     console = Console(soft_wrap=True)
     for entry in plugins.registry().named(name):
         plugin: Any = entry.plugin
-        console.print(f"{entry.family} {name} (from {entry.distribution})\n\n{plugin.__doc__}", markup=False)
-        console.print(
-            f"kinds: {', '.join(plugin.kinds)}; dimensions: {', '.join(map(str, plugin.dimensions))}", markup=False
-        )
+        _say(console, f"{entry.family} {name} (from {entry.distribution})\n\n{plugin.__doc__}")
+        _say(console, f"kinds: {', '.join(plugin.kinds)}; dimensions: {', '.join(map(str, plugin.dimensions))}")
         for q in getattr(plugin, "computes", ()):
-            console.print(f"computes: {q.name} in {q.unit}, shape {list(q.shape)}", markup=False)
+            _say(console, f"computes: {q.name} in {q.unit}, shape {list(q.shape)}")
         _print_table(console, "Settings", ("key", "type", "default"), list(plugins.settings_of(plugin)))
 
 
@@ -233,10 +230,10 @@ def plugin_check(name: str) -> None:
     for check in (c for entry in plugins.registry().named(name) for c in checks(entry.plugin)):
         try:
             check()
-            console.print(f"passed  {check}", markup=False, highlight=False)
+            _say(console, f"passed  {check}")
         except Exception as error:  # a border: a stranger's plugin may raise anything
             failures += 1
-            console.print(f"FAILED  {check}: {type(error).__name__}: {error}", markup=False, highlight=False)
+            _say(console, f"FAILED  {check}: {type(error).__name__}: {error}")
     if failures:
         raise PluginError(f"plugin '{name}' breaks {failures} of its promises: see the lines above")
 
@@ -253,10 +250,10 @@ def _statuses(asked: list[str]) -> list[str]:
 def _print_result(table: Table, *more: str) -> None:
     console = Console(soft_wrap=True)
     if table.heading:
-        console.print(table.heading, markup=False, highlight=False)
+        _say(console, table.heading)
     _print_table(console, table.title, table.columns, table.rows)
     for note in (*table.notes, *more):
-        console.print(note, markup=False, highlight=False)
+        _say(console, note)
 
 
 def _print_results(results: list[dict[str, Any]]) -> None:
@@ -264,25 +261,45 @@ def _print_results(results: list[dict[str, Any]]) -> None:
 
     console = Console(soft_wrap=True)
     for result in results:
-        console.print(
-            f"{result['file']} [{result['index']}] {result['structure']}: {result['status']} {result['message']}",
-            markup=False,
-            highlight=False,
-        )
+        place = f"{result['file']} [{result['index']}] {result['structure']}"
+        _say(console, f"{place}: {result['status']} {result['message']}")
         for key, word in result["conditions"].items():
-            console.print(f"{key}: {word}", markup=False, highlight=False)
+            _say(console, f"{key}: {word}")
         for name, value in result["properties"].items():
             if result["status"] == "done":
-                console.print(described(name, value), markup=False, highlight=False)
+                _say(console, described(name, value))
 
 
 def _print_table(console: Console, title: str, columns: Any, rows: Any) -> None:
-    table = RichTable(title=title)
+    table = RichTable(title=_shown(title, "table.title"))
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(_shown(column), overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_shown, row))
     (console if console.is_terminal else Console(width=140)).print(table)
+
+
+def _shown(text: str, style: str = "") -> Text:
+    """Return a text as it is, whoever it is from: nothing in it is obeyed, by the terminal or by rich."""
+    return Text(visible(text), style)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(_shown(text), highlight=False)
+
+
+def _say_plain(text: str) -> None:
+    """Write what a program reads."""
+    sys.stdout.write(visible(text))
+
+
+def _warning(*arguments: Any, **more: Any) -> str:
+    return visible(FORMAT(*arguments, **more))
+
+
+class _Visible(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def _first_line(plugin: type) -> str:
@@ -291,7 +308,8 @@ def _first_line(plugin: type) -> str:
 
 def _log_to_stderr() -> None:
     handler = RichHandler(console=Console(stderr=True, soft_wrap=True), show_path=False, show_level=False, markup=False)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Visible("%(message)s"))
     handler.addFilter(lambda record: record.name.startswith("msvae") or record.levelno >= logging.WARNING)
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)  # plugins log too, under names of their own
+    warnings.formatwarning = _warning

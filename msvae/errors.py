@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 __all__ = [
@@ -28,7 +29,11 @@ __all__ = [
     "StudyError",
     "TargetError",
     "did_you_mean",
+    "visible",
 ]
+
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, marks of direction, halves of characters, separators of lines
+LONG = 4000  # characters of a message, of which a file may have brought any number
 
 
 class MsvaeError(Exception):
@@ -40,7 +45,8 @@ class MsvaeError(Exception):
     code = 2
 
     def __init__(self, text: str) -> None:
-        super().__init__(re.sub(r"\s*[\r\n]+\s*", "; ", text.strip()))
+        line = visible(re.sub(r"\s*[\r\n]+\s*", "; ", text.strip()))
+        super().__init__(line if len(line) <= LONG else line[: LONG - 3] + "...")
 
 
 class StudyError(MsvaeError):
@@ -93,3 +99,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=NEAR)
     return f" - did you mean '{near[0]}'?" if near else ""
+
+
+def visible(text: str) -> str:
+    r"""Return a text whose control characters, which a terminal would obey, are written out; lines stay lines.
+
+    >>> visible("red \x1b[31m")
+    'red \\u001b[31m'
+    """
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c == "\n" or unicodedata.category(c) not in HIDDEN else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return f"\\u{ord(character):04x}" if ord(character) < 1 << 16 else f"\\U{ord(character):08x}"

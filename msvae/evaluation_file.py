@@ -15,11 +15,12 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
 
+from msvae.border import opened
 from msvae.errors import RunError
 from msvae.evaluations import COLUMNS, ESTIMATES, ORIGIN, Evaluations
 from msvae.hdf5_safety import UNREADABLE, own
@@ -55,9 +56,11 @@ def evaluations_to_bytes(table: Evaluations) -> bytes:
 def read_evaluations(path: Path) -> Evaluations:
     """Return the table in a file; RunError if it is damaged or no such file, FileNotFoundError if it is not there."""
     try:
-        _verify(path)
-        with h5py.File(path, "r") as file:
-            return _read(file)
+        with opened(path) as content:
+            _verify(content)
+            content.seek(0)
+            with h5py.File(content, "r") as file:
+                return _read(file)
     except FileNotFoundError:
         raise
     except UNREADABLE as error:
@@ -67,14 +70,13 @@ def read_evaluations(path: Path) -> Evaluations:
         ) from None
 
 
-def _verify(path: Path) -> None:
+def _verify(file: BinaryIO) -> None:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        head = file.read(HEAD)
-        while piece := file.read(1 << 20):
-            digest.update(piece)
+    head = file.read(HEAD)
     if not head.startswith(MAGIC):
         raise ValueError("its first line is another one")
+    while piece := file.read(1 << 20):
+        digest.update(piece)
     if head[len(MAGIC) :].rstrip(b"\0\n") != digest.hexdigest().encode():
         raise ValueError("its content does not have the SHA-256 that it was written with")
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import h5py
 
 __all__ = ["UNREADABLE", "own"]
 
-UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, AttributeError, MemoryError)
+UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, AttributeError, MemoryError,
+              ArithmeticError, AssertionError, EOFError)  # fmt: skip
 
 
 DENSEST = 1100  # bytes that a stored byte can stand for: deflate packs 1032
 SMALL = 1 << 20
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def own(group: Any, name: str) -> Any:
@@ -32,4 +35,6 @@ def own(group: Any, name: str) -> Any:
         raise ValueError(f"the values of '{name}' stand in another file")
     if isinstance(node, h5py.Dataset) and node.nbytes > SMALL + DENSEST * node.id.get_storage_size():
         raise ValueError(f"'{name}' claims {node.nbytes} bytes, and {node.id.get_storage_size()} are stored")
+    if isinstance(node, h5py.Dataset) and node.nbytes > MEMORY // 2:
+        raise ValueError(f"'{name}' claims {node.nbytes} bytes, more than half of the memory of this machine")
     return node

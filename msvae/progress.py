@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from msvae.errors import visible
+
 __all__ = ["Report", "stage_progress"]
 
 Report = Callable[[int, int, str], None]
@@ -25,16 +27,16 @@ def stage_progress(title: str) -> Iterator[Report]:
         yield _lines(title)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=None, text="")
-        yield lambda done, total, text: progress.update(task, completed=done, total=total, text=text)
+        task = progress.add_task(visible(title), total=None, text="")
+        yield lambda done, total, text: progress.update(task, completed=done, total=total, text=visible(text))
 
 
 def _lines(title: str) -> Report:

@@ -34,6 +34,7 @@ Array = NDArray[Any]
 Kind = Literal["phases", "field", "composition", "occupation"]
 KINDS: tuple[Kind, ...] = ("phases", "field", "composition", "occupation")
 DISCRETE = ("phases", "occupation")
+MOST = 256  # constituents, for a voxel is a byte
 
 
 @dataclass(frozen=True)
@@ -273,6 +274,11 @@ class Structures:
         if not np.issubdtype(array.dtype, np.integer) and not np.issubdtype(array.dtype, np.bool_):
             raise DataError(f"labels are integers, found {array.dtype}")
         phases = max(int(array.max()) + 1, 2) if phases is None else phases
+        if isinstance(phases, int) and phases > MOST:
+            raise DataError(
+                f"labels name one of {MOST} phases at most, found {phases}: give grey values as real numbers, or a "
+                "threshold"
+            )
         names = tuple(f"phase {k}" for k in range(phases)) if isinstance(phases, int) else tuple(phases)
         grid = Grid.of(array.shape[1:], spacing, periodic=periodic)
         return cls(array[:, None], Specification("phases", 1, grid, names))
@@ -376,8 +382,8 @@ def _checked(values: Array, specification: Specification) -> Array:
 
 def _check_labels(values: Array, specification: Specification) -> None:
     count = len(specification.constituents)
-    if count > 256:
-        raise DataError(f"at most 256 constituents are possible, found {count}")
+    if count > MOST:
+        raise DataError(f"at most {MOST} constituents are possible, found {count}")
     if not ((values == np.floor(values)).all() and values.min() >= 0 and values.max() < count):
         raise DataError(
             f"values of kind '{specification.kind}' are integers from 0 to {count - 1}, found "

@@ -28,10 +28,10 @@ def _line_of(text: str, path: Sequence[str]) -> int | None:
     table: list[str] = []
     best: tuple[int, int] | None = None
     for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$", line)
+        header = re.match(r"\s*\[\[?([^\[\]]+)\]\]?\s*(#.*)?$", line)
         key = re.match(r"\s*([A-Za-z0-9_.\"-]+)\s*=", line)
         if header:
-            table = [p.strip(' "') for p in header[1].split(".")]
+            table = [p.strip(' \t"') for p in header[1].split(".")]
         here = [*table, *(p.strip('"') for p in key[1].split("."))] if key and not header else table
         depth = len(here) if here and list(path[: len(here)]) == here else 0
         if depth and (best is None or depth > best[0]):

@@ -11,12 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    "errors", "native", "atomic_file", "seeds", "hdf5_safety", "positions", "structures", "stack_correlation", "splits",
-    "units", "structure_file", "evaluations",
-    "evaluation_file", "interfaces", "autograd", "field_file", "image_file", "plugin_files", "plugins",
-    "design_settings", "part_settings", "settings", "study_source", "study", "study_schema", "testing", "metrics",
-    "vae", "sampling",
-    "part", "dispatch", "progress", "run", "campaigns", "report", "solve", "cli", "__main__",
+    "errors", "border", "native", "atomic_file", "seeds", "hdf5_safety", "positions", "structures",
+    "stack_correlation", "splits", "units", "structure_file", "evaluations", "evaluation_file", "interfaces",
+    "autograd", "field_file", "image_file", "plugin_files", "plugins", "design_settings", "part_settings", "settings",
+    "study_source", "study", "study_schema", "testing", "metrics", "vae", "sampling", "part", "dispatch", "progress",
+    "run", "campaigns", "report", "solve", "cli", "__main__",
 ]  # fmt: skip
 CORE = sorted((ROOT / "msvae").rglob("*.py"))
 PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))

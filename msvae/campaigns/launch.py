@@ -15,7 +15,7 @@ from msvae.campaigns.crew import crew_of
 from msvae.dispatch import world
 from msvae.dispatch.executors import open_executor
 from msvae.dispatch.limits import Limits, watched
-from msvae.errors import MsvaeError, RunError, Stopped
+from msvae.errors import MsvaeError, RunError, Stopped, visible
 from msvae.run.directory import Run
 from msvae.run.lock import RunLock
 from msvae.study import Study
@@ -118,4 +118,4 @@ def drive(campaign: str) -> None:
         world.leave(error.code)
         sys.exit(error.code)
     for row in table.rows if table else ():
-        sys.stdout.write("  ".join(row) + "\n")
+        sys.stdout.write(visible("  ".join(row)) + "\n")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from msvae.border import fitting
 from msvae.campaigns.context import Table
 from msvae.campaigns.inverse_design import WALL
 from msvae.campaigns.launch import launch
@@ -15,6 +16,7 @@ from msvae.campaigns.pace import PACE
 from msvae.errors import RunError
 from msvae.evaluations import Evaluations
 from msvae.run.directory import Run
+from msvae.run.outside import check_outside
 from msvae.structures import Array
 
 __all__ = ["compare", "reproduce"]
@@ -30,20 +32,22 @@ def reproduce(
     trust: plugin files that the run brings may be executed. RunError if the results are not the same.
     """
     original = Run.open(directory, trust=trust)
-    engine = original.study.executor.name
-    if ":" in engine and not trust and not any(part.startswith("executor.name") for part in overrides):
-        raise RunError(
-            f"'{directory}' names an executor of its own, '{engine}', which would be executed: say --trust, or "
-            "--set executor.name='serial'"
-        )
+    if not trust:
+        check_outside(original.study, directory, overrides)
+    if output.is_symlink():
+        raise RunError(f"'{output}' is a link: give the folder that it leads to as --output, or another one")
     if output.resolve() == original.path.resolve():
         raise RunError(f"'{output}' is the run itself: give another --output for the reproduction")
+    for stage in original.stages:
+        original.store(stage).load()  # damage is found before anything is computed
     pace = original.read_json(PACE)  # what the questions depend on, which another machine would measure otherwise
     if pace is not None and original.study.design is not None and original.study.design.call_seconds is None:
-        overrides = [f"design.call_seconds={pace['call_seconds']}", *overrides]
+        with fitting(directory, "reading the pace"):
+            overrides = [f"design.call_seconds={float(pace['call_seconds'])}", *overrides]
     if launch(original.frozen_study, output, overrides=overrides, resume=resume) is None:
         return None
-    return compare(original, Run.open(output))
+    with fitting(directory, "comparison"):
+        return compare(original, Run.open(output))
 
 
 def compare(original: Run, again: Run) -> Table:

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from msvae.report.drawing import Drawing, axes_of, picture
+from msvae.report.drawing import Drawing, axes_of, check_panels, picture
 from msvae.run.directory import Run
 from msvae.structure_file import read_structures
 from msvae.vae.blueprint import component_values
 
 __all__ = ["best_design", "interpretation", "pareto_front", "target_and_found"]
 
+FINEST = 64  # voxels along an edge of what is drawn in three dimensions, one by one
 BAND = (10, 90)  # percentiles of several searches
 
 
@@ -92,6 +93,7 @@ def interpretation(run: Run) -> Drawing | None:
     if not found or not (run.path / "traversal.h5").exists():
         return None
     structures, steps = read_structures(run.path / "traversal.h5"), found["steps"]
+    check_panels(len(found["axes"]) * len(steps))
     figure = Figure(figsize=(1.2 * len(steps) + 4.6, 1.35 * len(found["axes"]) + 0.6), layout="constrained")
     attributed = (run.path / "attribution.h5").exists()
     grid = figure.add_gridspec(len(found["axes"]), len(steps) + (4 if attributed else 2))
@@ -133,7 +135,8 @@ def best_design(run: Run) -> Drawing | None:
         return Drawing("best_design", "The best design.", figure)
     axis: Any = figure.add_subplot(projection="3d")
     phase = 0 if structures.fractions[0, 0] < 0.5 else 1
-    axis.voxels(values == phase, facecolors="#0072B2", edgecolor="#004a75", linewidth=0.1)
+    step = -(-max(values.shape) // FINEST)
+    axis.voxels(values[::step, ::step, ::step] == phase, facecolors="#0072B2", edgecolor="#004a75", linewidth=0.1)
     micrometres = [f"{1e6 * length:.3g}" for length in structures.specification.grid.lengths]
     axis.set(
         xlabel="axis 0 (voxels)",

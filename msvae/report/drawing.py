@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from msvae.errors import RunError
 from msvae.structures import Structures
 
-__all__ = ["Drawing", "axes_of", "picture"]
+__all__ = ["Drawing", "axes_of", "check_panels", "picture"]
+
+PANELS = 400  # axes of a figure, each of which takes some hundredths of a second
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,15 @@ class Drawing:
 
 
 def axes_of(figure: Figure, rows: int, columns: int) -> list[Any]:
-    """Return the axes of a figure, row by row."""
+    """Return the axes of a figure, row by row; RunError if they are more than anybody would look at."""
+    check_panels(rows * columns)
     return list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
+
+
+def check_panels(count: int) -> None:
+    """Raise RunError for a figure of so many axes that it would not come to an end."""
+    if count > PANELS:
+        raise RunError(f"a figure of {count} panels is not drawn, {PANELS} at most: what it is drawn from is damaged")
 
 
 def picture(axis: Any, structures: Structures, k: int) -> None:

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.text import Text
 
 from msvae.atomic_file import write_atomically
+from msvae.border import fitting
+from msvae.errors import RunError, visible
 from msvae.evaluations import Evaluations
 from msvae.metrics.solver_errors import property_errors
 from msvae.report.drawing import Drawing
@@ -23,6 +26,8 @@ from msvae.run.directory import Run
 __all__ = ["write_report"]
 
 log = logging.getLogger(__name__)
+LONG = 200  # characters of a text in a figure
+TICKS = "mathdefault"  # in the formulas that matplotlib itself writes, beside ticks
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
@@ -39,13 +44,19 @@ def write_report(directory: str | Path, *, trust: bool = False) -> Path:
     trust: plugin files that the run brings may be executed.
     """
     run = Run.open(directory, trust=trust)
-    drawings = list(_drawings(run))
-    (run.path / "figures").mkdir(exist_ok=True)
-    images = {d.name: _png(d) for d in drawings}
+    with fitting(run.path, "a report"):
+        drawings = list(_drawings(run))
+        images = {d.name: _png(d) for d in drawings}
+        text = _page(run, drawings, images).encode(errors="backslashreplace")
+    figures = run.path / "figures"
+    try:
+        figures.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"'{figures}' cannot be made: {error.strerror}; remove what is there") from None
     for name, image in images.items():
-        write_atomically(run.path / "figures" / f"{name}.png", image)
+        write_atomically(figures / f"{name}.png", image)
     page = run.path / "report.html"
-    write_atomically(page, _page(run, drawings, images).encode())
+    write_atomically(page, text)
     return page
 
 
@@ -59,6 +70,11 @@ def _drawings(run: Run) -> Iterator[Drawing]:
 
 def _png(drawing: Drawing) -> bytes:
     buffer = io.BytesIO()
+    for text in drawing.figure.findobj(Text):
+        said = text.get_text()
+        text.set_text(visible(said[:LONG]))
+        if "$" in said and TICKS not in said:  # a name, which is no formula
+            text.set_parse_math(False)
     drawing.figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 

@@ -12,7 +12,6 @@ figures/, report.html                                                run.lock   
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -23,9 +22,10 @@ import numpy as np
 import tomli_w
 
 from msvae.atomic_file import write_atomically
+from msvae.border import check_folder, fitting, read_json
 from msvae.errors import RunError
 from msvae.evaluations import Evaluations, joined
-from msvae.run.frozen_study import mesh_sources, plugin_files_of, plugin_sources, with_file_names
+from msvae.run.frozen_study import mesh_sources, own_study, plugin_sources, with_file_names
 from msvae.run.journal import Journal
 from msvae.run.lock import NAME as LOCK
 from msvae.run.provenance import provenance
@@ -35,6 +35,7 @@ from msvae.structures import Quantity, Structures
 from msvae.study import Study
 
 if TYPE_CHECKING:
+    from msvae.interfaces import Solver
     from msvae.vae.model import VAE
 
 __all__ = ["LABEL", "PHASES", "Run"]
@@ -58,18 +59,7 @@ class Run:
     @cached_property
     def study(self) -> Study:
         """The frozen study. RunError if it brings plugin files and the run is not trusted: they would be executed."""
-        files = plugin_files_of(self.frozen_study)
-        if files and not self.trust:
-            raise RunError(
-                f"'{self.path}' brings plugin files ({', '.join(files)}), which would be executed: read them, and then "
-                "say --trust, or Run.open(..., trust=True)"
-            )
-        for file in files:
-            if not re.fullmatch(r"plugins/[^/\\]+\.py", file) or not self._holds(self.path / file):
-                raise RunError(
-                    f"'{self.frozen_study}' names the plugin file '{file}', which is not in the run: refused"
-                )
-        return Study.load(self.frozen_study)
+        return own_study(self.path, trust=self.trust)
 
     @classmethod
     def start(cls, path: str | Path, study: Study, *, resume: bool = False, force: bool = False) -> Run:
@@ -95,27 +85,20 @@ class Run:
                 )
         elif directory.exists() and not directory.is_dir():
             raise RunError(f"'{directory}' is not a directory: give another --output")
-        elif directory.is_dir() and not (directory / UNFINISHED).exists() and _content(directory):
+        elif directory.is_dir() and not _is_unfinished(directory) and _content(directory):
             raise RunError(f"'{directory}' is not empty and not a run: give an --output that does not exist yet")
 
     @classmethod
     def open(cls, path: str | Path, *, trust: bool = False) -> Run:
-        """Open a run for reading; RunError if the directory is not one, or has links that lead out of it.
+        """Open a run for reading; RunError if the directory is not one, or has parts that lead out of it.
 
         Nothing of the run is executed, unless it is trusted: the plugin files that it brings are then.
         """
         directory = Path(path)
         if not (directory / "study.toml").is_file():
             raise RunError(f"'{directory}' is not a run directory: it has no study.toml; give the --output of a run")
-        run = cls(directory, trust=trust)
-        for part in (*directory.iterdir(), *(directory / "evaluations").glob("*")):
-            if part.is_symlink() and not run._holds(part):
-                raise RunError(f"'{part}' is a link that leads out of the run: replace it by what it stands for")
-        return run
-
-    def _holds(self, part: Path) -> bool:
-        """Return whether a path, its links followed, is in the run."""
-        return part.resolve().is_relative_to(self.path.resolve())
+        check_folder(directory)
+        return cls(directory, trust=trust)
 
     @classmethod
     def _create(cls, directory: Path, study: Study) -> Run:
@@ -146,6 +129,8 @@ class Run:
 
     def _clear(self) -> None:
         """Delete what the directory holds, the study last but for a mark that all of it may go, which stays."""
+        if not _is_unfinished(self.path):
+            (self.path / UNFINISHED).unlink(missing_ok=True)
         (self.path / UNFINISHED).touch()
         for part in sorted(_content(self.path), key=lambda p: p.name == "study.toml"):
             if part.name != UNFINISHED:
@@ -214,6 +199,10 @@ class Run:
         structures, solver = self.structures, self.study.solver
         if solver is None or LABEL not in self.stages:
             return structures
+        with fitting(self.path, "reading the labels"):
+            return self._with_labels(structures, solver)
+
+    def _with_labels(self, structures: Structures, solver: Solver) -> Structures:
         table = self.store(LABEL).load()
         quantities = solver.quantities(structures.specification)
         properties = {q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities}
@@ -250,7 +239,8 @@ class Run:
     @property
     def evaluations(self) -> Evaluations:
         """Every acknowledged evaluation of every stage."""
-        return joined([self.store(stage).load() for stage in self.stages])
+        with fitting(self.path, "joining the evaluations"):
+            return joined([self.store(stage).load() for stage in self.stages])
 
     def decoded_structures(self, stage: str) -> Structures:
         """Return the structures (n) that a stage's evaluations are of, row by row.
@@ -261,7 +251,8 @@ class Run:
         if packed is None:
             raise RunError(f"'{self.path}' did not keep the structures of stage '{stage}': set store.structures = true")
         specification = self.structures.specification
-        return Structures(unpacked_values(packed, specification), specification)
+        with fitting(self.path, "reading the structures"):
+            return Structures(unpacked_values(packed, specification), specification)
 
     def save_structures(self, structures: Structures, name: str = "structures.h5") -> None:
         """Write structures into the run."""
@@ -273,13 +264,13 @@ class Run:
 
     def read_json(self, name: str) -> Any:
         """Return what `write_json` wrote, or None if it is not there; RunError if the file is damaged."""
-        path = self.path / name
-        if not path.exists():
-            return None
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            raise RunError(f"'{path}' is damaged ({error}): delete it and --resume") from None
+        return read_json(self.path / name)
+
+
+def _is_unfinished(directory: Path) -> bool:
+    """Return whether a directory bears the mark of a run that is being made: a file, not a link to somebody's."""
+    mark = directory / UNFINISHED
+    return mark.is_file() and not mark.is_symlink()
 
 
 def _content(directory: Path) -> list[Path]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+import re
 from pathlib import Path
 
+from msvae.border import fitting, holds, read_toml
 from msvae.errors import RunError, StudyError
 from msvae.plugin_files import helpers_of
 from msvae.study import Study
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-__all__ = ["mesh_sources", "plugin_files_of", "plugin_sources", "with_file_names"]
+__all__ = ["mesh_sources", "own_study", "plugin_sources", "with_file_names"]
 
 
 def plugin_sources(study: Study) -> dict[str, Path]:
@@ -46,16 +42,24 @@ def mesh_sources(study: Study) -> list[Path]:
     return [source]
 
 
-def plugin_files_of(study: Path) -> list[str]:
-    """Return the plugin files that a study's file names, without loading the study."""
-    try:
-        tables = tomllib.loads(study.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise RunError(f"'{study}' is not a study ({error}): restore it from a copy") from None
+def own_study(run: Path, *, trust: bool) -> Study:
+    """Return the study that a run keeps; RunError if it brings plugin files and is not trusted, or names others."""
+    frozen = run / "study.toml"
+    tables = read_toml(frozen, "a study")
     files = tables.get("plugin_files", [])
     if not isinstance(files, list):
-        raise RunError(f"'{study}': plugin_files is a list of files, found {files!r}")
-    return [str(file) for file in files]
+        raise RunError(f"'{frozen}': plugin_files is a list of files, found {files!r}")
+    names = [str(file) for file in files]
+    if names and not trust:
+        raise RunError(
+            f"'{run}' brings plugin files ({', '.join(names)}), which would be executed: read them, and then "
+            "say --trust, or Run.open(..., trust=True)"
+        )
+    for name in names:
+        if not re.fullmatch(r"plugins/[^/\\]+\.py", name) or not holds(run, run / name):
+            raise RunError(f"'{frozen}' names the plugin file '{name}', which is not in the run: refused")
+    with fitting(run, "reading the study"):
+        return Study.load(frozen)
 
 
 def with_file_names(study: Study) -> Study:

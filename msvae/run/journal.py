@@ -43,7 +43,7 @@ class Journal:
     def note(self, event: str, **values: Any) -> None:
         """Add a line to log.jsonl."""
         line = json.dumps({"time": now(), "event": event, **values})
-        with suppress(OSError), open(self.directory / "log.jsonl", "a", encoding="utf-8") as file:
+        with suppress(OSError), open(self.directory / "log.jsonl", "a", encoding="utf-8", opener=_in_place) as file:
             file.write(line + "\n")
 
     def show(self, **state: Any) -> None:
@@ -77,6 +77,11 @@ class Journal:
                     self.show_stage(stage, steps=total, steps_done=done, doing=text, seconds_left=left)
 
             yield both
+
+
+def _in_place(path: str, flags: int) -> int:
+    """Open a file, but none that a link leads to, and no pipe that nobody reads."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 class Watch:

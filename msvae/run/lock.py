@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from msvae.border import content_of
 from msvae.errors import RunError
 
 __all__ = ["NAME", "RunLock"]
@@ -151,8 +152,8 @@ def _linked(draft: Path, file: Path) -> None:
 def _owner(file: Path) -> Owner | None:
     """Return who holds a lock, None if nobody or the file is damaged."""
     try:
-        return Owner(**json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError):
+        return Owner(**json.loads(content_of(file, most=1 << 16)))
+    except (OSError, ValueError, TypeError, RecursionError, RunError):
         return None
 
 

@@ -7,8 +7,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from msvae.border import check_folder, read_json
 from msvae.errors import RunError
-from msvae.run.directory import Run
 
 __all__ = ["status_of"]
 
@@ -18,7 +18,8 @@ def status_of(directory: Path) -> dict[str, Any]:
 
     RunError if the directory is not a run, or the file is damaged.
     """
-    state = Run(directory).read_json("status.json")
+    check_folder(directory)
+    state = read_json(directory / "status.json")
     if state is None:
         raise RunError(f"'{directory}' has no status.json: give the directory of a run that has been started")
     if not isinstance(state, dict) or "state" not in state:
@@ -33,7 +34,7 @@ def _lives(process: Any) -> bool:
         return False
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # gone, or no number of a process
         return False
     except PermissionError:  # another user's
         pass

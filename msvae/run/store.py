@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from msvae.atomic_file import write_atomically
+from msvae.border import fitting
 from msvae.errors import RunError
 from msvae.evaluation_file import evaluations_to_bytes, read_evaluations
 from msvae.evaluations import Evaluations, joined
@@ -62,7 +63,9 @@ class EvaluationStore:
 
         RunError naming the file if one cannot be read.
         """
-        return self._load(0).latest()
+        table = self._load(0)
+        with fitting(self.directory, "ordering the evaluations"):
+            return table.latest()
 
     def arrived(self) -> Evaluations:
         """Return every acknowledged evaluation in the order in which they arrived."""
@@ -76,10 +79,13 @@ class EvaluationStore:
     def _load(self, first: int) -> Evaluations:
         for attempt in range(3):
             try:
-                return joined([read_evaluations(path) for start, _, path in self._segments() if start >= first])
+                tables = [read_evaluations(path) for start, _, path in self._segments() if start >= first]
             except FileNotFoundError:  # merged by the writer after we listed it: list again
                 if attempt == 2:
                     raise RunError(f"files vanish from '{self.directory}' while it is read: try again") from None
+                continue
+            with fitting(self.directory, "joining the evaluations"):
+                return joined(tables)
         raise AssertionError
 
     def _write(self, table: Evaluations, first: int, last: int) -> None:

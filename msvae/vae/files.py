@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ from typing import Any
 import tomli_w
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from msvae.atomic_file import write_atomically
+from msvae.border import content_of, fitting, read_toml
 from msvae.errors import RunError
+from msvae.hdf5_safety import UNREADABLE
 from msvae.interfaces import Architecture
 from msvae.settings import ModelSettings, StructureHeadSettings
 from msvae.structures import Quantity, Specification
@@ -31,11 +34,7 @@ from msvae.vae.model import VAE
 from msvae.vae.spatial import Texture
 from msvae.vae.structure_head import StructureHead
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+DIGEST = "sha256"
 FEW = 1 << 12  # latents, features, layers' widths that need no weights to back them
 VOXELS, VOXELS_PER_WIDTH = 1 << 24, 1 << 12  # of a structure: that need none, and for each unit of the widest layer
 
@@ -43,21 +42,47 @@ __all__ = ["load_model", "load_structure_head", "load_tensors", "save_model", "s
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write tensors and plain metadata to one safetensors file, atomically."""
+    """Write tensors and plain metadata to one safetensors file, atomically, with the SHA-256 of both."""
     contiguous = {name: t.detach().contiguous() for name, t in tensors.items()}
-    write_atomically(path, to_bytes(contiguous, {"msvae": json.dumps(metadata)}))
+    header, body = _parts(to_bytes(contiguous, {"msvae": json.dumps(metadata)}))
+    header["__metadata__"][DIGEST] = _digest(header, body)
+    head = json.dumps(header).encode()
+    head = head.ljust(-(-len(head) // 8) * 8)  # tensors begin at multiples of eight bytes
+    write_atomically(path, len(head).to_bytes(8, "little") + head + body)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the metadata of a file that `save_tensors` wrote; RunError if it is not one."""
+    """Return the tensors and the metadata of a file that `save_tensors` wrote; RunError if it is not one, or changed.
+
+    A file of an older version, which has no SHA-256, is read as it is.
+    """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {})["msvae"])
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        content = content_of(path)
+        header, body = _parts(content)
+        told = header["__metadata__"]
+        if DIGEST in told and told[DIGEST] != _digest(header, body):
+            raise ValueError("its content does not have the SHA-256 that it was written with")
+        return from_bytes(content), json.loads(told["msvae"])
+    except (SafetensorError, RecursionError, *UNREADABLE) as error:
         raise RunError(
             f"'{path}' is not a file of msvae tensors ({error}): delete it, or restore it from a copy"
         ) from None
+
+
+def _parts(content: bytes) -> tuple[dict[str, Any], memoryview]:
+    """Return the header and the tensors' bytes of a safetensors file."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    if end > len(content):
+        raise ValueError("it is cut off")
+    return json.loads(content[8:end]), memoryview(content)[end:]
+
+
+def _digest(header: Mapping[str, Any], body: memoryview) -> str:
+    """Return the SHA-256 of a header without its digest, and of the tensors' bytes."""
+    metadata = {name: text for name, text in header["__metadata__"].items() if name != DIGEST}
+    digest = hashlib.sha256(json.dumps({**header, "__metadata__": metadata}, sort_keys=True).encode())
+    digest.update(body)
+    return digest.hexdigest()
 
 
 def save_structure_head(head: StructureHead, path: Path) -> None:
@@ -97,10 +122,15 @@ def save_model(vae: VAE, path: Path) -> None:
 
 def load_model(path: Path) -> VAE:
     """Return the model that `save_model` wrote; RunError if the files are not a model."""
+    with fitting(path, "loading"):
+        return _loaded_model(path)
+
+
+def _loaded_model(path: Path) -> VAE:
     toml = path.with_suffix(".toml")
+    tables = read_toml(toml, "the description of a model")
+    tensors, _ = load_tensors(path)
     try:
-        tables = tomllib.loads(toml.read_text(encoding="utf-8"))
-        tensors, _ = load_tensors(path)
         _check_size(tables, tensors, path)
         blueprint = Blueprint(
             specification=_typed(Specification, tables["specification"]),
@@ -111,10 +141,11 @@ def load_model(path: Path) -> VAE:
         aggregate = _aggregate(blueprint, tables.get("aggregate"))
         names = tables.get("latent_flow", {}).get("properties", ())
         flow = LatentFlow(blueprint.settings.latents, tuple(names)) if names else None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, ValidationError) as error:
+    except (KeyError, TypeError, ValidationError) as error:
         raise RunError(
             f"'{toml}' does not describe a model ({type(error).__name__}: {error}): restore it from a copy"
         ) from None
+    _check_weights(blueprint, tensors, path)
     vae = VAE(blueprint, aggregate, flow)
     restore(vae, tensors, path)
     return vae.eval()
@@ -128,6 +159,18 @@ def _check_size(tables: Mapping[str, Any], tensors: Mapping[str, Tensor], path: 
     voxels = math.prod(_integers(tables["specification"]))
     if asked > max(widest, FEW) or voxels > max(VOXELS, VOXELS_PER_WIDTH * widest):
         raise RunError(f"'{path}' holds the weights of another model: a far smaller one than is described")
+
+
+def _check_weights(blueprint: Blueprint, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """RunError if a model has weights of other shapes than a file, before memory is taken for them."""
+    try:
+        with torch.device("meta"):
+            expected = VAE(blueprint).state_dict()
+    except (RuntimeError, TypeError, ValueError):  # an architecture that computes something while it is made
+        return
+    for name, tensor in expected.items():
+        if name not in tensors or tensors[name].shape != tensor.shape:
+            raise RunError(f"'{path}' holds the weights of another model: those of '{name}' do not fit")
 
 
 def _integers(value: Any) -> Iterator[int]:

@@ -27,6 +27,7 @@ SITES: Mapping[int, tuple[tuple[float, float, float], ...]] = {
     4: ((0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0)),
 }  # simple cubic, body-centred, face-centred
 WORD = re.compile(r"[\w.+/*:-]+")  # what may stand in a LAMMPS command: nothing that quotes, continues or substitutes
+PROGRAMS = {"python", "mliap"}  # interactions that are Python, from a module or a pickle
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ class LammpsEnergy(Solver):
                     f"'{text}' is no part of a LAMMPS command: expected words of letters, digits and . + - / * :, with "
                     "single spaces between them"
                 )
+        programs = {word.split("/")[0] for word in self.pair_style.split(" ")} & PROGRAMS
+        if programs:
+            raise PluginError(f"pair_style '{min(programs)}' executes what its files say, as pickles do: refused")
         if self.potential is None and not self.pair_coeff:
             raise PluginError("give potential = a file, or pair_coeff for a pair_style that needs none")
 

@@ -1,0 +1,86 @@
+"""What the study of a run would have read, written or executed outside of the run: a stranger's must not be obeyed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from msvae.border import holds
+from msvae.errors import RunError
+from msvae.study import Study, parse_assignment
+
+__all__ = ["check_outside"]
+
+Key = tuple[str, ...]
+TABLES = ("dataset", "architecture", "solver", "part", "design")
+OTHERS = ("cache", "path"), ("design", "start_from"), ("part", "file")  # keys that are paths, though not by their type
+
+
+def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> None:
+    """Raise RunError where a study names a file outside of its run, or an executor of its own.
+
+    overrides: "key.path=value" of the user, whose values are not the stranger's.
+    """
+    own = [tuple(parse_assignment(text)[0]) for text in overrides]
+    for key, path in _named(study):
+        if any(key[: len(mine)] == mine for mine in own) or _is_inside(key, path, run):
+            continue
+        raise RunError(
+            f"'{run}' names '{path}' as {'.'.join(key)}, which is not data of the run and would be read or written: "
+            f"say --trust, or --set {'.'.join(key)}=..."
+        )
+    engine = study.executor.name
+    if ":" in engine and ("executor", "name") not in own:
+        raise RunError(
+            f"'{run}' names an executor of its own, '{engine}', which would be executed: say --trust, or "
+            "--set executor.name='serial'"
+        )
+
+
+def _is_inside(key: Key, path: str, run: Path) -> bool:
+    """Return whether a path leads to data in the run; a mesh stands beside the study, others are taken from here.
+
+    What a solver reads is no data: there are potentials that are programs.
+    """
+    return key[0] != "solver" and holds(run, run / path if key == ("part", "file") else Path(path))
+
+
+def _named(study: Study) -> Iterator[tuple[Key, str]]:
+    """Yield the keys of a study whose values are paths, and those values."""
+    if study.cache.path is not None:
+        yield ("cache", "path"), study.cache.path
+    for table in TABLES:
+        plugin = getattr(study, table)
+        for key, value in _texts(plugin, (table,)):
+            if isinstance(value, Path) or key[:2] in OTHERS:
+                yield key[:2], str(value)
+            else:  # a text of several words can have a path among them
+                yield from ((key[:2], part) for part in dict.fromkeys([value, *value.split()]) if _leads_away(part))
+
+
+def _texts(value: Any, key: Key) -> Iterator[tuple[Key, str | Path]]:
+    """Yield every text and path in settings, with its keys."""
+    if isinstance(value, (str, Path)):
+        yield key, value
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _texts(getattr(value, field.name), (*key, field.name))
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _texts(item, (*key, str(name)))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item, key)
+
+
+def _leads_away(text: str) -> bool:
+    """Return whether a text that need not be a path is one: absolute, upwards, or of something that is there."""
+    path = Path(text)
+    try:
+        there = os.path.lexists(path) if os.sep in text else path.is_file()
+        return there or path.is_absolute() or ".." in path.parts
+    except (OSError, ValueError):  # too long for a path, or none
+        return False
