@@ -353,6 +353,12 @@ def _check_generate(study: Study, wanted: GenerateSettings) -> None:
                 f"{study.source.at(['generate', 'values', k])}: found {len(row)} values, expected one for "
                 f"each of the {width} conditions"
             )
+    judged, head = study.model.conditions[0].property, study.structure_head
+    if head is None or judged not in head.properties:
+        raise StudyError(
+            f"{study.source.at(['structure_head', 'properties'])}: generated structures are judged by a "
+            f"structure-space head, so it has to predict '{judged}'"
+        )
 
 
 def _check_component(

@@ -63,7 +63,10 @@ def the_structures(context: Context) -> Structures:
     """Return the data set's structures, loaded once and kept in the run."""
     run = context.run
     if not run.structures_file.exists():
-        structures = context.study.need_dataset().load(seed_of(context.study.seed, "dataset"))
+        try:
+            structures = context.study.need_dataset().load(seed_of(context.study.seed, "dataset"))
+        except MemoryError:
+            raise DataError("dataset: its structures do not fit into memory: take fewer, or smaller ones") from None
         if len(structures) == 0:
             raise DataError("dataset: it has no structures")
         run.save_structures(structures)
