@@ -199,7 +199,7 @@ class ExecutorSettings(Settings):
     max_failures: failed evaluations of a stage after which the campaign gives up.
     """
 
-    name: Annotated[str, Field(pattern=r"^(auto|serial|processes|mpi|[\w.]+:\w+)$")] = "auto"
+    name: Annotated[str, Field(pattern=r"^(auto|serial|processes|mpi|\w+(\.\w+)*:\w+)$")] = "auto"
     workers: Workers = 1
     threads: Workers = 1
     gpus: Number = 0

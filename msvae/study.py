@@ -213,6 +213,8 @@ def _validated(cls: type[Value], table: Mapping[str, Any], source: Source, path:
         text = json.dumps(table)
     except TypeError:
         raise StudyError(f"{source.at(path)}: dates and times have no meaning here") from None
+    if "\\u0000" in text:
+        raise StudyError(f"{source.at(path)}: a zero byte (\\u0000) has no meaning here: leave it out")
     try:
         return TypeAdapter(cls).validate_json(text, strict=True)
     except ValidationError as error:

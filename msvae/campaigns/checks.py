@@ -7,9 +7,13 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from msvae.campaigns.context import Context
+from msvae.campaigns.part_field import FILE, cut, image_of
 from msvae.campaigns.sides import check_sides
 from msvae.design_settings import Constraint, FractionRange
-from msvae.errors import StudyError, did_you_mean
+from msvae.errors import DataError, StudyError, did_you_mean
+from msvae.part.problem import Problem
+from msvae.part_settings import FieldSettings, PartSettings
+from msvae.run.frozen_study import with_file_names
 from msvae.sampling.windows import Windows
 from msvae.settings import Component
 from msvae.structures import Grid, Quantity, Specification, Structures
@@ -18,7 +22,7 @@ from msvae.vae.blueprint import Blueprint, component_misfit
 from msvae.vae.model import VAE
 from msvae.vae.structure_head import StructureHead
 
-__all__ = ["check"]
+__all__ = ["check", "check_numbers"]
 
 Place = tuple[str | int, ...]
 
@@ -26,29 +30,45 @@ Place = tuple[str | int, ...]
 def check(context: Context, structures: Structures) -> None:
     """Raise StudyError or DataError where a study asks what its structures do not have, or too much of too few."""
     study, specification = context.study, structures.specification
-    given = {q.name: q for q in structures.quantities}
-    known = given | {q.name: q for q in (study.solver.quantities(specification) if study.solver else ())}
+    known = _known(study, structures)
     for place, name in _names(study):
         if name not in known:
             raise StudyError(
                 f"{study.source.at(place)}: nothing gives the property '{name}'{did_you_mean(name, known)} "
                 f"(there are: {', '.join(sorted(known)) or 'none'})"
             )
-    for place, component in _numbers(study):
-        misfit = component_misfit(component, known[component.property].sizes)
-        if misfit:
-            raise StudyError(f"{study.source.at(place)}: {misfit}")
+    check_numbers(study, structures)
     _check_design(study, specification)
     _check_gradation(study, specification)
+    if study.campaign == "push-forward" and study.part is not None and study.field is not None:
+        _check_part(context, study.part, study.field, specification)
     if study.training.ranks - 1 > context.others:
         raise StudyError(
             f"{study.source.at(['training', 'ranks'])}: {study.training.ranks} processes cannot train together, there "
             f"are {context.others + 1}: start with `mpiexec -n {study.training.ranks} python -m mpi4py -m msvae ...`, "
             f"set executor.workers = {study.training.ranks - 1}, or take fewer ranks"
         )
+    if len(structures) > 1 and len(set(structures.ids)) == 1:
+        raise DataError(f"dataset: its {len(structures)} structures are all alike, which teaches nothing: give others")
     check_sides(study, structures)
     if not context.run.model_file.exists():
         _check_networks(study, specification, known)
+
+
+def check_numbers(study: Study, structures: Structures) -> None:
+    """Raise StudyError where a study asks for a number that a property does not have."""
+    known = _known(study, structures)
+    for place, component in _numbers(study):
+        quantity = known.get(component.property)
+        misfit = component_misfit(component, quantity.sizes) if quantity else None
+        if misfit:
+            raise StudyError(f"{study.source.at(place)}: {misfit}")
+
+
+def _known(study: Study, structures: Structures) -> dict[str, Quantity]:
+    """Return by name the properties that structures have, and those that the solver will give them."""
+    computed = study.solver.quantities(structures.specification) if study.solver is not None else ()
+    return {q.name: q for q in (*structures.quantities, *computed)}
 
 
 def _names(study: Study) -> Iterator[tuple[Place, str]]:
@@ -58,6 +78,9 @@ def _names(study: Study) -> Iterator[tuple[Place, str]]:
         names = study.structure_head.properties
         yield from ((("structure_head", "properties", k), name) for k, name in enumerate(names))
     yield from ((place, number.property) for place, number in _numbers(study))
+    if study.campaign == "push-forward" and study.part is not None:
+        needed = ("stress", "strain") if study.part.physics == "plasticity" else (study.part.property,)
+        yield from ((("part", "physics"), name) for name in needed)
 
 
 def _numbers(study: Study) -> Iterator[tuple[Place, Component]]:
@@ -122,6 +145,23 @@ def _check_gradation(study: Study, specification: Specification) -> None:
         raise StudyError(
             f"{study.source.at(['model', 'heads'])}: gradation.property is led by a head: add '{wanted.property}'"
         )
+
+
+def _check_part(context: Context, part: PartSettings, field: FieldSettings, specification: Specification) -> None:
+    """Raise StudyError or DataError where a part has no mesh, or no field of its structures' latents."""
+    study, dimensions = context.study, specification.grid.dimensions
+    mesh = Problem(with_file_names(study).part or part, context.run.path).mesh
+    if mesh.dim() != dimensions:
+        raise StudyError(
+            f"{study.source.at(['part', 'lengths'])}: a part in {mesh.dim()}D cannot be of structures in {dimensions}D"
+        )
+    if field.lengths and len(field.lengths) != dimensions:
+        raise StudyError(
+            f"{study.source.at(['field', 'lengths'])}: expected a correlation length in m along each of {dimensions} "
+            f"axes, found {list(field.lengths)}"
+        )
+    if not field.lengths and not (context.run.path / FILE).exists():
+        cut(image_of(context), specification.grid.shape, field.region)
 
 
 def _check_networks(study: Study, specification: Specification, known: Mapping[str, Quantity]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from msvae.campaigns.checks import check_numbers
 from msvae.campaigns.context import Context, Table
 from msvae.dispatch.tasks import Task
 from msvae.errors import DataError, StudyError, TargetError
@@ -80,6 +81,7 @@ def labelled(context: Context) -> Structures:
     misfit = solver.misfit(structures.specification)
     if misfit:
         raise StudyError(f"solver: {misfit}")
+    check_numbers(context.study, structures)
     count = len(structures) if context.study.label.limit is None else min(context.study.label.limit, len(structures))
     table = context.evaluate(STAGE, [Task(k) for k in range(count)], title="label")
     if not table.done.any():

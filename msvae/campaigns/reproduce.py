@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ def reproduce(
         )
     if output.resolve() == original.path.resolve():
         raise RunError(f"'{output}' is the run itself: give another --output for the reproduction")
-    pace = original.read_json(PACE)  # what the questions depend on, which another machine would measure otherwise
+    pace = original.read_json(
+        PACE, dict[str, float], ["call_seconds"]
+    )  # what the questions depend on, which another machine would measure otherwise
     if pace is not None and original.study.design is not None and original.study.design.call_seconds is None:
         overrides = [f"design.call_seconds={pace['call_seconds']}", *overrides]
     if launch(original.frozen_study, output, overrides=overrides, resume=resume) is None:
@@ -55,9 +58,9 @@ def compare(original: Run, again: Run) -> Table:
             rows.append((stage, what, how))
             if not same:
                 faults.append(f"{what} of stage '{stage}': {how}")
-    same = _timeless(original.read_json("summary.json")) == _timeless(again.read_json("summary.json"))
+    same = _timeless(original.read_json("summary.json", Table)) == _timeless(again.read_json("summary.json", Table))
     rows.append(("", "final table", "identical" if same else "not identical"))
-    notes = tuple(_surroundings(*(run.read_json("provenance.json") or {} for run in (original, again))))
+    notes = tuple(_surroundings(*(run.read_json("provenance.json", dict[str, Any]) or {} for run in (original, again))))
     if faults:
         raise RunError(
             f"'{again.path}' does not reproduce '{original.path}': {faults[0]}"
@@ -67,13 +70,15 @@ def compare(original: Run, again: Run) -> Table:
     return Table(f"{original.path.name} reproduced", ("stage", "what", "found"), tuple(rows), notes)
 
 
-def _timeless(table: Any) -> Any:
-    """Return a table of plain values without the columns of times, which are of the machine."""
-    if not isinstance(table, Mapping):
-        return table
-    kept = [k for k, name in enumerate(table["columns"]) if name != WALL]
-    return {**table, "columns": [table["columns"][k] for k in kept],
-            "rows": [[row[k] for k in kept] for row in table["rows"]]}  # fmt: skip
+def _timeless(table: Table | None) -> Table | None:
+    """Return a table without the columns of times, which are of the machine."""
+    if table is None:
+        return None
+    timed = {k for k, name in enumerate(table.columns) if name == WALL}
+    columns, *rows = (
+        tuple(cell for k, cell in enumerate(row) if k not in timed) for row in (table.columns, *table.rows)
+    )
+    return replace(table, columns=columns, rows=tuple(rows))
 
 
 def _differences(first: Evaluations, second: Evaluations) -> Iterator[tuple[str, bool, str]]:
@@ -102,7 +107,9 @@ def _distance(first: Array | None, second: Array | None) -> float:
 
 def _surroundings(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
     """Yield in what versions, plugins, processor and MPI of two runs differ."""
-    here, there = second.get("packages", {}), first.get("packages", {})
+    here, there = (
+        packages if isinstance(packages, Mapping) else {} for packages in (v.get("packages") for v in (second, first))
+    )
     for name in sorted({*here, *there}):
         if here.get(name) != there.get(name):
             yield f"{name} {there.get(name)} there, {here.get(name)} here"

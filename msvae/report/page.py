@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib as mpl
 
 from msvae.atomic_file import write_atomically
+from msvae.campaigns.context import Table
 from msvae.evaluations import Evaluations
 from msvae.metrics.solver_errors import property_errors
 from msvae.report.drawing import Drawing
@@ -68,7 +69,7 @@ def _page(run: Run, drawings: Sequence[Drawing], images: Mapping[str, bytes]) ->
     parts = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>",
         f"<h1>{title}</h1>",
-        _summary(run.read_json("summary.json")),
+        _summary(run.read_json("summary.json", Table)),
         _evaluations(run),
         _solver_errors(run),
         "<h2>Figures</h2>",
@@ -82,7 +83,7 @@ def _page(run: Run, drawings: Sequence[Drawing], images: Mapping[str, bytes]) ->
         )
     parts += [
         "<h2>Provenance</h2>",
-        _provenance(run.read_json("provenance.json")),
+        _provenance(run.read_json("provenance.json", dict[str, Any])),
         "<h2>Study</h2>",
         f"<pre>{html.escape(run.study.frozen())}</pre>",
         "</html>",
@@ -96,11 +97,11 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _summary(summary: Mapping[str, Any] | None) -> str:
+def _summary(summary: Table | None) -> str:
     if summary is None:
         return "<p>The campaign has not ended yet.</p>"
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in summary["notes"])
-    return f"<h2>{html.escape(summary['title'])}</h2>{_table(summary['columns'], summary['rows'])}{notes}"
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in summary.notes)
+    return f"<h2>{html.escape(summary.title)}</h2>{_table(summary.columns, summary.rows)}{notes}"
 
 
 def _evaluations(run: Run) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tomli_w
+from pydantic import TypeAdapter, ValidationError
 
 from msvae.atomic_file import write_atomically
 from msvae.errors import RunError
@@ -86,6 +87,12 @@ class Run:
     @staticmethod
     def check(directory: Path, *, resume: bool = False, force: bool = False) -> None:
         """Raise RunError where a run can neither be made nor gone on with."""
+        try:
+            directory.stat()
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # of a name that is too long, or in a folder that may not be read
+            raise RunError(f"'{directory}' cannot be made: {error.strerror}; give another --output") from None
         if (directory / "study.toml").exists():
             if not resume and not force:
                 raise RunError(
@@ -270,15 +277,29 @@ class Run:
         """Write plain values into the run."""
         write_atomically(self.path / name, json.dumps(value, indent=1).encode())
 
-    def read_json(self, name: str) -> Any:
-        """Return what `write_json` wrote, or None if it is not there; RunError if the file is damaged."""
+    def read_json(self, name: str, kind: Any = Any, keys: Sequence[str] = ()) -> Any:
+        """Return what `write_json` wrote, or None if it is not there; RunError if the file is damaged.
+
+        kind: type of the whole. keys: that it has to have, or every row of it.
+        """
         path = self.path / name
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
+            value = TypeAdapter(kind).validate_python(json.loads(path.read_text(encoding="utf-8")))
+            if keys and value == []:
+                raise ValueError("it is empty")
+            for row in value if isinstance(value, list) else [value]:
+                absent = [key for key in keys if key not in row]
+                if absent:
+                    raise ValueError(f"it has no '{absent[0]}'")
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            why = f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
+            raise RunError(f"'{path}' is damaged ({why}): delete it and --resume") from None
+        except (ValueError, OSError, RecursionError) as error:
             raise RunError(f"'{path}' is damaged ({error}): delete it and --resume") from None
+        return value
 
 
 def _content(directory: Path) -> list[Path]:
