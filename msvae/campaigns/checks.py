@@ -34,8 +34,8 @@ def check(context: Context, structures: Structures) -> None:
     for place, name in _names(study):
         if name not in known:
             raise StudyError(
-                f"{study.source.at(place)}: nothing gives the property '{name}'{did_you_mean(name, known)} "
-                f"(there are: {', '.join(sorted(known)) or 'none'})"
+                f"{study.source.at(place)}: there is no property '{name}'{did_you_mean(name, known)} "
+                f"(the structures and the solver have: {', '.join(sorted(known)) or 'none'})"
             )
     check_numbers(study, structures)
     _check_design(study, specification)
