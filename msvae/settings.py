@@ -52,15 +52,6 @@ Workers = Annotated[int, Field(ge=1, le=4096)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-def differ_from_each_other(table: Settings, *keys: str) -> None:
-    """Raise ValueError if one of a table's lists has the same entry twice."""
-    for key in keys:
-        entries = getattr(table, key)
-        again = next((e for k, e in enumerate(entries) if e in entries[:k]), None)
-        if again is not None:
-            raise ValueError(f"{key} has '{again}' twice: leave one out")
-
-
 @dataclass(frozen=True)
 class Condition(Component):
     """A number that encoder and decoder are told. classes: it is a class, 0 to classes - 1; 0 for a quantity."""
@@ -117,7 +108,7 @@ class ModelSettings(Settings):
     free_bits: Weight = 0.0
 
     def __post_init__(self) -> None:
-        differ_from_each_other(self, "heads", "conditions", "axes")
+        self.refuse_twice("heads", "conditions", "axes")
         if len(self.axes) > self.latents:
             raise ValueError(f"{len(self.axes)} axes need as many latents, found {self.latents}")
 
@@ -181,7 +172,7 @@ class StructureHeadSettings(Settings):
     precision: Literal["float32", "bfloat16"] = "bfloat16"
 
     def __post_init__(self) -> None:
-        differ_from_each_other(self, "properties", "flips")
+        self.refuse_twice("properties", "flips")
 
 
 @dataclass(frozen=True)

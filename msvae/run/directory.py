@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tomli_w
-from pydantic import TypeAdapter, ValidationError
 
 from msvae.atomic_file import write_atomically
 from msvae.errors import RunError
 from msvae.evaluations import Evaluations, joined
 from msvae.run.frozen_study import mesh_sources, plugin_files_of, plugin_sources, with_file_names
 from msvae.run.journal import Journal
+from msvae.run.json_file import read_json
 from msvae.run.lock import NAME as LOCK
 from msvae.run.provenance import provenance
 from msvae.run.store import EvaluationStore
@@ -282,24 +282,7 @@ class Run:
 
         kind: type of the whole. keys: that it has to have, or every row of it.
         """
-        path = self.path / name
-        if not path.exists():
-            return None
-        try:
-            value = TypeAdapter(kind).validate_python(json.loads(path.read_text(encoding="utf-8")))
-            if keys and value == []:
-                raise ValueError("it is empty")
-            for row in value if isinstance(value, list) else [value]:
-                absent = [key for key in keys if key not in row]
-                if absent:
-                    raise ValueError(f"it has no '{absent[0]}'")
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            why = f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
-            raise RunError(f"'{path}' is damaged ({why}): delete it and --resume") from None
-        except (ValueError, OSError, RecursionError) as error:
-            raise RunError(f"'{path}' is damaged ({error}): delete it and --resume") from None
-        return value
+        return read_json(self.path / name, kind, keys)
 
 
 def _content(directory: Path) -> list[Path]:

@@ -77,6 +77,21 @@ def places(node: Any) -> Iterator[tuple[Any, Any]]:
             yield from places(node[key])
 
 
+def put_wrong(tables: dict[str, Any], rng: np.random.Generator) -> str:
+    """Give a key of a study a value that may not fit the rest, and return in words which."""
+    names = [name for name in WRONG if name in tables or not isinstance(WRONG[name], dict) or rng.random() < 0.1]
+    name = names[rng.integers(len(names))]
+    table, values = tables, WRONG[name]
+    if isinstance(values, dict):
+        table = tables.setdefault(name, {})
+        name = list(values)[rng.integers(len(values))]
+        values = values[name]
+    if isinstance(table, dict):
+        table[name] = copy.deepcopy(values[rng.integers(len(values))])
+        return f"{name}={table[name]!r}"
+    return "nothing"
+
+
 def mutate(tables: dict[str, Any], rng: np.random.Generator) -> str:
     """Make one mistake in a study, and return in words which."""
     found = list(places(tables))
@@ -87,17 +102,7 @@ def mutate(tables: dict[str, Any], rng: np.random.Generator) -> str:
         tables["campaign"] = str(rng.choice(CAMPAIGNS))
         return f"campaign={tables['campaign']}"
     if kind == "wrong":
-        names = [name for name in WRONG if name in tables or not isinstance(WRONG[name], dict) or rng.random() < 0.1]
-        name = names[rng.integers(len(names))]
-        table, values = tables, WRONG[name]
-        if isinstance(values, dict):
-            table = tables.setdefault(name, {})
-            name = list(values)[rng.integers(len(values))]
-            values = values[name]
-        if isinstance(table, dict):
-            table[name] = copy.deepcopy(values[rng.integers(len(values))])
-            return f"{name}={table[name]!r}"
-        return "nothing"
+        return put_wrong(tables, rng)
     if kind == "table":
         name = str(rng.choice([k for k, v in tables.items() if isinstance(v, dict)]))
         other = str(rng.choice([k for k, v in tables.items() if isinstance(v, dict)]))
