@@ -53,6 +53,11 @@ STUDIES = tomllib.loads((Path(__file__).parent / "studies.toml").read_text(encod
 COMMON = STUDIES.pop("common")
 
 
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # mistaken paths are relative to it
+
+
 def base(name: str) -> dict[str, Any]:
     """Return the tables of a small study, without mistakes."""
     campaign = name.split(":")[0]
