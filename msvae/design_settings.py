@@ -15,7 +15,8 @@ from msvae.interfaces import Settings
 __all__ = ["Component", "Constraint", "DesignSettings", "FractionRange", "Objective", "Target", "in_words"]
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]  # what numbers of arrays and threads can be
+Number = Annotated[int, Field(ge=0, lt=2**31)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -35,7 +36,7 @@ class Component(Settings):
     """
 
     property: str
-    component: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    component: tuple[Number, ...] = ()
     unit: str | None = None
 
     def __str__(self) -> str:
@@ -57,7 +58,7 @@ class Target(Settings):
     values: tuple[Finite, ...] = ()
     low: Finite | None = None
     high: Finite | None = None
-    component: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    component: tuple[Number, ...] = ()
     unit: str | None = None
     tolerance: Positive = 0.02
 
@@ -124,7 +125,7 @@ class Objective(Settings):
 
     property: str
     goal: Literal["maximum", "minimum"]
-    component: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    component: tuple[Number, ...] = ()
     unit: str | None = None
 
     @builtins.property
@@ -140,9 +141,13 @@ class FractionRange(Settings):
     phase: its number, from 0. low, high: the range.
     """
 
-    phase: Annotated[int, Field(ge=0)]
+    phase: Number
     low: Annotated[float, Field(ge=0, le=1)] = 0.0
     high: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"low is at most high, found {self.low:g} and {self.high:g}")
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ class Constraint(Settings):
     """
 
     kind: Literal["connected", "one-piece", "feature-size", "symmetric"]
-    phase: Annotated[int, Field(ge=0)] = 1
+    phase: Number = 1
     axis: Annotated[int, Field(ge=0, le=2)] | None = None
     size: Positive | None = None
     share: Annotated[float, Field(gt=0, le=1)] = 0.95
@@ -210,7 +215,7 @@ class DesignSettings(Settings):
     batch: Count = 4
     asynchronous: bool = False
     retrain_every: Count = 2
-    retrainings: Annotated[int, Field(ge=0)] = 0
+    retrainings: Number = 0
     searcher: Literal["composite", "gaussian-process", "botorch", "gradient", "conditional", "random"] = "composite"
     fractions: tuple[FractionRange, ...] = ()
     constraints: tuple[Constraint, ...] = ()
@@ -219,7 +224,7 @@ class DesignSettings(Settings):
     interpret: bool = False
     start_from: tuple[str, ...] = ()
     repeats: Count = 1
-    control_budget: Annotated[int, Field(ge=0)] = 0
+    control_budget: Number = 0
     call_seconds: Positive | None = None
 
     def __post_init__(self) -> None:

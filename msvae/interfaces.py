@@ -38,6 +38,14 @@ class Settings:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
+    def refuse_twice(self, *keys: str) -> None:
+        """Raise ValueError if the list under one of these keys has the same entry twice."""
+        for key in keys:
+            entries = getattr(self, key)
+            again = next((entry for k, entry in enumerate(entries) if entry in entries[:k]), None)
+            if again is not None:
+                raise ValueError(f"{key} has '{again}' twice: leave one out")
+
 
 @dataclass(frozen=True)
 class Plugin(Settings, ABC):

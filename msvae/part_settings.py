@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from msvae.design_settings import Component
+from msvae.design_settings import Component, Count, Number, Positive
 from msvae.interfaces import Settings
 
 __all__ = [
@@ -22,11 +22,9 @@ __all__ = [
     "PushForwardSettings",
 ]
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Physics = Literal["elasticity", "plasticity", "conduction"]
-Region = tuple[tuple[Annotated[int, Field(ge=0)], Count], ...]
+Region = tuple[tuple[Number, Count], ...]
 Fidelity = Literal["head", "structure-head", "coarse-solver", "solver"]
 FIDELITIES: tuple[Fidelity, ...] = ("solver", "coarse-solver", "structure-head", "head")
 QUANTITIES: dict[str, dict[str, str]] = {  # of each physics: names and units
@@ -133,7 +131,7 @@ class FieldSettings(Settings):
     against: Region = ()
     parts: Count = 5
     observed: Region = ()
-    origin: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    origin: tuple[Number, ...] = ()
     marginals: Literal["normal-scores", "flow"] = "normal-scores"
     trend: Literal["constant", "linear"] = "constant"
     lengths: tuple[Positive, ...] = ()
@@ -155,10 +153,10 @@ class DnsSettings(Settings):
     """
 
     shape: tuple[Count, ...]
-    origin: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    origin: tuple[Number, ...] = ()
     sizes: tuple[Count, ...] = ()
     refine: Count = 1
-    void: Annotated[int, Field(ge=0)] | None = None
+    void: Number | None = None
 
 
 @dataclass(frozen=True)
@@ -177,10 +175,10 @@ class PushForwardSettings(Settings):
 
     quantity: str = ""
     property: str = ""
-    component: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    component: tuple[Number, ...] = ()
     fidelity: Fidelity = "solver"
     cheap: tuple[Fidelity, ...] = ()
-    pilot: Annotated[int, Field(ge=8)] = 20
+    pilot: Annotated[int, Field(ge=8, lt=2**31)] = 20
     budget: Count = 50
     most: Count = 5000
     half_width: Positive | None = None
@@ -188,9 +186,9 @@ class PushForwardSettings(Settings):
     probabilities: tuple[Share, ...] = (0.05, 0.5, 0.95)
     threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
     sampler: Literal["monte-carlo", "sobol"] = "monte-carlo"
-    replicates: Annotated[int, Field(ge=2)] = 8
+    replicates: Annotated[int, Field(ge=2, lt=2**31)] = 8
     modes: Count = 4
-    control: Annotated[int, Field(ge=0)] = 0
+    control: Number = 0
 
     def __post_init__(self) -> None:
         if bool(self.quantity) == bool(self.property):
@@ -224,18 +222,18 @@ class GradationSettings(Settings):
 
     shape: tuple[Count, ...]
     goal: Literal["profile", "compliance"] = "profile"
-    phase: Annotated[int, Field(ge=0)] = 1
+    phase: Number = 1
     property: str = ""
-    component: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    component: tuple[Number, ...] = ()
     target: str = ""
     fraction: Share | None = None
     overlap: Annotated[float, Field(ge=0, le=0.5)] = 0.5
     fluctuation: Annotated[float, Field(ge=0, le=1)] = 1.0
-    smoothness: Annotated[float, Field(ge=0)] = 0.1
-    typicality: Annotated[float, Field(ge=0)] = 1.0
+    smoothness: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    typicality: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
     through: Literal["head", "solver"] = "head"
     steps: Count = 60
-    corrections: Annotated[int, Field(ge=0)] = 4
+    corrections: Number = 4
 
     def __post_init__(self) -> None:
         if self.goal == "profile" and not self.target:

@@ -12,7 +12,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from msvae.design_settings import Component, DesignSettings, FractionRange, Objective, Target
+from msvae.design_settings import (
+    Component,
+    Count,
+    DesignSettings,
+    Finite,
+    FractionRange,
+    Number,
+    Objective,
+    Positive,
+    Target,
+)
 from msvae.interfaces import Settings
 from msvae.part_settings import DnsSettings, FieldSettings, GradationSettings, PartSettings, PushForwardSettings
 
@@ -38,9 +48,8 @@ __all__ = [
 ]
 
 CAMPAIGNS = ("label", "train", "generate", "inverse-design", "compare-dns", "push-forward", "gradation")
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Workers = Annotated[int, Field(ge=1, le=4096)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Condition(Component):
     classes: it is a class, 0 to classes - 1; 0 for a quantity.
     """
 
-    classes: Annotated[int, Field(ge=0)] = 0
+    classes: Number = 0
 
     @builtins.property
     def width(self) -> int:
@@ -86,7 +95,7 @@ class ModelSettings(Settings):
     """
 
     latents: Count = 16
-    global_latents: Annotated[int, Field(ge=0)] = 0
+    global_latents: Number = 0
     features: Count = 128
     heads: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
@@ -98,9 +107,14 @@ class ModelSettings(Settings):
     stem: Literal["pca", "none"] = "pca"
     prior: Literal["normal", "flow"] = "normal"
     posterior: Literal["normal", "flow"] = "normal"
-    beta: Annotated[float, Field(ge=0)] = 1.0
-    head_weight: Annotated[float, Field(ge=0)] = 1.0
-    free_bits: Annotated[float, Field(ge=0)] = 0.0
+    beta: Weight = 1.0
+    head_weight: Weight = 1.0
+    free_bits: Weight = 0.0
+
+    def __post_init__(self) -> None:
+        self.refuse_twice("heads", "conditions", "axes")
+        if len(self.axes) > self.latents:
+            raise ValueError(f"{len(self.axes)} axes need as many latents, found {self.latents}")
 
     @builtins.property
     def told(self) -> int:
@@ -132,17 +146,17 @@ class TrainingSettings(Settings):
     epochs: Count = 100
     batch_size: Count = 32
     learning_rate: Positive = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    held_back: Annotated[float, Field(gt=0)] = 0.2
-    gap: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    warm_up: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Weight = 0.0
+    held_back: Positive = 0.2
+    gap: Weight = 1.0
+    warm_up: Number = 0
     gradient_norm: Positive = 10.0
     weights: Literal["best", "last"] = "best"
-    patience: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    checkpoint_minutes: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    patience: Number | Literal["auto"] = "auto"
+    checkpoint_minutes: Weight = 5.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    ranks: Count = 1
+    ranks: Workers = 1
 
 
 @dataclass(frozen=True)
@@ -157,14 +171,17 @@ class StructureHeadSettings(Settings):
     contrast: ratio of the largest to the smallest local modulus of a grey value; adds its logarithm as an input.
     """
 
-    properties: tuple[str, ...]
+    properties: Annotated[tuple[str, ...], Field(min_length=1)]
     epochs: Count = 30
     batch_size: Count = 64
     learning_rate: Positive = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    flips: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    contrast: Annotated[float, Field(gt=1)] | None = None
+    weight_decay: Weight = 0.05
+    flips: tuple[Number, ...] = ()
+    contrast: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
     precision: Literal["float32", "bfloat16"] = "bfloat16"
+
+    def __post_init__(self) -> None:
+        self.refuse_twice("properties", "flips")
 
 
 @dataclass(frozen=True)
@@ -185,16 +202,16 @@ class ExecutorSettings(Settings):
     max_failures: failed evaluations of a stage after which the campaign gives up.
     """
 
-    name: Annotated[str, Field(pattern=r"^(auto|serial|processes|mpi|[\w.]+:\w+)$")] = "auto"
-    workers: Count = 1
-    threads: Count = 1
-    gpus: Annotated[int, Field(ge=0)] = 0
-    ranks_per_solver: Annotated[int, Field(ge=0)] = 0
+    name: Annotated[str, Field(pattern=r"^(auto|serial|processes|mpi|\w+(\.\w+)*:\w+)$")] = "auto"
+    workers: Workers = 1
+    threads: Workers = 1
+    gpus: Number = 0
+    ranks_per_solver: Number = 0
     isolation: Literal["none", "process"] = "none"
     timeout: Positive | None = None
     memory_limit: Positive | None = None
     patience: Positive | None = None
-    retries: dict[Literal["failed", "timeout", "crashed", "invalid"], Annotated[int, Field(ge=0)]] = dataclasses.field(
+    retries: dict[Literal["failed", "timeout", "crashed", "invalid"], Number] = dataclasses.field(
         default_factory=lambda: {"crashed": 1}
     )
     max_failures: Count | None = None
@@ -213,8 +230,8 @@ class LimitsSettings(Settings):
     SIGTERM and SIGUSR1 end it too.
     """
 
-    walltime: Positive | Annotated[str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")] | None = None
-    grace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60.0
+    walltime: Positive | Annotated[str, Field(pattern=r"^(\d{1,5}-)?\d{1,2}:\d{2}:\d{2}$")] | None = None
+    grace: Weight = 60.0
 
     @property
     def seconds(self) -> float | None:
@@ -267,7 +284,7 @@ class GenerateSettings(Settings):
 class CardSettings(Settings):
     """[card]: the model card that ends a training. solve: generated structures that the solver computes for it."""
 
-    solve: Annotated[int, Field(ge=0)] = 0
+    solve: Number = 0
 
 
 @dataclass(frozen=True)

@@ -204,6 +204,8 @@ def _validated(cls: type[Value], table: Mapping[str, Any], source: Source, path:
         text = json.dumps(table)
     except TypeError:
         raise StudyError(f"{source.at(path)}: dates and times have no meaning here") from None
+    if "\\u0000" in text:
+        raise StudyError(f"{source.at(path)}: a zero byte (\\u0000) has no meaning here: leave it out")
     try:
         return TypeAdapter(cls).validate_json(text, strict=True)
     except ValidationError as error:
@@ -344,6 +346,12 @@ def _check_generate(study: Study, wanted: GenerateSettings) -> None:
                 f"{study.source.at(['generate', 'values', k])}: found {len(row)} values, expected one for "
                 f"each of the {width} conditions"
             )
+    judged, head = study.model.conditions[0].property, study.structure_head
+    if head is None or judged not in head.properties:
+        raise StudyError(
+            f"{study.source.at(['structure_head', 'properties'])}: generated structures are judged by a "
+            f"structure-space head, so it has to predict '{judged}'"
+        )
 
 
 def _check_component(

@@ -64,7 +64,7 @@ def crew_of(run: Run, executor: Executor, retry: frozenset[str] = frozenset()) -
 
 def _fatal(run: Run, *, forgiven: bool) -> dict[str, str]:
     """Return the evaluations that have ended a job, with those of the last one, if that died."""
-    before = run.read_json(CRASHES)
+    before = run.read_json(CRASHES, dict[str, list[str]])
     crashes: dict[str, list[str]] = {} if forgiven or before is None else before
     left = left_in(run.path / FOLDER)
     for structure, word in left.items():

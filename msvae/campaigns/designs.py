@@ -18,7 +18,7 @@ from msvae.study import Study
 from msvae.vae.files import load_model
 from msvae.vae.model import VAE
 
-__all__ = ["asked_conditions", "designs", "joined_structures", "with_earlier"]
+__all__ = ["asked_conditions", "check_earlier", "designs", "joined_structures", "with_earlier"]
 
 FILE = "earlier.h5"
 
@@ -50,13 +50,26 @@ def with_earlier(context: Context, structures: Structures) -> Structures:
     return joined_structures([structures, read_structures(context.run.path / FILE)])
 
 
-def _found(context: Context, structures: Structures, folder: str) -> list[Structures]:
-    """Return the designs that each part of a run's searches evaluated, with their properties."""
+def check_earlier(context: Context, structures: Structures) -> None:
+    """Raise RunError or StudyError where there is no run that the study can start from, before anything is trained."""
+    if context.study.design is not None and not (context.run.path / FILE).exists():
+        for folder in context.study.design.start_from:
+            _earlier(context, structures, folder)
+
+
+def _earlier(context: Context, structures: Structures, folder: str) -> Run:
+    """Return a run with the same solver and the same kind of structures."""
     earlier, key = Run.open(Path(folder)), "design.start_from"
     if solver_key(earlier.study) != solver_key(context.study):
         raise StudyError(f"{key}: the run '{folder}' has another solver, or other settings of it, than this study")
     if earlier.structures.specification != structures.specification:
         raise StudyError(f"{key}: the run '{folder}' has structures of another kind, grid or spacing than this study")
+    return earlier
+
+
+def _found(context: Context, structures: Structures, folder: str) -> list[Structures]:
+    """Return the designs that each part of a run's searches evaluated, with their properties."""
+    earlier, key = _earlier(context, structures, folder), "design.start_from"
     parts = []
     for stage in earlier.stages:
         table = earlier.store(stage).load()

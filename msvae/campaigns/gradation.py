@@ -33,16 +33,7 @@ def run(context: Context) -> Table:
         _formula(context, np.full((1, len(settings.shape)), 0.5))
     structures = training_structures(context)
     vae = trained(context, structures)
-    if len(settings.shape) != structures.specification.grid.dimensions:
-        raise StudyError(
-            f"{context.study.source.at(['gradation', 'shape'])}: expected a number of voxels for each axis"
-        )
     grading = Grading(context, vae, vae.encode(structures), settings)
-    if not grading.inner.any():
-        raise StudyError(
-            f"{context.study.source.at(['gradation', 'shape'])}: {settings.shape} voxels hold no whole window of "
-            f"{grading.windows.size}"
-        )
     with torch_threads(context.study.executor.threads):
         return stiffest_part(grading) if settings.goal == "compliance" else _profile(grading)
 

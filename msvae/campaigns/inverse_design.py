@@ -15,16 +15,16 @@ import numpy as np
 from msvae.campaigns import pareto
 from msvae.campaigns.accuracy import design_doubts, error_rows
 from msvae.campaigns.context import Context, Table
-from msvae.campaigns.designs import asked_conditions, designs, with_earlier
+from msvae.campaigns.designs import asked_conditions, check_earlier, designs, with_earlier
 from msvae.campaigns.interpretation import interpret
 from msvae.campaigns.judge import Judge, distance_from, misses, numbers_of
+from msvae.campaigns.label import the_structures
 from msvae.campaigns.searches import Part, Search, control, nearest_of, search
 from msvae.campaigns.train import trained, training_structures
 from msvae.design_settings import in_words
 from msvae.run.directory import LABEL
 from msvae.settings import DesignSettings
 from msvae.structures import Array, Structures
-from msvae.vae.blueprint import component_values
 
 __all__ = ["WALL", "distance_from", "run"]
 
@@ -36,8 +36,8 @@ def run(context: Context) -> Table:
     """Return the table of target, best training structure, best designs, and solver calls, and wall time."""
     design = context.study.design
     assert design is not None
+    check_earlier(context, the_structures(context))
     structures = training_structures(context)
-    _check_targets(structures, design)
     vae = trained(context, structures)
     vae.asked = asked_conditions(context.study)
     judge = Judge.of(context, vae, structures)
@@ -59,11 +59,6 @@ def run(context: Context) -> Table:
         encoded = part.judge.vae.encode(context.run.labelled)
         notes += interpret(context, part.judge, part.table.latents[row : row + 1], encoded)
     return replace(table, notes=tuple(notes))
-
-
-def _check_targets(structures: Structures, design: DesignSettings) -> None:
-    for component in design.numbers:
-        component_values(structures.properties, component)
 
 
 def _save_courses(context: Context, searches: list[Search]) -> None:

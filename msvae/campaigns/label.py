@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from msvae.campaigns.checks import check_numbers
 from msvae.campaigns.context import Context, Table
 from msvae.dispatch.tasks import Task
 from msvae.errors import DataError, StudyError, TargetError
@@ -64,7 +65,10 @@ def the_structures(context: Context) -> Structures:
     run = context.run
     if not run.structures_file.exists():
         run.journal.show_stage("reading the data set")
-        structures = context.study.need_dataset().load(seed_of(context.study.seed, "dataset"))
+        try:
+            structures = context.study.need_dataset().load(seed_of(context.study.seed, "dataset"))
+        except MemoryError:
+            raise DataError("dataset: its structures do not fit into memory: take fewer, or smaller ones") from None
         if len(structures) == 0:
             raise DataError("dataset: it has no structures")
         run.save_structures(structures)
@@ -78,6 +82,7 @@ def labelled(context: Context) -> Structures:
     misfit = solver.misfit(structures.specification)
     if misfit:
         raise StudyError(f"solver: {misfit}")
+    check_numbers(context.study, structures)
     count = len(structures) if context.study.label.limit is None else min(context.study.label.limit, len(structures))
     table = context.evaluate(STAGE, [Task(k) for k in range(count)], title="label")
     if not table.done.any():

@@ -27,7 +27,7 @@ from msvae.seeds import seed_of
 from msvae.splits import Split
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values
-from msvae.vae.history import held_back_losses, kept_epoch
+from msvae.vae.history import TERMS, History, held_back_losses, kept_epoch
 from msvae.vae.model import VAE
 from msvae.vae.objective import batch_of
 from msvae.vae.structure_head import StructureHead
@@ -110,7 +110,7 @@ def _few(structures: Structures, n: int, seed: int) -> Structures:
 
 def _losses(context: Context, vae: VAE, train: Structures, test: Structures) -> Iterator[Line]:
     """Yield the losses of the model as it is, and beside them what was seen while it was trained."""
-    history, study = context.run.read_json("training.json"), context.study
+    history, study = context.run.read_json("training.json", History, TERMS), context.study
     number = kept_epoch(history, study.model, study.training)
     losses = held_back_losses(history, study.model)
     inside, outside = (held_back_terms(vae, batch_of(vae, s), study.seed) for s in (train, test))
@@ -155,7 +155,7 @@ def _latents(context: Context, means: Array, deviations: Array) -> Iterator[Line
             "the posterior has collapsed in %d of %d latents: lower model.beta, raise model.free_bits or "
             "training.warm_up, or ask for fewer latents", latents - active, latents
         )  # fmt: skip
-    prior = context.run.read_json("prior.json")
+    prior = context.run.read_json("prior.json", dict[str, Any], ["chosen", "hole"])
     if prior is not None:
         yield Line("fitted prior", prior["chosen"])
         yield Line("prior hole (nats): fitted prior over N(0, I)", prior["hole"])

@@ -29,7 +29,7 @@ def thought_of(context: Context) -> Thought:
         return Thought(design.call_seconds)
     if design.searcher != "composite":
         return Thought()
-    known = context.run.read_json(PACE)
+    known = context.run.read_json(PACE, dict[str, float], ["call_seconds"])
     if known is None:
         known = {"call_seconds": rounded(_measured(context))}
         context.run.write_json(PACE, known)
@@ -58,7 +58,7 @@ class Clock:
     @classmethod
     def of(cls, run: Run, stage: str) -> Clock:
         """Return the clock of a stage, which goes on from what the run has kept."""
-        return cls(run, stage, float((run.read_json(CLOCK) or {}).get(stage, 0.0)))
+        return cls(run, stage, float((run.read_json(CLOCK, dict[str, float]) or {}).get(stage, 0.0)))
 
     def start(self) -> None:
         """Take time from now on."""
@@ -72,4 +72,6 @@ class Clock:
         self.seconds, self.last = self.seconds + now - self.last, now
         if end or now - self.written > EVERY:
             self.written = now
-            self.run.write_json(CLOCK, {**(self.run.read_json(CLOCK) or {}), self.stage: round(self.seconds, 3)})
+            self.run.write_json(
+                CLOCK, {**(self.run.read_json(CLOCK, dict[str, float]) or {}), self.stage: round(self.seconds, 3)}
+            )

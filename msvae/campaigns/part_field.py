@@ -19,7 +19,7 @@ from msvae.seeds import seed_of
 from msvae.structures import Array, Grid, Structures
 from msvae.vae.model import VAE
 
-__all__ = ["cells_of", "cut", "decoded_fractions", "encoded", "image_of", "latent_field", "matched"]
+__all__ = ["FILE", "cells_of", "cut", "decoded_fractions", "encoded", "image_of", "latent_field", "matched"]
 
 FILE = "latent_field.safetensors"
 TRIALS = 3  # of the strength of a field's correlation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def reproduce(
         raise RunError(f"'{output}' is the run itself: give another --output for the reproduction")
     for stage in original.stages:
         original.store(stage).load()  # damage is found before anything is computed
-    pace = original.read_json(PACE)  # what the questions depend on, which another machine would measure otherwise
+    # what the questions depend on, which another machine would measure otherwise
+    pace = original.read_json(PACE, dict[str, float], ["call_seconds"])
     if pace is not None and original.study.design is not None and original.study.design.call_seconds is None:
         with fitting(directory, "reading the pace"):
             overrides = [f"design.call_seconds={float(pace['call_seconds'])}", *overrides]
@@ -59,9 +61,9 @@ def compare(original: Run, again: Run) -> Table:
             rows.append((stage, what, how))
             if not same:
                 faults.append(f"{what} of stage '{stage}': {how}")
-    same = _timeless(original.read_json("summary.json")) == _timeless(again.read_json("summary.json"))
+    same = _timeless(original.read_json("summary.json", Table)) == _timeless(again.read_json("summary.json", Table))
     rows.append(("", "final table", "identical" if same else "not identical"))
-    notes = tuple(_surroundings(*(run.read_json("provenance.json") or {} for run in (original, again))))
+    notes = tuple(_surroundings(*(run.read_json("provenance.json", dict[str, Any]) or {} for run in (original, again))))
     if faults:
         raise RunError(
             f"'{again.path}' does not reproduce '{original.path}': {faults[0]}"
@@ -71,13 +73,15 @@ def compare(original: Run, again: Run) -> Table:
     return Table(f"{original.path.name} reproduced", ("stage", "what", "found"), tuple(rows), notes)
 
 
-def _timeless(table: Any) -> Any:
-    """Return a table of plain values without the columns of times, which are of the machine."""
-    if not isinstance(table, Mapping):
-        return table
-    kept = [k for k, name in enumerate(table["columns"]) if name != WALL]
-    return {**table, "columns": [table["columns"][k] for k in kept],
-            "rows": [[row[k] for k in kept] for row in table["rows"]]}  # fmt: skip
+def _timeless(table: Table | None) -> Table | None:
+    """Return a table without the columns of times, which are of the machine."""
+    if table is None:
+        return None
+    timed = {k for k, name in enumerate(table.columns) if name == WALL}
+    columns, *rows = (
+        tuple(cell for k, cell in enumerate(row) if k not in timed) for row in (table.columns, *table.rows)
+    )
+    return replace(table, columns=columns, rows=tuple(rows))
 
 
 def _differences(first: Evaluations, second: Evaluations) -> Iterator[tuple[str, bool, str]]:
@@ -106,7 +110,9 @@ def _distance(first: Array | None, second: Array | None) -> float:
 
 def _surroundings(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
     """Yield in what versions, plugins, processor and MPI of two runs differ."""
-    here, there = second.get("packages", {}), first.get("packages", {})
+    here, there = (
+        packages if isinstance(packages, Mapping) else {} for packages in (v.get("packages") for v in (second, first))
+    )
     for name in sorted({*here, *there}):
         if here.get(name) != there.get(name):
             yield f"{name} {there.get(name)} there, {here.get(name)} here"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 
+from msvae.campaigns.checks import check
 from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.label import labelled, the_structures
 from msvae.campaigns.model_card import model_card
+from msvae.campaigns.sides import sides_of
 from msvae.errors import DataError, StudyError
 from msvae.metrics.prediction import determination, most_varying
 from msvae.seeds import seed_of
@@ -64,6 +65,7 @@ def training_structures(context: Context) -> Structures:
             f"'{min(missing)}' and the study no [solver] to compute it (it has: "
             f"{', '.join(q.name for q in structures.quantities) or 'none'})"
         )
+    check(context, structures)
     return labelled(context) if missing else structures
 
 
@@ -111,12 +113,6 @@ def _fitted(context: Context, blueprint: Blueprint, structures: Structures, side
     run, study = context.run, context.study
     torch.manual_seed(seed_of(study.seed, "weights"))
     vae, ranks = VAE(blueprint), study.training.ranks
-    if ranks - 1 > context.others:
-        raise StudyError(
-            f"{study.source.at(['training', 'ranks'])}: {ranks} processes cannot train together, there are "
-            f"{context.others + 1}: start with `mpiexec -n {ranks} python -m mpi4py -m msvae ...`, set "
-            f"executor.workers = {ranks - 1}, or take fewer ranks"
-        )
     with torch_threads(study.executor.threads), run.journal.progress("train") as report:
         given = (blueprint, structures, sides, study.training)
         task = partial(_help_fitting, given, study.seed, study.executor.threads)
@@ -205,29 +201,3 @@ def _prediction_scores(who: str, name: str, predicted: Array, true: Array) -> li
 def _conditions(vae: VAE, structures: Structures) -> Array | None:
     settings = vae.blueprint.settings
     return condition_values(structures, settings) if settings.conditions else None
-
-
-def sides_of(context: Context, structures: Structures, blueprint: Blueprint) -> Split:
-    """Return the run's split of its structures, on both sides those that can be trained on.
-
-    Structures after those of the data set (designs) are trained on: what has been held back once stays so.
-    """
-    settings, seed = context.study.training, context.study.seed
-    n = min(len(structures), len(context.run.structures))
-    whole = split_of(structures[:n], settings.held_back, seed, gap=settings.gap)
-    more = np.arange(n, len(structures))
-    train, able = np.concatenate([whole.train, more]), can_train(structures, blueprint)
-    sides = replace(whole, train=train[able[train]], aside=whole.aside[able[whole.aside]])
-    if not len(sides.train) or not len(sides.aside):
-        raise DataError(
-            f"training.held_back: of {able.sum()} structures whose conditions are known, {len(sides.train)} are to be "
-            f"trained on and {len(sides.aside)} held back: give more structures with known conditions"
-        )
-    return sides
-
-
-def can_train(structures: Structures, blueprint: Blueprint) -> Array:
-    """Return which structures (n,) can be trained on."""
-    if blueprint.settings.semi_supervised:
-        return np.ones(len(structures), dtype=bool)
-    return np.asarray(np.isfinite(condition_values(structures, blueprint.settings)).all(axis=1))

@@ -129,11 +129,17 @@ def _named(name: str, settings: ExecutorSettings) -> Executor:
     module, _, function = name.partition(":")
     try:
         make = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a border: a user's module may raise anything
         raise StudyError(
             f"executor.name is '{name}', but {error}: name a function that can be imported (see PYTHONPATH)"
         ) from None
-    executor = make(settings)
+    try:
+        executor = make(settings)
+    except Exception as error:  # a border: a user's function may raise anything
+        raise StudyError(
+            f"executor.name is '{name}', which failed with {type(error).__name__}: {error}: name a function that takes "
+            "the settings of [executor] and returns a concurrent.futures.Executor"
+        ) from None
     if not isinstance(executor, Executor):
         raise StudyError(f"executor.name is '{name}', which returned {executor!r}, no concurrent.futures.Executor")
     return executor

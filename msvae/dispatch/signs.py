@@ -24,6 +24,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+from msvae.border import opened
+from msvae.errors import RunError
+
 __all__ = ["FOLDER", "Errand", "Roll", "Sign", "busy_with", "current", "left_in", "sign_of"]
 
 FOLDER = "workers"
@@ -157,7 +160,7 @@ def left_in(folder: Path) -> dict[str, str]:
     for path, sign in _signs(folder):
         if sign.structure:
             fault = path.with_name(f"{path.name}.fault")
-            said = fault.read_bytes()[:SIZE].decode(errors="replace") if fault.is_file() else ""
+            said = _content(fault).decode(errors="replace")
             first = next((line for line in said.splitlines() if line.strip()), "")
             found[sign.structure] = found.get(sign.structure) or (first and f"{sign.who}: {first}")
     return found
@@ -168,9 +171,18 @@ def _signs(folder: Path) -> list[tuple[Path, Sign]]:
     found = []
     for path in folder.glob("*"):
         if path.suffix != ".fault":
-            with suppress(OSError, ValueError, TypeError):
-                found.append((path, Sign(**json.loads(path.read_bytes()[:SIZE]))))
+            with suppress(ValueError, TypeError):
+                found.append((path, Sign(**json.loads(_content(path)))))
     return found
+
+
+def _content(path: Path) -> bytes:
+    """Return the first bytes of a sign; none where it is no file of ours."""
+    try:
+        with opened(path, links=False) as file:
+            return file.read(SIZE)
+    except (OSError, RunError):
+        return b""
 
 
 @dataclass

@@ -20,7 +20,7 @@ BAND = (10, 90)  # percentiles of several searches
 
 def target_and_found(run: Run) -> Drawing | None:
     """Training structures, designs and target in the plane of the first two targets; and distance over solver calls."""
-    searches, design = run.read_json("searches.json"), run.study.design
+    searches, design = run.read_json("searches.json", list[dict[str, Any]], ["stage", "distances"]), run.study.design
     if not searches or design is None:
         return None
     figure = Figure(figsize=(9.2, 3.6))
@@ -50,7 +50,7 @@ def target_and_found(run: Run) -> Drawing | None:
 
 def pareto_front(run: Run) -> Drawing | None:
     """Data set and designs in the plane of two objectives, with the front."""
-    found = run.read_json("pareto.json")
+    found = run.read_json("pareto.json", dict[str, Any], ["sets", "front", "names"])
     if not found:
         return None
     figure = Figure(figsize=(4.8, 3.8))
@@ -89,7 +89,7 @@ def _courses(axis: Any, searches: list[dict[str, Any]]) -> None:
 
 def interpretation(run: Run) -> Drawing | None:
     """What the latents that matter most do to structure and properties, and what every voxel adds."""
-    found = run.read_json("interpretation.json")
+    found = run.read_json("interpretation.json", dict[str, Any], ["steps", "axes", "numbers", "traversal"])
     if not found or not (run.path / "traversal.h5").exists():
         return None
     structures, steps = read_structures(run.path / "traversal.h5"), found["steps"]

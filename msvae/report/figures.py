@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.figure import Figure
 
+from msvae.campaigns.sides import can_train
 from msvae.metrics.prediction import determination, most_varying
 from msvae.report.design_figures import best_design, interpretation, pareto_front, target_and_found
 from msvae.report.drawing import Drawing, axes_of, picture
@@ -16,14 +17,16 @@ from msvae.splits import split_of
 from msvae.structure_file import read_structures
 from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values, condition_values
-from msvae.vae.history import kept_epoch
+from msvae.vae.history import TERMS, History, kept_epoch
 
 __all__ = ["FIGURES"]
+
+EQUAL = 1e-9  # relative spread below which values are rounding errors of one
 
 
 def training_curves(run: Run) -> Drawing | None:
     """Terms of the objective over the epochs, for training and held-back structures."""
-    history = run.read_json("training.json")
+    history = run.read_json("training.json", History, TERMS)
     if not history:
         return None
     names = [name for name in history[0] if not name.startswith("held back ")]
@@ -49,8 +52,10 @@ def reconstructions(run: Run) -> Drawing | None:
     """Structures above what the model makes of their latents."""
     if not run.model_file.exists():
         return None
-    structures = _held_back(run)[:8]
-    settings = run.model.blueprint.settings
+    held_back, settings = _held_back(run), run.model.blueprint.settings
+    structures = held_back[np.flatnonzero(can_train(held_back, run.model.blueprint))[:8]]
+    if not len(structures):
+        return None
     conditions = condition_values(structures, settings) if settings.conditions else None
     again = run.model.decode(run.model.encode(structures), conditions)
     figure = Figure(figsize=(1.2 * len(structures), 2.6))
@@ -93,7 +98,9 @@ def properties(run: Run) -> Drawing | None:
     figure = Figure(figsize=(3.4 * len(table.properties), 2.6))
     for axis, (name, array) in zip(axes_of(figure, 1, len(table.properties)), table.properties.items(), strict=True):
         leading = array.reshape(len(array), -1)[:, 0]
-        axis.hist(leading[np.isfinite(leading)], bins=30)
+        leading = leading[np.isfinite(leading)]
+        vary = len(leading) > 0 and np.ptp(leading) > EQUAL * np.abs(leading).max()
+        axis.hist(leading, bins=30 if vary else 1)
         index = "[" + ", ".join("0" * (array.ndim - 1)) + "]" if array.ndim > 1 else ""
         axis.set(xlabel=f"{name}{index} ({table.units.get(name, '1')})", ylabel="structures")
     return Drawing("properties", "What the solver computed for the data set.", figure)

@@ -16,6 +16,7 @@ from matplotlib.text import Text
 
 from msvae.atomic_file import write_atomically
 from msvae.border import fitting
+from msvae.campaigns.context import Table
 from msvae.errors import RunError, visible
 from msvae.evaluations import Evaluations
 from msvae.metrics.solver_errors import property_errors
@@ -84,7 +85,7 @@ def _page(run: Run, drawings: Sequence[Drawing], images: Mapping[str, bytes]) ->
     parts = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>",
         f"<h1>{title}</h1>",
-        _summary(run.read_json("summary.json")),
+        _summary(run.read_json("summary.json", Table)),
         _evaluations(run),
         _solver_errors(run),
         "<h2>Figures</h2>",
@@ -98,7 +99,7 @@ def _page(run: Run, drawings: Sequence[Drawing], images: Mapping[str, bytes]) ->
         )
     parts += [
         "<h2>Provenance</h2>",
-        _provenance(run.read_json("provenance.json")),
+        _provenance(run.read_json("provenance.json", dict[str, Any])),
         "<h2>Study</h2>",
         f"<pre>{html.escape(run.study.frozen())}</pre>",
         "</html>",
@@ -112,12 +113,12 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _summary(summary: Mapping[str, Any] | None) -> str:
+def _summary(summary: Table | None) -> str:
     if summary is None:
         return "<p>The campaign has not ended yet.</p>"
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in summary["notes"])
-    heading = f"<p><strong>{html.escape(summary['heading'])}</strong></p>" if summary.get("heading") else ""
-    return f"<h2>{html.escape(summary['title'])}</h2>{heading}{_table(summary['columns'], summary['rows'])}{notes}"
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in summary.notes)
+    heading = f"<p><strong>{html.escape(summary.heading)}</strong></p>" if summary.heading else ""
+    return f"<h2>{html.escape(summary.title)}</h2>{heading}{_table(summary.columns, summary.rows)}{notes}"
 
 
 def _evaluations(run: Run) -> str:

@@ -16,7 +16,7 @@ __all__ = ["dns", "field", "gradation", "push_forward"]
 
 def dns(run: Run) -> Drawing | None:
     """Global error over the size of structures, and the local quantity of every structure against DNS."""
-    found, part = run.read_json("dns.json"), run.study.part
+    found, part = run.read_json("dns.json", dict[str, Any], ["dns", "rows"]), run.study.part
     if not found or part is None:
         return None
     truth, rows = found["dns"], found["rows"]
@@ -49,7 +49,7 @@ def dns(run: Run) -> Drawing | None:
 
 def field(run: Run) -> Drawing | None:
     """Correlation of neighbours and scatter of blocks, of generated parts, of the image, and without correlation."""
-    found = run.read_json("field.json")
+    found = run.read_json("field.json", dict[str, Any], ["found", "lags", "edges", "phase"])
     if not found:
         return None
     figure = Figure(figsize=(7.6, 3.2))
@@ -72,7 +72,7 @@ def field(run: Run) -> Drawing | None:
 
 def push_forward(run: Run) -> Drawing | None:
     """Distribution of the quantity by every fidelity and control, and the intervals that were estimated."""
-    found = run.read_json("push_forward.json")
+    found = run.read_json("push_forward.json", dict[str, Any], ["values", "cheap", "estimates", "quantity", "unit"])
     if not found:
         return None
     figure = Figure(figsize=(6.4, 3.8))
@@ -105,7 +105,7 @@ def push_forward(run: Run) -> Drawing | None:
 
 def gradation(run: Run) -> Drawing | None:
     """The graded part, and the profile that was asked against the one that was measured."""
-    found, path = run.read_json("gradation.json"), run.path / "part.h5"
+    found, path = run.read_json("gradation.json", dict[str, Any]), run.path / "part.h5"
     if not found or not path.exists():
         return None
     part = read_structures(path)

@@ -7,6 +7,7 @@ Every run writes into a folder of its own and reads those of all, so that runs n
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from msvae.errors import StudyError
 from msvae.evaluations import Evaluations
 from msvae.run.provenance import origin
 from msvae.run.store import EvaluationStore
@@ -30,6 +32,16 @@ class Cache:
     def __init__(self, study: Study, run: Path, quantities: tuple[Quantity, ...]) -> None:
         assert study.cache.path is not None
         self.folder = Path(study.cache.path) / solver_key(study)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except (OSError, ValueError) as error:  # ValueError: of a name with a zero byte
+            why = error.strerror if isinstance(error, OSError) else error
+            raise StudyError(
+                f"{study.source.at(['cache', 'path'])}: '{self.folder}' cannot be made or written to: {why}; name a "
+                "folder that can be, or leave it out"
+            ) from None
         writer = hashlib.sha256(f"{socket.gethostname()}:{run.resolve()}".encode()).hexdigest()[:16]
         self.store = EvaluationStore(self.folder / writer, quantities)
 

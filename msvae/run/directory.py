@@ -22,11 +22,12 @@ import numpy as np
 import tomli_w
 
 from msvae.atomic_file import write_atomically
-from msvae.border import check_folder, fitting, read_json
+from msvae.border import check_folder, fitting
 from msvae.errors import RunError
 from msvae.evaluations import Evaluations, joined
 from msvae.run.frozen_study import mesh_sources, own_study, plugin_sources, with_file_names
 from msvae.run.journal import Journal
+from msvae.run.json_file import read_json
 from msvae.run.lock import NAME as LOCK
 from msvae.run.provenance import provenance
 from msvae.run.store import EvaluationStore
@@ -77,6 +78,12 @@ class Run:
     @staticmethod
     def check(directory: Path, *, resume: bool = False, force: bool = False) -> None:
         """Raise RunError where a run can neither be made nor gone on with."""
+        try:
+            directory.stat()
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # of a name that is too long, or in a folder that may not be read
+            raise RunError(f"'{directory}' cannot be made: {error.strerror}; give another --output") from None
         if (directory / "study.toml").exists():
             if not resume and not force:
                 raise RunError(
@@ -262,9 +269,12 @@ class Run:
         """Write plain values into the run."""
         write_atomically(self.path / name, json.dumps(value, indent=1).encode())
 
-    def read_json(self, name: str) -> Any:
-        """Return what `write_json` wrote, or None if it is not there; RunError if the file is damaged."""
-        return read_json(self.path / name)
+    def read_json(self, name: str, kind: Any = Any, keys: Sequence[str] = ()) -> Any:
+        """Return what `write_json` wrote, or None if it is not there; RunError if the file is damaged.
+
+        kind: type of the whole. keys: that it has to have, or every row of it.
+        """
+        return read_json(self.path / name, kind, keys)
 
 
 def _is_unfinished(directory: Path) -> bool:

@@ -14,7 +14,7 @@ from msvae.settings import Component, ModelSettings
 from msvae.structures import Array, Quantity, Specification, Structures
 from msvae.vae.spatial import refuse_what_needs_a_vector
 
-__all__ = ["Blueprint", "component_values", "condition_values"]
+__all__ = ["Blueprint", "component_misfit", "component_values", "condition_values"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,17 @@ class Blueprint:
     def of(cls, structures: Structures, settings: ModelSettings, architecture: Architecture) -> Blueprint:
         """Return the blueprint for structures; StudyError if a head or condition names no property of theirs."""
         known = {q.name: q for q in structures.quantities}
+        return cls.for_quantities(structures.specification, known, settings, architecture)
+
+    @classmethod
+    def for_quantities(
+        cls,
+        specification: Specification,
+        known: Mapping[str, Quantity],
+        settings: ModelSettings,
+        architecture: Architecture,
+    ) -> Blueprint:
+        """Return the blueprint for structures of which these properties are, or will be, known by name."""
         for key, name in [
             *(("heads", h) for h in settings.heads),
             *(("conditions", c.property) for c in settings.conditions),
@@ -43,14 +54,14 @@ class Blueprint:
                     f"model.{key}: the structures have no property '{name}' (they have: "
                     f"{', '.join(sorted(known)) or 'none'}): name a solver that computes it, or leave it out"
                 )
-        misfit = architecture.misfit(structures.specification)
+        misfit = architecture.misfit(specification)
         if misfit:
             raise StudyError(f"architecture: {misfit}")
-        if architecture.latent_grid(structures.specification):
+        if architecture.latent_grid(specification):
             refuse_what_needs_a_vector(settings)
         elif settings.global_latents:
             raise StudyError("model.global_latents: this architecture's latents are a vector already: leave it out")
-        return cls(structures.specification, settings, architecture, tuple(known[h] for h in settings.heads))
+        return cls(specification, settings, architecture, tuple(known[h] for h in settings.heads))
 
     @property
     def sites(self) -> tuple[int, ...]:
@@ -67,11 +78,16 @@ def condition_values(structures: Structures, settings: ModelSettings) -> Array:
 def component_values(properties: Mapping[str, Any], component: Component) -> Array:
     """Return one number (n,) of a property; StudyError if the property has no such component."""
     array = np.asarray(properties[component.property])
-    if len(component.component) != array.ndim - 1 or any(
-        i >= s for i, s in zip(component.component, array.shape[1:], strict=False)
-    ):
-        raise StudyError(
-            f"'{component}': the property has shape {array.shape[1:]}, found the component {list(component.component)}"
-        )
+    misfit = component_misfit(component, array.shape[1:])
+    if misfit:
+        raise StudyError(misfit)
     index: tuple[Any, ...] = (slice(None), *component.component)
     return np.asarray(array[index])
+
+
+def component_misfit(component: Component, shape: tuple[int, ...]) -> str | None:
+    """Return why a property of a shape has no such component, or None if it has."""
+    index = component.component
+    if len(index) == len(shape) and all(i < n for i, n in zip(index, shape, strict=True)):
+        return None
+    return f"'{component}': the property has shape {shape}, found the component {list(index)}"

@@ -6,9 +6,10 @@ import numpy as np
 
 from msvae.settings import ModelSettings, TrainingSettings
 
-__all__ = ["History", "held_back_losses", "is_over", "kept_epoch"]
+__all__ = ["TERMS", "History", "held_back_losses", "is_over", "kept_epoch"]
 
 History = list[dict[str, float]]
+TERMS = ("reconstruction", "divergence", "held back reconstruction", "held back divergence")  # of every epoch
 LEAST, SHARE = 10, 5  # epochs without a gain after which training ends: so many, or a fifth of all if that is more
 
 

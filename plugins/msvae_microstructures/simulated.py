@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -10,6 +11,9 @@ import numpy as np
 from msvae import Array, DataError, Dataset, Grid, Positions, Structures
 from msvae_microstructures import processes
 from msvae_microstructures.voxel_size import positive
+
+MOST = 1 << 40  # voxels
+RANGE = 100.0
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,32 @@ class Simulated(Dataset):
             raise ValueError(f"volume_fraction is a range inside (0, 1), found {list(self.volume_fraction)}")
         for key in ("length", "anisotropy"):
             low, high = getattr(self, key)
-            if not 0 < low <= high:
+            if not 0 < low <= high < math.inf:
                 raise ValueError(f"{key} is a range of positive numbers, found [{low:g}, {high:g}]")
         image = self.image_shape or self.shape
+        if math.prod(image) > MOST or self.count * math.prod(self.shape) > MOST:
+            raise ValueError(
+                f"at most {MOST} voxels can be made, found {self.count} structures of {list(self.shape)} voxels and an "
+                f"image of {list(image)}"
+            )
         if len(image) != len(self.shape) or any(a < b for a, b in zip(image, self.shape, strict=True)):
             raise ValueError(f"image_shape is at least {list(self.shape)} voxels, found {list(self.image_shape)}")
         positive(self.spacing, len(self.shape))
+        if self.process != "spinodal":
+            self._check_lengths()
         if self.process == "spinodal" and len(set(self._spacing)) > 1:
             raise ValueError(f"process 'spinodal' is on cubes, found a spacing of {list(self._spacing)}")
+
+    def _check_lengths(self) -> None:
+        """Raise ValueError for lengths that no grid can tell from noise, or from a constant."""
+        low, high = (length / min(self._spacing) for length in self.length)
+        if not 1 / RANGE <= low <= high <= RANGE**2:
+            raise ValueError(
+                f"length is from {1 / RANGE:g} to {RANGE**2:g} voxels, found {list(self.length)} m with voxels of "
+                f"{min(self._spacing):g} m"
+            )
+        if not 1 / RANGE <= self.anisotropy[0] <= self.anisotropy[1] <= RANGE:
+            raise ValueError(f"anisotropy is from {1 / RANGE:g} to {RANGE:g}, found {list(self.anisotropy)}")
 
     def load(self, seed: int) -> Structures:
         image = self.image(seed)

@@ -194,7 +194,7 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(f"dataset.path: '{path}' does not exist: give a TIFF file or a folder of them")
-    images = [f for f in path.iterdir() if f.suffix.lower() in (".tif", ".tiff")]
+    images = [f for f in path.iterdir() if f.suffix.lower() in (".tif", ".tiff") and f.is_file()]
     files = sorted(f for f in images if not f.name.startswith("."))  # "._a.tif" is what macOS keeps beside a.tif
     if len(files) < len(images):
         log.warning("'%s': %d hidden files are not read", path, len(images) - len(files))

@@ -26,6 +26,7 @@ METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "um": 1e-6, "micron": 1e-6, "microns
           "a": 1e-10, "å": 1e-10, "angstrom": 1e-10, "inch": 0.0254, "in": 0.0254, "meter": 1.0, "metre": 1.0,
           "millimeter": 1e-3, "micrometer": 1e-6, "nanometer": 1e-9}  # fmt: skip
 SAME = 0.01  # relative difference, up to which a file and a study say the same
+SHORTEST, LONGEST = 1e-15, 1e6  # m that an edge of a voxel can be
 SMALL = 1 << 16  # bytes of a header
 
 Sizes = tuple["float | None", ...]  # along slices, rows and columns in m; None where it is not known
@@ -36,8 +37,11 @@ def positive(spacing: float | Sequence[float], dimensions: int) -> None:
     found = [spacing] if isinstance(spacing, (int, float)) else list(spacing)
     if not isinstance(spacing, (int, float)) and len(found) != dimensions:
         raise ValueError(f"spacing is one length in m, or {dimensions}, one along each axis, found {found}")
-    if not all(h > 0 and math.isfinite(h) for h in found):
-        raise ValueError(f"spacing is a positive length in m, found {', '.join(f'{h:g}' for h in found)}")
+    if not all(SHORTEST <= h <= LONGEST for h in found):
+        raise ValueError(
+            f"spacing is a positive length in m, from {SHORTEST:g} to {LONGEST:g}, found "
+            f"{', '.join(f'{h:g}' for h in found)}"
+        )
 
 
 def voxel_sizes(path: Path, given: float | Sequence[float] | None, dimensions: int) -> tuple[float, ...]:

@@ -10,6 +10,8 @@ from torch import nn
 
 from msvae import Architecture, Specification
 
+WIDEST, DEEPEST = 1 << 20, 1000
+
 
 @dataclass(frozen=True)
 class Perceptron(Architecture):
@@ -22,8 +24,10 @@ class Perceptron(Architecture):
     depth: int = 2
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.depth < 1:
-            raise ValueError(f"width and depth are at least 1, found {self.width} and {self.depth}")
+        if not (1 <= self.width <= WIDEST and 1 <= self.depth <= DEEPEST):
+            raise ValueError(
+                f"width is from 1 to {WIDEST} and depth from 1 to {DEEPEST}, found {self.width} and {self.depth}"
+            )
 
     def encoder(self, specification: Specification, channels: int, features: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), *self._layers(channels * math.prod(specification.grid.shape), features))

@@ -38,9 +38,9 @@ class LinearSolver(Solver):
     def __post_init__(self) -> None:
         if not self.phases:
             raise ValueError("phases is empty: give the material of each phase")
-        if not 0 < self.tolerance < 1 or self.iterations < 1:
-            raise ValueError(f"tolerance is between 0 and 1 and iterations at least 1, found {self.tolerance:g} and "
-                             f"{self.iterations}")  # fmt: skip
+        if not 0 < self.tolerance < 1 or not 1 <= self.iterations < 2**31:
+            raise ValueError(f"tolerance is between 0 and 1 and iterations from 1 to 2**31 - 1, found "
+                             f"{self.tolerance:g} and {self.iterations}")  # fmt: skip
         if self.accuracy == "bounds" and self.boundary.startswith("uniform"):
             raise ValueError("accuracy = 'bounds' is for periodic and mirrored boundaries")
 

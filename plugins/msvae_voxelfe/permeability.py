@@ -50,8 +50,10 @@ class Permeability(Solver):
     accuracy: Literal["estimate", "extrapolated"] = "estimate"
 
     def __post_init__(self) -> None:
-        if not 0 < self.tolerance < 1 or self.iterations < 1 or self.pores < 0:
-            raise ValueError("tolerance is between 0 and 1, iterations at least 1, and pores the number of a phase")
+        if not 0 < self.tolerance < 1 or not 1 <= self.iterations < 2**31 or self.pores < 0:
+            raise ValueError(
+                "tolerance is between 0 and 1, iterations from 1 to 2**31 - 1, and pores the number of a phase"
+            )
         if self.accuracy == "extrapolated" and self.walls == "smooth":
             raise ValueError(
                 "accuracy = 'extrapolated' is for walls = 'stairs': finer voxels of a smooth wall are unknown"
