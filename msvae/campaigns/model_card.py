@@ -19,6 +19,7 @@ from msvae.campaigns.card_predictions import Line, halves, predictions
 from msvae.campaigns.context import Context, Table
 from msvae.campaigns.verdict import verdict
 from msvae.dispatch.tasks import Task
+from msvae.errors import RunError
 from msvae.metrics import distances
 from msvae.metrics.descriptors import describe, feature_vectors
 from msvae.metrics.latents import active_units, disentanglement, divergence_by_latent
@@ -111,6 +112,10 @@ def _few(structures: Structures, n: int, seed: int) -> Structures:
 def _losses(context: Context, vae: VAE, train: Structures, test: Structures) -> Iterator[Line]:
     """Yield the losses of the model as it is, and beside them what was seen while it was trained."""
     history, study = context.run.read_json("training.json", History, TERMS), context.study
+    if history is None:
+        raise RunError(
+            f"'{context.run.path / 'training.json'}' is gone, but the model is there: restore it, or --force"
+        )
     number = kept_epoch(history, study.model, study.training)
     losses = held_back_losses(history, study.model)
     inside, outside = (held_back_terms(vae, batch_of(vae, s), study.seed) for s in (train, test))
