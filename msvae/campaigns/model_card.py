@@ -113,9 +113,7 @@ def _losses(context: Context, vae: VAE, train: Structures, test: Structures) -> 
     """Yield the losses of the model as it is, and beside them what was seen while it was trained."""
     history, study = context.run.read_json("training.json", History, TERMS), context.study
     if history is None:
-        raise RunError(
-            f"'{context.run.path / 'training.json'}' is gone, but the model is there: restore it, or --force"
-        )
+        raise RunError(f"'{context.run.path / 'training.json'}' is gone, and the model is there: restore it")
     number = kept_epoch(history, study.model, study.training)
     losses = held_back_losses(history, study.model)
     inside, outside = (held_back_terms(vae, batch_of(vae, s), study.seed) for s in (train, test))

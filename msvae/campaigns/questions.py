@@ -60,7 +60,8 @@ class Conversation:
         self._pass()
         with self.context.run.journal.progress(self.stage) as report:
             (self._as_workers_become_free if self.design.asynchronous else self._in_rounds)(report)
-        self.clock.take(end=True)
+        if sum(map(len, self.tables)) > self.before:  # a search that had ended before takes no time
+            self.clock.take(end=True)
         if not self.tables:
             raise TargetError(f"no design was asked for in '{self.stage}': its budget was spent before the first")
         return joined(self.tables)

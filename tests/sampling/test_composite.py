@@ -158,8 +158,8 @@ def test_a_curve_of_many_numbers_is_modelled_by_few(vae: VAE) -> None:
         properties = curves(vae.decode(latents))
         found.append(apart(properties))
         search.tell(latents, found[-1], properties)
-    random = apart(curves(vae.sample(40, 5)))
-    assert np.concatenate(found).min() < 0.5 * random.min()
+    random = np.median([apart(curves(vae.sample(40, seed))).min() for seed in range(9)])
+    assert np.concatenate(found).min() < 0.5 * random
 
 
 def test_it_learns_where_the_solver_fails(vae: VAE) -> None:
