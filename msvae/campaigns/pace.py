@@ -73,5 +73,5 @@ class Clock:
         if end or now - self.written > EVERY:
             self.written = now
             self.run.write_json(
-                CLOCK, {**(self.run.read_json(CLOCK, dict[str, float]) or {}), self.stage: round(self.seconds, 3)}
+                CLOCK, {**(self.run.read_json(CLOCK, dict[str, float]) or {}), self.stage: round(self.seconds, 6)}
             )
