@@ -76,3 +76,19 @@ def test_the_command_line_does_not_pay_for_torch(arguments: list[str]) -> None:
         "try:\n    main()\nexcept SystemExit:\n    pass\nassert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, stdin=subprocess.DEVNULL)
+
+
+def test_labelling_does_not_pay_for_torch(tmp_path: Path) -> None:
+    """Every rank of a job would: seconds each, and more from a file system that all of them read."""
+    (tmp_path / "study.toml").write_text(
+        'campaign = "label"\n[dataset]\nname = "simulated"\ncount = 3\nshape = [6, 6]\n[solver]\nname = "conductivity"\n'
+        "phases = [{ conductivity = 1.0 }, { conductivity = 2.0 }]\n"
+    )
+    code = (
+        "import sys; sys.argv = ['msvae', 'run', 'study.toml', '--output', 'run']; sys.modules['torch'] = None\n"
+        "from msvae.cli import main; main()"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, stdin=subprocess.DEVNULL, cwd=tmp_path
+    )
+    assert (tmp_path / "run" / "report.html").exists()

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import torch
-
 from msvae.campaigns.context import Context
-from msvae.campaigns.part_field import FILE, cut, image_of
-from msvae.campaigns.sides import check_sides
 from msvae.design_settings import Constraint, FractionRange
 from msvae.errors import DataError, StudyError, did_you_mean
 from msvae.part.problem import Problem
 from msvae.part_settings import FieldSettings, PartSettings
 from msvae.run.frozen_study import with_file_names
-from msvae.sampling.windows import Windows
 from msvae.settings import Component
 from msvae.structures import Grid, Quantity, Specification, Structures
 from msvae.study import Study
 from msvae.vae.blueprint import Blueprint, component_misfit
-from msvae.vae.model import VAE
-from msvae.vae.structure_head import StructureHead
 
 __all__ = ["check", "check_numbers"]
 
@@ -29,6 +22,8 @@ Place = tuple[str | int, ...]
 
 def check(context: Context, structures: Structures) -> None:
     """Raise StudyError or DataError where a study asks what its structures do not have, or too much of too few."""
+    from msvae.campaigns.sides import check_sides  # brings torch, which labelling alone does without
+
     study, specification = context.study, structures.specification
     known = _known(study, structures)
     for place, name in _names(study):
@@ -130,6 +125,8 @@ def _check_design(study: Study, specification: Specification) -> None:
 
 def _check_gradation(study: Study, specification: Specification) -> None:
     """Raise StudyError where a part cannot be filled by structures."""
+    from msvae.sampling.windows import Windows
+
     wanted, size = study.gradation, specification.grid.shape
     if wanted is None or study.campaign != "gradation":
         return
@@ -149,6 +146,8 @@ def _check_gradation(study: Study, specification: Specification) -> None:
 
 def _check_part(context: Context, part: PartSettings, field: FieldSettings, specification: Specification) -> None:
     """Raise StudyError or DataError where a part has no mesh, or no field of its structures' latents."""
+    from msvae.campaigns.part_field import FILE, cut, image_of
+
     study, dimensions = context.study, specification.grid.dimensions
     mesh = Problem(with_file_names(study).part or part, context.run.path).mesh
     if mesh.dim() != dimensions:
@@ -166,6 +165,11 @@ def _check_part(context: Context, part: PartSettings, field: FieldSettings, spec
 
 def _check_networks(study: Study, specification: Specification, known: Mapping[str, Quantity]) -> None:
     """Raise StudyError where networks do not fit the structures, or the memory."""
+    import torch
+
+    from msvae.vae.model import VAE
+    from msvae.vae.structure_head import StructureHead
+
     assert study.architecture is not None
     blueprint = Blueprint.for_quantities(specification, known, study.model, study.architecture)
     with torch.random.fork_rng(devices=[]):

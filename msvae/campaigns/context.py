@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from msvae.dispatch import executors
 from msvae.dispatch.evaluation import known
 from msvae.dispatch.known import File, known_in
 from msvae.dispatch.limits import Limits
-from msvae.dispatch.realisations import Realisations, realise
 from msvae.dispatch.scheduling import converse, dispatch
 from msvae.dispatch.tasks import Recipe, Task, lost, work
 from msvae.errors import RunError, Stopped, TargetError
@@ -33,6 +32,9 @@ from msvae.run.store import EvaluationStore, Writer
 from msvae.seeds import seed_of
 from msvae.structures import Quantity, Structures
 from msvae.study import Study
+
+if TYPE_CHECKING:
+    from msvae.dispatch.realisations import Realisations
 
 __all__ = ["Context", "Table", "torch_threads"]
 
@@ -130,6 +132,8 @@ class Context:
 
     def realise(self, stage: str, indices: Sequence[int], job: Realisations, title: str = "") -> Evaluations:
         """Return what quantities of interest are in samples of these numbers, as `evaluate` does for structures."""
+        from msvae.dispatch.realisations import realise  # brings torch
+
         settings = self.study.part
         of_structures = {q.name: q.unit for q in self._quantities} if job.field is None else {}
         units = settings.units if settings is not None and job.field is not None else of_structures

@@ -13,8 +13,7 @@ from msvae.settings import Component
 from msvae.splits import Split, split_of
 from msvae.structures import Array, Structures
 from msvae.study import Study
-from msvae.vae.blueprint import Blueprint, component_values, condition_values
-from msvae.vae.latent_flow import LEAST as LEAST_FOR_AXES
+from msvae.vae.blueprint import LEAST_FOR_AXES, Blueprint, component_values, condition_values
 
 __all__ = ["can_train", "check_sides", "sides_of"]
 

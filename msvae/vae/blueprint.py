@@ -12,9 +12,10 @@ from msvae.errors import StudyError
 from msvae.interfaces import Architecture
 from msvae.settings import Component, ModelSettings
 from msvae.structures import Array, Quantity, Specification, Structures
-from msvae.vae.spatial import refuse_what_needs_a_vector
 
-__all__ = ["Blueprint", "component_misfit", "component_values", "condition_values"]
+__all__ = ["LEAST_FOR_AXES", "Blueprint", "component_misfit", "component_values", "condition_values"]
+
+LEAST_FOR_AXES = 20  # structures that a map of the latents can be fitted to
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Blueprint:
         if misfit:
             raise StudyError(f"architecture: {misfit}")
         if architecture.latent_grid(specification):
-            refuse_what_needs_a_vector(settings)
+            _refuse_what_needs_a_vector(settings)
         elif settings.global_latents:
             raise StudyError("model.global_latents: this architecture's latents are a vector already: leave it out")
         return cls(specification, settings, architecture, tuple(known[h] for h in settings.heads))
@@ -91,3 +92,13 @@ def component_misfit(component: Component, shape: tuple[int, ...]) -> str | None
     if len(index) == len(shape) and all(i < n for i, n in zip(index, shape, strict=True)):
         return None
     return f"'{component}': the property has shape {shape}, found the component {list(index)}"
+
+
+def _refuse_what_needs_a_vector(settings: ModelSettings) -> None:
+    """StudyError if a study asks of a grid of latents what only a vector of them can do."""
+    asked = {"prior": settings.prior == "flow", "posterior": settings.posterior == "flow", "axes": bool(settings.axes)}
+    for key, wanted in asked.items():
+        if wanted:
+            raise StudyError(
+                f"model.{key}: this architecture has a grid of latents, for which there is none: leave it out"
+            )

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from msvae.errors import DataError
 from msvae.seeds import seed_of
 from msvae.structures import Array
+from msvae.vae.blueprint import LEAST_FOR_AXES
 from msvae.vae.scaling import Standardiser
 
-__all__ = ["LEAST", "LatentFlow", "fit_latent_flow"]
+__all__ = ["LatentFlow", "fit_latent_flow"]
 
-LEAST = 20  # latents that a map can be fitted to
 TRANSFORMS, HIDDEN, BINS = 4, (64, 64), 8
 EPOCHS, BATCH, RATE, PATIENCE = 200, 256, 2e-3, 20
 
@@ -102,9 +102,10 @@ def fit_latent_flow(
     latents: Array, properties: Array, names: tuple[str, ...], *, seed: int, deviation: float = 0.2
 ) -> LatentFlow:
     """Return the map for latents (n, d) and their properties (n, k); it ends where a tenth of them stops gaining."""
-    if len(latents) < LEAST or properties.shape != (len(latents), len(names)) or not np.isfinite(properties).all():
+    few = len(latents) < LEAST_FOR_AXES
+    if few or properties.shape != (len(latents), len(names)) or not np.isfinite(properties).all():
         raise DataError(
-            f"a latent flow needs at least {LEAST} latents with all {len(names)} properties known, found "
+            f"a latent flow needs at least {LEAST_FOR_AXES} latents with all {len(names)} properties known, found "
             f"{len(latents)} latents and properties {properties.shape}"
         )
     with torch.random.fork_rng(devices=[]):

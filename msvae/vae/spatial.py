@@ -18,27 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
-from msvae.errors import StudyError
 from msvae.seeds import seed_of
 from msvae.settings import ModelSettings
 from msvae.structures import Array
 from msvae.vae.aggregate import NORMAL, Aggregate, AggregateFit, fit_aggregate
 
-__all__ = ["Ladder", "SpatialPosterior", "SpatialPrior", "Texture", "fit_texture", "refuse_what_needs_a_vector"]
+__all__ = ["Ladder", "SpatialPosterior", "SpatialPrior", "Texture", "fit_texture"]
 
 EMPTY = torch.Size()
 HIDDEN = 64
 DENSE = 3000  # latents up to which a covariance is written out to judge a texture's likelihood
-
-
-def refuse_what_needs_a_vector(settings: ModelSettings) -> None:
-    """StudyError if a study asks of a grid of latents what only a vector of them can do."""
-    asked = {"prior": settings.prior == "flow", "posterior": settings.posterior == "flow", "axes": bool(settings.axes)}
-    for key, wanted in asked.items():
-        if wanted:
-            raise StudyError(
-                f"model.{key}: this architecture has a grid of latents, for which there is none: leave it out"
-            )
 
 
 class Ladder(Distribution):

@@ -11,13 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal
-
-from torch import nn
+from typing import TYPE_CHECKING, Literal
 
 from msvae import Architecture, Specification
-from msvae_networks.layers import Conv, DepthToSpace, Residual, SpaceToDepth, Upsample
+
+if TYPE_CHECKING:
+    from torch import nn
 
 WIDTHS = {"tiny": 8, "small": 16, "base": 32}
 COARSEST = 7
@@ -36,20 +35,17 @@ class Convolutional(Architecture):
     size: Literal["tiny", "small", "base"] = "small"
 
     def encoder(self, specification: Specification, channels: int, features: int) -> nn.Module:
+        from msvae_networks.residual import Plan, encoder  # brings torch
+
         grids, widths, periodic = self._levels(specification)
-        levels = _descent(_block(specification.grid.shape), channels, widths, periodic)
-        return nn.Sequential(*levels, nn.SiLU(), nn.Flatten(), nn.Linear(widths[-1] * math.prod(grids[-1]), features))
+        return encoder(Plan(_block(specification.grid.shape), widths, periodic), channels, grids[-1], features)
 
     def decoder(self, specification: Specification, channels: int, inputs: int) -> nn.Module:
+        from msvae_networks.residual import Plan, decoder
+
         grids, widths, periodic = self._levels(specification)
-        start = (widths[-1], *grids[-1])
-        levels: list[nn.Module] = [nn.Linear(inputs, math.prod(start)), nn.Unflatten(1, start)]
-        for grid, a, b in zip(grids[-2::-1], widths[:0:-1], widths[-2::-1], strict=True):
-            levels += [Residual(a, a, periodic), Residual(a, b, periodic, upsample=Upsample(grid))]
-        block, shape = _block(specification.grid.shape), specification.grid.shape
-        return nn.Sequential(
-            *levels, nn.SiLU(), Conv(widths[0], channels * math.prod(block), periodic), DepthToSpace(block, shape)
-        )
+        shape = specification.grid.shape
+        return decoder(Plan(_block(shape), widths, periodic), channels, grids, inputs, shape)
 
     def _levels(self, specification: Specification) -> tuple[list[tuple[int, ...]], list[int], tuple[bool, ...]]:
         """Return the grid and the width of every level, and which axes are periodic."""
@@ -85,17 +81,14 @@ class FullyConvolutional(Convolutional):
         return tuple(n // self.stride for n in specification.grid.shape)
 
     def encoder(self, specification: Specification, channels: int, features: int) -> nn.Module:
-        block, widths, periodic = self._plan(specification)
-        levels = _descent(block, channels, widths, periodic)
-        return nn.Sequential(*levels, nn.SiLU(), Conv(widths[-1], features, periodic))
+        from msvae_networks.residual import Plan, grid_encoder
+
+        return grid_encoder(Plan(*self._plan(specification)), channels, features)
 
     def decoder(self, specification: Specification, channels: int, inputs: int) -> nn.Module:
-        block, widths, periodic = self._plan(specification)
-        levels: list[nn.Module] = [Conv(inputs, widths[-1], periodic), Residual(widths[-1], widths[-1], periodic)]
-        for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True):
-            levels += [Residual(a, a, periodic), Residual(a, b, periodic, upsample=Upsample())]
-        last = Conv(widths[0], channels * math.prod(block), periodic)
-        return nn.Sequential(*levels, nn.SiLU(), last, DepthToSpace(block, None))
+        from msvae_networks.residual import Plan, grid_decoder
+
+        return grid_decoder(Plan(*self._plan(specification)), channels, inputs)
 
     def _plan(self, specification: Specification) -> tuple[tuple[int, ...], list[int], tuple[bool, ...]]:
         """Return the block of the finest level, the width of every level, and which axes are periodic."""
@@ -121,11 +114,3 @@ def _halvings(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 def _block(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the voxels along each axis that are channels at the finest level."""
     return tuple(2 if len(shape) == 3 and n > 1 else 1 for n in shape)
-
-
-def _descent(block: tuple[int, ...], channels: int, widths: list[int], periodic: tuple[bool, ...]) -> list[nn.Module]:
-    """Return an encoder's layers from the structure down to the coarsest level."""
-    layers: list[nn.Module] = [SpaceToDepth(block), Conv(channels * math.prod(block), widths[0], periodic)]
-    for a, b in pairwise(widths):
-        layers += [Residual(a, b, periodic, stride=2), Residual(b, b, periodic)]
-    return layers

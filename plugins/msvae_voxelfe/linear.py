@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from msvae import Array, DataError, Properties, Solver, Specification, Structures
-from msvae_voxelfe import uniform_sides
 from msvae_voxelfe.accuracy import Accuracy, bounded, cut_in_two, extrapolated, halved
 from msvae_voxelfe.boundary import TRACTIONS, resolved
 from msvae_voxelfe.element import LinearElement
@@ -69,6 +68,8 @@ class LinearSolver(Solver):
     def solved(self, material: Array, element: LinearElement, boundary: str) -> Effective:
         """Return the effective tensors of structures with material fields (n, m, *grid)."""
         if boundary.startswith("uniform"):
+            from msvae_voxelfe import uniform_sides  # brings torch
+
             return uniform_sides.effective(material, element, traction=boundary in TRACTIONS, tolerance=self.tolerance,
                                            limit=self.iterations)  # fmt: skip
         image = mirrored(material) if boundary == "mirrored" else material
@@ -78,6 +79,8 @@ class LinearSolver(Solver):
     def displacements(self, material: Array, element: LinearElement, boundary: str) -> Array:
         """Return the unknowns (L, A, *grid) at the corners of every voxel of one structure (m, *grid)."""
         if boundary.startswith("uniform"):
+            from msvae_voxelfe import uniform_sides
+
             traction = boundary in TRACTIONS
             if traction and uniform_sides.has_open_pores(material):
                 raise DataError(f"no fields: {uniform_sides.OPEN_PORES}")

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from msvae import Array, DataError, Properties, Quantity, Solver, Specification, Structures
-from msvae_voxelfe import neo_hookean
-from msvae_voxelfe.cell import Cell, Law, Response, StepError
 from msvae_voxelfe.elasticity import ElasticPhase
-from msvae_voxelfe.element import elastic_element, shape_gradients
 from msvae_voxelfe.materials import interpolate, unsolvable
-from msvae_voxelfe.surplus_stress import StressSurplus
-from msvae_voxelfe.tensor_backend import Operator
 from msvae_voxelfe.threads import allowed, each
 
 
@@ -62,12 +55,14 @@ class PeriodicHyperelasticity(Solver):
         )
 
     def misfit(self, specification: Specification) -> str | None:
-        whole = self._deformation()
+        whole = self.whole_deformation()
         if specification.grid.dimensions == 2 and not np.allclose(whole[2] + whole[:, 2], [0, 0, 2]):
             return "deformation has a part out of the plane of these 2D structures: give a 2 x 2 matrix"
         return super().misfit(specification)
 
     def evaluate(self, structures: Structures) -> Properties:
+        from msvae_voxelfe.hyperelastic_path import StepError, path  # brings torch
+
         quantities = self.quantities(structures.specification)
         arrays, errors, left = (
             {q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities} for _ in range(3)
@@ -78,7 +73,7 @@ class PeriodicHyperelasticity(Solver):
 
         def solve(k: int) -> None:
             try:
-                for step, state in enumerate(self._path(lame[k], structures.specification)):
+                for step, state in enumerate(path(self, lame[k], structures.specification.grid.spacing)):
                     d, unit, cell = structures.specification.grid.dimensions, state.unit, state.cell
                     arrays["energy"][k, step] = unit * state.energy()
                     arrays["stress"][k, step] = unit * state.response.stress.mean(dim=(1, 2)).reshape(d, d)
@@ -101,12 +96,14 @@ class PeriodicHyperelasticity(Solver):
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:
         """Return voxel means of displacement (m), deformation gradient and first Piola-Kirchhoff stress (Pa)."""
+        from msvae_voxelfe.hyperelastic_path import StepError, path
+
         lame, failures = interpolate(structures, np.array([phase.lame for phase in self.phases]))
         failures |= unsolvable(lame)
         if failures:
             raise DataError(f"no fields: {failures[0]}")
         try:
-            *_, state = self._path(lame[0], structures.specification)
+            *_, state = path(self, lame[0], structures.specification.grid.spacing)
         except StepError as error:
             raise DataError(f"no fields: {error}") from None
         grid = structures.specification.grid.shape
@@ -117,17 +114,8 @@ class PeriodicHyperelasticity(Solver):
         found = {name: values.mean(dim=1).T.reshape(*grid, -1).numpy() for name, values in local.items()}
         return {"displacement": np.moveaxis(state.displacement(), 0, -1), **found}
 
-    def _path(self, lame: Array, specification: Specification) -> Iterator[State]:
-        """Yield the structure in equilibrium at each load step."""
-        d, spacing = specification.grid.dimensions, specification.grid.spacing
-        state = State.unloaded(lame, spacing)
-        rise = torch.as_tensor(self._deformation()[:d, :d] - np.eye(d)).flatten()
-        held = torch.ones(d * d, dtype=torch.bool)
-        for part in self.steps:
-            state.response = state.cell.reach(state.cell.origin + part * rise, held, self.tolerance)
-            yield state
-
-    def _deformation(self) -> Array:
+    def whole_deformation(self) -> Array:
+        """Return the mean deformation gradient (3, 3)."""
         whole = np.eye(3)
         size = len(self.deformation)
         whole[:size, :size] = self.deformation
@@ -136,84 +124,3 @@ class PeriodicHyperelasticity(Solver):
     @classmethod
     def example(cls) -> PeriodicHyperelasticity:
         return cls((ElasticPhase(1e6, 0.3), ElasticPhase(1e7, 0.3)), ((1.1, 0.2), (0.0, 0.95)), steps=(0.5, 1.0))
-
-
-@dataclass(eq=False)
-class State:
-    """One structure under load: its cell, its moduli (points, voxels) in units of `unit` (Pa), its last response."""
-
-    cell: Cell
-    moduli: list[Array]
-    unit: float
-    spacing: tuple[float, ...]
-    response: Response
-
-    @classmethod
-    def unloaded(cls, lame: Array, spacing: tuple[float, ...]) -> State:
-        """Return the unloaded structure with Lame's parameters (2, *grid) in Pa."""
-        unit, d = float(lame[1].max()), len(spacing)
-        scaled = lame / unit
-        moduli = [np.broadcast_to(p.reshape(1, -1), (2**d, p.size)) for p in scaled]
-        operator = Operator(torch.as_tensor(np.ascontiguousarray(scaled[None])), elastic_element(spacing))
-        origin = torch.eye(d, dtype=torch.float64).flatten()
-        empty = torch.zeros(0)
-        return cls(Cell(_gradient_operator(spacing), operator, _law(*moduli), origin), moduli, unit, spacing,
-                   Response(empty, empty))  # fmt: skip
-
-    def energy(self) -> float:
-        """Return the mean strain energy per volume, in units of `unit`."""
-        return float(neo_hookean.energy(_matrices(self.cell.local_gradients(self.cell.u, self.cell.mean)),
-                                        *self.moduli).mean())  # fmt: skip
-
-    def refinement(self) -> float:
-        """Return the work that finer voxels would take away, twice the energy, per volume, in units of `unit`."""
-        surplus = StressSurplus(self.cell.gradient, self.cell.grid)
-        return surplus.work(self.response.stress, self.response.stress, self.response.tangent)
-
-    def displacement(self) -> Array:
-        """Return the displacements (d, *grid) at the voxel centres, in m; the corner of the grid is the origin."""
-        d = len(self.spacing)
-        fluctuation = self.cell.operator.gather(self.cell.u)[0, 0].unflatten(0, (-1, d)).mean(dim=0)
-        shift = (self.cell.mean - self.cell.origin).reshape(d, d).numpy()
-        axes = ((np.arange(n) + 0.5) * h for n, h in zip(self.cell.grid, self.spacing, strict=True))
-        affine = np.tensordot(shift, np.stack(np.meshgrid(*axes, indexing="ij")), axes=1)
-        moved: Array = (fluctuation - fluctuation.flatten(1).mean(dim=1).reshape(d, *(1,) * d)).numpy()
-        return np.asarray(affine + moved)
-
-    def displacement_error(self) -> float:
-        """Return the estimated error of the displacements, in m: Poincare's bound of that of their gradients."""
-        modulus = float(self.cell.stiffness.diagonal().mean())
-        longest = max(n * h for n, h in zip(self.cell.grid, self.spacing, strict=True))
-        return longest / (2 * np.pi) * float(np.sqrt(self.cell.residual / modulus))
-
-
-def _gradient_operator(spacing: tuple[float, ...]) -> Tensor:
-    """Return the operator (points, d d, A) from the displacements at a voxel's corners to their gradients du_i/dX_J."""
-    slopes, d = shape_gradients(spacing), len(spacing)
-    whole = np.einsum("qaJ,ik->qiJak", slopes, np.eye(d))
-    return torch.as_tensor(np.ascontiguousarray(whole.reshape(len(slopes), d * d, -1)))
-
-
-def _matrices(gradients: Tensor) -> Array:
-    """Return deformation gradients (d d, points, voxels) as (points, voxels, d, d)."""
-    d = 2 if len(gradients) == 4 else 3
-    whole: Array = gradients.numpy()
-    return np.asarray(np.moveaxis(whole.reshape(d, d, *whole.shape[1:]), (0, 1), (-2, -1)))
-
-
-def _law(lam: Array, mu: Array) -> Law:
-    """Return the law of a structure with these moduli (points, voxels)."""
-
-    def law(gradients: Tensor, _: object) -> Response | None:
-        f = _matrices(gradients)
-        if neo_hookean.determinant(f)[mu > 0].min() <= 0:
-            return None
-        stress, tangent = neo_hookean.stress_and_tangent(f, lam, mu)
-        size = len(gradients)
-        stress, tangent = stress.reshape(*lam.shape, size), tangent.reshape(*lam.shape, size, size)
-        return Response(
-            torch.as_tensor(np.ascontiguousarray(np.moveaxis(stress, -1, 0))),
-            torch.as_tensor(np.ascontiguousarray(np.moveaxis(tangent, (-2, -1), (0, 1)))),
-        )
-
-    return law

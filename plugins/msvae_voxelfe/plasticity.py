@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from msvae import Array, DataError, Properties, Quantity, Settings, Solver, Specification, Structures
-from msvae_voxelfe.cell import Cell, Response, StepError
-from msvae_voxelfe.element import VOIGT, elastic_element, strain_operator
-from msvae_voxelfe.j2 import History, Material, radial_return
+from msvae_voxelfe.element import VOIGT
 from msvae_voxelfe.materials import interpolate
-from msvae_voxelfe.surplus_stress import StressSurplus
-from msvae_voxelfe.tensor_backend import Operator
 from msvae_voxelfe.threads import allowed, each
-
-PLANE = {2: [0, 1, 5], 3: [0, 1, 2, 3, 4, 5]}  # places of the Voigt components among 11 22 33 23 13 12
 
 
 @dataclass(frozen=True)
@@ -82,6 +74,8 @@ class Plasticity(Solver):
         return tuple(Quantity(q.name, q.unit, (len(self.strains), size)) for q in self.computes)
 
     def evaluate(self, structures: Structures) -> Properties:
+        from msvae_voxelfe.plastic_path import Refinement, StepError, held, path  # brings torch
+
         quantities = self.quantities(structures.specification)
         arrays, errors, left = (
             {q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities} for _ in range(3)
@@ -92,13 +86,15 @@ class Plasticity(Solver):
         def solve(k: int) -> None:
             try:
                 refinement = Refinement(self.component)
-                for step, (cell, response, unit) in enumerate(self._path(fields[k], structures.specification)):
+                for step, (cell, response, unit) in enumerate(
+                    path(self, fields[k], structures.specification.grid.spacing)
+                ):
                     stress = unit * response.stress.mean(dim=(1, 2)).numpy()
                     arrays["stress"][k, step], arrays["strain"][k, step] = stress, cell.mean
                     share = unit * refinement.after(cell, response) / max(abs(float(stress[self.component])), 1e-300)
                     errors["stress"][k, step] = share * np.abs(stress)
                     left["stress"][k, step] = unit * cell.stress_error()
-                    left["strain"][k, step] = cell.gradient_error(self._held(cell.size))
+                    left["strain"][k, step] = cell.gradient_error(held(self, cell.size))
                     iterations[k] = cell.iterations
             except StepError as error:
                 failures[k] = str(error)
@@ -112,11 +108,13 @@ class Plasticity(Solver):
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:
         """Return voxel means of strain, stress (Pa) and accumulated plastic strain at the end of the path."""
+        from msvae_voxelfe.plastic_path import StepError, path
+
         parameters, failures = interpolate(structures, np.array([phase.parameters for phase in self.phases]))
         if failures:
             raise DataError(f"no fields: {failures[0]}")
         try:
-            *_, (cell, response, unit) = self._path(parameters[0], structures.specification)
+            *_, (cell, response, unit) = path(self, parameters[0], structures.specification.grid.spacing)
         except StepError as error:
             raise DataError(f"no fields: {error}") from None
         found = {
@@ -127,59 +125,7 @@ class Plasticity(Solver):
         grid = structures.specification.grid.shape
         return {name: values.mean(dim=1).T.reshape(*grid, -1).numpy() for name, values in found.items()}
 
-    def _path(self, parameters: Array, specification: Specification) -> Iterator[tuple[Cell, Response, float]]:
-        """Yield the structure in equilibrium at each strain, its response, and the unit of stress in Pa."""
-        unit = float(parameters[1].max())
-        if unit <= 0:
-            raise StepError("every voxel is empty: nothing carries the load")
-        cell = _cell(parameters, specification.grid.spacing, unit)
-        if self.component >= cell.size:
-            raise StepError(f"component {self.component}: there are only {cell.size} in this dimension")
-        for value in self.strains:
-            target = torch.zeros(cell.size, dtype=torch.float64)
-            target[self.component] = value
-            yield cell, cell.reach(target, self._held(cell.size), self.tolerance), unit
-
-    def _held(self, size: int) -> Tensor:
-        """Return which components (v,) of the mean strain are prescribed."""
-        return torch.arange(size) == self.component if self.free else torch.ones(size, dtype=torch.bool)
-
     @classmethod
     def example(cls) -> Plasticity:
         hard, soft = PlasticPhase(70e9, 0.3, 200e6, 1e9), PlasticPhase(20e9, 0.3, 50e6, 0.0, 50e6, 20.0)
         return cls(phases=(hard, soft), strains=(0.002, 0.01))
-
-
-class Refinement:
-    """How much too large the driven stress is, step by step: the derivative of the work that finer voxels take away."""
-
-    def __init__(self, component: int) -> None:
-        self.component, self.stress, self.strain = component, torch.zeros(()), 0.0
-
-    def after(self, cell: Cell, response: Response) -> float:
-        """Return the estimate for the driven stress of one more step, in the unit of the response."""
-        surplus = StressSurplus(cell.gradient, cell.grid)
-        rise, strain = response.stress - self.stress, float(cell.mean[self.component])
-        gain = surplus.work(response.stress, rise, response.tangent) / (strain - self.strain)
-        self.stress, self.strain = response.stress, strain
-        return abs(gain)
-
-
-def _cell(parameters: Array, spacing: tuple[float, ...], peak: float) -> Cell:
-    """Return the unloaded structure with parameters (6, *grid), stresses in units of `peak`."""
-    scaled = parameters / np.array([peak] * 5 + [1.0]).reshape(-1, *(1,) * (parameters.ndim - 1))
-    bulk, shear = scaled[0], scaled[1]
-    operator = Operator(torch.as_tensor(np.stack([bulk - 2 * shear / 3, shear])[None]), elastic_element(spacing))
-    strain = torch.as_tensor(strain_operator(spacing))
-    points, places = len(strain), PLANE[len(spacing)]
-    material = Material(*(torch.as_tensor(p.reshape(1, -1)).expand(points, bulk.size) for p in scaled))
-    zeros = torch.zeros(points, bulk.size, dtype=torch.float64)
-
-    def law(strains: Tensor, history: History) -> Response:
-        whole = torch.zeros(6, *zeros.shape, dtype=torch.float64)
-        whole[places] = strains
-        stress, tangent, new = radial_return(whole, history, material)
-        return Response(stress[places], tangent[places][:, places], new)
-
-    unloaded = torch.zeros(strain.shape[1], dtype=torch.float64)
-    return Cell(strain, operator, law, unloaded, History(zeros.expand(6, *zeros.shape).clone(), zeros))
