@@ -142,6 +142,11 @@ class Solver(Plugin):
         """
         return self.evaluate(structures)
 
+    @property
+    def materials(self) -> int | None:
+        """For how many phases, from phase 0, the solver has a material; None, as here, where it needs none."""
+        return None
+
     def expected_costs(self, structures: Structures) -> Array | None:
         """Return how long each structure (n,) will take, in any unit, so that long ones start first; None if alike."""
         return None

@@ -81,7 +81,8 @@ def test_the_command_line_does_not_pay_for_torch(arguments: list[str]) -> None:
 def test_labelling_does_not_pay_for_torch(tmp_path: Path) -> None:
     """Every rank of a job would: seconds each, and more from a file system that all of them read."""
     (tmp_path / "study.toml").write_text(
-        'campaign = "label"\n[dataset]\nname = "simulated"\ncount = 3\nshape = [6, 6]\n[solver]\nname = "conductivity"\n'
+        'campaign = "label"\n[dataset]\nname = "simulated"\ncount = 3\nshape = [6, 6]\n'
+        '[solver]\nname = "conductivity"\n'
         "phases = [{ conductivity = 1.0 }, { conductivity = 2.0 }]\n"
     )
     code = (

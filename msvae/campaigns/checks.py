@@ -15,7 +15,7 @@ from msvae.structures import Grid, Quantity, Specification, Structures
 from msvae.study import Study
 from msvae.vae.blueprint import Blueprint, component_misfit
 
-__all__ = ["check", "check_numbers"]
+__all__ = ["check", "check_materials", "check_numbers"]
 
 Place = tuple[str | int, ...]
 
@@ -48,6 +48,19 @@ def check(context: Context, structures: Structures) -> None:
     check_sides(study, structures)
     if not context.run.model_file.exists():
         _check_networks(study, specification, known)
+
+
+def check_materials(study: Study, structures: Structures) -> None:
+    """Raise StudyError where structures have phases that the solver has no material for."""
+    known = study.need_solver().materials
+    if known is None or structures.specification.kind != "phases":
+        return
+    largest = structures.labels.max(axis=tuple(range(1, structures.labels.ndim)), initial=0)
+    if (largest >= known).any():
+        raise StudyError(
+            f"{study.source.at(['solver', 'phases'])}: {int((largest >= known).sum())} of {len(structures)} structures "
+            f"have phase {largest.max()}, but materials are given up to phase {known - 1}: give that of every phase"
+        )
 
 
 def check_numbers(study: Study, structures: Structures) -> None:

@@ -64,7 +64,7 @@ class _Job:
     """What tasks of a stage give, and what does them: by default the solver, for structures or for a model's latents.
 
     structures: that indices refer to, in this file of the run. quiet: failures are to be expected. part: of a stage,
-    whose progress is shown elsewhere.
+    whose progress is shown elsewhere. hopeful: most of them should succeed.
     """
 
     quantities: tuple[Quantity, ...]
@@ -74,6 +74,7 @@ class _Job:
     file: str = "structures.h5"
     quiet: bool = False
     part: bool = False
+    hopeful: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,16 +107,24 @@ class Context:
         return Cache(self.study, self.run.path, self._quantities) if self.study.cache.path else None
 
     def evaluate(
-        self, stage: str, tasks: Sequence[Task], *, model: Path | None = None, title: str = "", quiet: bool = False
+        self,
+        stage: str,
+        tasks: Sequence[Task],
+        *,
+        model: Path | None = None,
+        title: str = "",
+        quiet: bool = False,
+        hopeful: bool = False,
     ) -> Evaluations:
         """Return the evaluations of tasks: those that the stage's store has, and the others made now.
 
         model: file of the model that decodes the tasks' latents, if they have some. quiet: they are a part of a stage,
-        whose progress is shown by who knows the whole. What completes is acknowledged at once; what failed is a row
+        whose progress is shown by who knows the whole. hopeful: most should succeed, and where most of the first fail,
+        the stage ends. What completes is acknowledged at once; what failed is a row
         like any other. Raises Stopped at a signal or after the wall time, and TargetError after too many failures; what
         was acknowledged stays.
         """
-        job = _Job(self._quantities, model=model, structures=self.run.structures, part=quiet)
+        job = _Job(self._quantities, model=model, structures=self.run.structures, part=quiet, hopeful=hopeful)
         return self._done(stage, tasks, job, title)
 
     def solve(self, stage: str, structures: Structures, *, title: str = "", quiet: bool = False) -> Evaluations:
@@ -231,6 +240,9 @@ class Context:
                 writer.add(_with_twins(table, twins))
             report(watch.finished, watch.total, watch.text)
             self._keep_up(writer, watch)
+            if job.hopeful and self.study.executor.max_failures is None:
+                writer.write()
+                watch.check()
         writer.write()
         report(watch.finished, watch.total, watch.text)
         if watch.finished < watch.total:

@@ -38,7 +38,7 @@ class Judge:
         assert design is not None
         guarded = design.guards and not vae.sites and not vae.blueprint.settings.conditions
         guards = Guards.of(vae, structures) if guarded else None
-        return cls(vae, design, guards, _bounds(context, structures) if design.guards else Bounds({}))
+        return cls(vae, design, guards, bounds_of(context, structures) if design.guards else Bounds({}))
 
     def allowed(self, latents: Array, structures: Structures) -> Array:
         """Return which (n,) designs may be asked for: what they decode to meets the constraints and the guards."""
@@ -83,7 +83,7 @@ class Judge:
         return distances
 
 
-def _bounds(context: Context, structures: Structures) -> Bounds:
+def bounds_of(context: Context, structures: Structures) -> Bounds:
     """Return the bounds that the solver's answers for the pure phases set; none for other kinds than phases."""
     specification = structures.specification
     if specification.kind != "phases":

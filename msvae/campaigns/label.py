@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from msvae.campaigns.checks import check_numbers
+from msvae.campaigns.checks import check_materials, check_numbers
 from msvae.campaigns.context import Context, Table
 from msvae.dispatch.tasks import Task
 from msvae.errors import DataError, StudyError, TargetError
@@ -82,9 +82,10 @@ def labelled(context: Context) -> Structures:
     misfit = solver.misfit(structures.specification)
     if misfit:
         raise StudyError(f"solver: {misfit}")
+    check_materials(context.study, structures)
     check_numbers(context.study, structures)
     count = len(structures) if context.study.label.limit is None else min(context.study.label.limit, len(structures))
-    table = context.evaluate(STAGE, [Task(k) for k in range(count)], title="label")
+    table = context.evaluate(STAGE, [Task(k) for k in range(count)], title="label", hopeful=True)
     if not table.done.any():
         raise TargetError(f"all {len(table)} evaluations of stage '{STAGE}' failed; the first: {table['message'][0]}")
     return context.run.labelled

@@ -145,8 +145,8 @@ class Run:
 
     @property
     def has_results(self) -> bool:
-        """Whether anything has been evaluated or trained."""
-        return bool(self.stages) or self.model_file.exists() or (self.path / "training.json").exists()
+        """Whether anything has been evaluated, but for the pure phases, or trained."""
+        return bool(set(self.stages) - {PHASES}) or self.model_file.exists() or (self.path / "training.json").exists()
 
     @classmethod
     def _resume(cls, directory: Path, study: Study) -> Run:

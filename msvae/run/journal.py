@@ -11,19 +11,21 @@ import json
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from msvae.atomic_file import write_atomically
-from msvae.errors import RunError
+from msvae.errors import RunError, TargetError
 from msvae.evaluations import Evaluations
 from msvae.progress import Report, stage_progress
 
 __all__ = ["Journal", "Watch", "now"]
 
 EVERY = 2.0  # seconds between two states of status.json
+FIRST, MOST = 20, 0.5  # evaluations of a stage, and the part of them that fails, after which it is given up
 SPOKEN = 100  # failures of a stage that are logged one by one
 
 
@@ -96,7 +98,7 @@ class Watch:
         self.journal, self.stage, self.total, self.width, self.quiet = journal, stage, total, width, quiet
         self.before = self.finished = len(before)
         self.failed = int((~before.done).sum())
-        self.cached, self.busy = 0, 0.0
+        self.cached, self.busy, self.reasons = 0, 0.0, Counter[str]()
         self.start = self.shown = time.monotonic()
         journal.note("stage started", stage=stage, evaluations=total, known=len(before))
 
@@ -107,10 +109,21 @@ class Watch:
             row = {name: table[name][k].item() for name in ("index", "attempts", "rank")}
             row |= {name: str(table[name][k]) for name in ("structure", "status", "message")}
             self.journal.note("evaluation failed", stage=self.stage, **row)
+        self.reasons.update(str(table["message"][k]) for k in failed.nonzero()[0])
         self.finished += len(table)
         self.failed += int(failed.sum())
         self.cached += int(table["cached"].sum())
         self.busy += float(table["cost"].sum())
+
+    def check(self) -> None:
+        """Raise TargetError where most of the first evaluations failed: the others will too."""
+        made, failed = self.finished - self.before, self.reasons.total()
+        if made >= min(FIRST, self.total) and failed > MOST * made:
+            reason, times = self.reasons.most_common(1)[0]
+            raise TargetError(
+                f"{failed} of the first {made} evaluations of stage '{self.stage}' failed, {times} of them so: "
+                f"{reason}; mend that, or set executor.max_failures to go on all the same"
+            )
 
     @property
     def state(self) -> dict[str, Any]:

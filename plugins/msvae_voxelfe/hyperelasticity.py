@@ -65,6 +65,10 @@ class Hyperelasticity(Solver):
         if self.displacements[0] <= 0 or (self.case == "confined-compression" and self.displacements[-1] >= 1):
             raise ValueError(f"displacements are above 0, in compression below 1, found {list(self.displacements)}")
 
+    @property
+    def materials(self) -> int:
+        return len(self.phases)
+
     def quantities(self, specification: Specification) -> tuple[Quantity, ...]:
         rows, columns = specification.grid.shape
         sizes = {"steps": len(self.displacements), "rows": rows, "columns": columns}

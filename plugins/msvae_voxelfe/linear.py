@@ -43,6 +43,10 @@ class LinearSolver(Solver):
         if self.accuracy == "bounds" and self.boundary.startswith("uniform"):
             raise ValueError("accuracy = 'bounds' is for periodic and mirrored boundaries")
 
+    @property
+    def materials(self) -> int:
+        return len(self.phases)
+
     @abstractmethod
     def table(self, structures: Structures) -> Array:
         """Return material parameters (phases, m), one for each unit law of the element."""

@@ -47,6 +47,10 @@ class PeriodicHyperelasticity(Solver):
         if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[0] <= 0:
             raise ValueError(f"steps ascend from above 0, found {list(self.steps)}")
 
+    @property
+    def materials(self) -> int:
+        return len(self.phases)
+
     def quantities(self, specification: Specification) -> tuple[Quantity, ...]:
         d, steps = specification.grid.dimensions, len(self.steps)
         shapes = ((steps,), (steps, d, d), (steps, d, *specification.grid.shape))

@@ -69,6 +69,10 @@ class Plasticity(Solver):
         if not 0 <= self.component < 6 or not 0 < self.tolerance < 1:
             raise ValueError("component is a place from 0 to 5, tolerance between 0 and 1")
 
+    @property
+    def materials(self) -> int:
+        return len(self.phases)
+
     def quantities(self, specification: Specification) -> tuple[Quantity, ...]:
         size = len(VOIGT[specification.grid.dimensions])
         return tuple(Quantity(q.name, q.unit, (len(self.strains), size)) for q in self.computes)

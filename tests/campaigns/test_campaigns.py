@@ -212,6 +212,7 @@ def test_a_fast_solver_answers_plain_candidates_which_the_budget_does_not_count(
     """At .05 s a call six beside each of two questions; a run that goes on has the same, wall time included."""
     overrides = [
         "design.call_seconds=0.05",
+        "design.guards=false",
         "design.targets=[{property='conductivity', component=[0, 0], value=400.0}]",
     ]
     table = launch(study_file("inverse-design"), tmp_path / "run", overrides=overrides)
@@ -330,8 +331,37 @@ def test_a_range_and_a_phase_fraction_are_kept_to(study_file: Callable[..., Path
         "typicality", "re-encoding", "novelty", "bounds", "spread of the head"}  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("target", "found"), [("value=400.0", "400"), ("high=0.5", "to 0.5"), ("low=12.0, high=20.0", "12 to 20")]
+)
+def test_a_target_that_no_structure_can_have_is_refused_before_anything_is_labelled(
+    study_file: Callable[..., Path], tmp_path: Path, target: str, found: str
+) -> None:
+    overrides = [f"design.targets=[{{property='conductivity', component=[0, 0], {target}}}]"]
+    with pytest.raises(MsvaeError, match=rf"targets\[0\]: {found} is asked of .*is outside of 1 to 10") as error:
+        launch(study_file("inverse-design"), tmp_path / "run", overrides=overrides)
+    assert error.value.code == 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("count", [24, 200])
+def test_a_stage_most_of_which_fails_ends_with_the_most_frequent_reason(
+    study_file: Callable[..., Path], tmp_path: Path, count: int
+) -> None:
+    (tmp_path / "fickle.py").write_text(FICKLE)
+    study = study_file("train")
+    lines = study.read_text().replace('"conductivity"\nphases', f'"fickle"\nlog = "{tmp_path}/log"\ncalls = 3\n#')
+    study.write_text('plugin_files = ["fickle.py"]\n' + lines)
+    with pytest.raises(MsvaeError, match=r"of the first \d+ evaluations of stage 'label' failed, \d+ of them so: "):
+        launch(study, tmp_path / "run", overrides=[f"dataset.count={count}"])
+    assert len(Run.open(tmp_path / "run").evaluations) < 30
+    (tmp_path / "log").unlink()  # the solver counts its calls there
+    table = launch(study, tmp_path / "all", overrides=["executor.max_failures=1000", "campaign=label"])
+    assert table is not None
+
+
 def test_a_target_out_of_reach_is_reported_as_not_met(study_file: Callable[..., Path], tmp_path: Path) -> None:
-    overrides = ["design.targets=[{property='conductivity', component=[0, 0], value=400.0}]"]
+    overrides = ["design.targets=[{property='conductivity', component=[0, 0], value=400.0}]", "design.guards=false"]
     table = launch(study_file("inverse-design"), tmp_path / "run", overrides=overrides)
     assert table is not None
     assert "not met" in table.notes[0]
@@ -410,7 +440,7 @@ def test_the_report_of_a_design_has_its_figures_in_2d_and_3d(study_file: Callabl
         ),
         ("inverse-design", ["design.targets=[{property='conductivity', value=1.0}]"], "component"),
         ("label", ["solver.phases=[{conductivity=1.0}]"], "phase 1"),
-        ("label", ["solver.phases=[{conductivity=0.0}, {conductivity=0.0}]"], "all 24 evaluations"),
+        ("label", ["solver.phases=[{conductivity=0.0}, {conductivity=0.0}]"], "of the first 20 evaluations"),
         ("train", ["architecture.name=convolutional", "architecture.width=3"], "unknown key"),
     ],
 )  # fmt: skip
