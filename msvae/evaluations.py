@@ -6,12 +6,14 @@ A failure is a value too: it has a status and a sentence, and its properties are
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from msvae.errors import PluginError
 from msvae.structures import Array
 
 __all__ = ["COLUMNS", "ESTIMATES", "STATUSES", "Evaluation", "Evaluations", "Status", "joined"]
@@ -31,6 +33,7 @@ COLUMNS: Mapping[str, Any] = {
     "cached": np.bool_,
 }
 ESTIMATES = ("errors", "iteration_errors")  # of the discretisation, and of what iterations left undone
+ROWS, SHOWN = 6, 3  # that `repr` shows, of evaluations and of components
 ORIGIN = ("solver", "study")  # columns that the store adds: the solver's version, the study's digest
 
 
@@ -95,6 +98,40 @@ class Evaluations:
 
     def __len__(self) -> int:
         return len(self.columns["index"])
+
+    def __repr__(self) -> str:
+        """Return the number of evaluations, by status, and the first rows with the leading properties."""
+        counts = Counter(map(str, self.columns["status"]))
+        title = f"{len(self)} evaluations ({', '.join(f'{n} {status}' for status, n in sorted(counts.items()))})"
+        names = [name for name in ("stage", "index", "structure", "status") if name in self.columns]
+        shown = {name: [str(value) for value in self.columns[name][:ROWS]] for name in names}
+        for name, values in [*self.components()][:SHOWN]:
+            shown[f"{name} ({self.units.get(name.partition('[')[0], '1')})"] = [f"{v:.5g}" for v in values[:ROWS]]
+        widths = [max(len(name), *map(len, values), 0) for name, values in shown.items()]
+        lines = [list(shown), *zip(*shown.values(), strict=True)]
+        rows = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+        return "\n".join([title, *rows, *(["..."] if len(self) > ROWS else [])])
+
+    def components(self) -> Iterator[tuple[str, Array]]:
+        """Yield the name ("stiffness[0, 1]") and the values (n,) of each component of each property."""
+        for name, array in self.properties.items():
+            for place in np.ndindex(*array.shape[1:]):
+                yield name + (f"{list(place)}" if place else ""), array[(slice(None), *place)]
+
+    def to_pandas(self) -> Any:
+        """Return the table as a pandas.DataFrame: stage, index, status, ..., properties by component, and latents.
+
+        PluginError without pandas.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise PluginError("pandas is not installed: pip install 'msvae[notebook]'") from None
+        columns = {name: array for name, array in self.columns.items() if array.ndim == 1}
+        first = [name for name in ("stage", "index", "structure", "status") if name in columns]
+        ordered = {name: columns[name] for name in [*first, *(name for name in columns if name not in first)]}
+        latents = {f"latents[{k}]": column for k, column in enumerate(self.latents.T)}
+        return pandas.DataFrame({**ordered, **dict(self.components()), **latents})
 
     def __getitem__(self, name: str) -> Array:
         return self.columns[name]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,16 @@ class Drawing:
     name: str
     caption: str
     figure: Figure
+
+    def _repr_png_(self) -> bytes:
+        """Return the figure as a notebook shows it."""
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", dpi=120)
+        return buffer.getvalue()
+
+    def save(self, path: str | Path) -> None:
+        """Write the figure; the ending of its name says in which format."""
+        self.figure.savefig(path)
 
 
 def axes_of(figure: Figure, rows: int, columns: int) -> list[Any]:

@@ -19,7 +19,7 @@ from msvae.structures import Array, Structures
 from msvae.vae.blueprint import component_values, condition_values
 from msvae.vae.history import TERMS, History, kept_epoch
 
-__all__ = ["FIGURES"]
+__all__ = ["FIGURES", "held_back", "latent_map", "training_curves"]
 
 EQUAL = 1e-9  # relative spread below which values are rounding errors of one
 
@@ -52,8 +52,8 @@ def reconstructions(run: Run) -> Drawing | None:
     """Structures above what the model makes of their latents."""
     if not run.model_file.exists():
         return None
-    held_back, settings = _held_back(run), run.model.blueprint.settings
-    structures = held_back[np.flatnonzero(can_train(held_back, run.model.blueprint))[:8]]
+    aside, settings = held_back(run), run.model.blueprint.settings
+    structures = aside[np.flatnonzero(can_train(aside, run.model.blueprint))[:8]]
     if not len(structures):
         return None
     conditions = condition_values(structures, settings) if settings.conditions else None
@@ -151,7 +151,7 @@ def parity(run: Run) -> Drawing | None:
     from msvae.dispatch.executors import SerialExecutor
 
     head = structure_head(Context(run.study, run, SerialExecutor()), run.labelled)
-    test = _held_back(run)
+    test = held_back(run)
     assert head is not None
     name = head.quantities[0].name
     true = test.properties[name].reshape(len(test), -1)
@@ -190,7 +190,8 @@ FIGURES: tuple[Callable[[Run], Drawing | None], ...] = (
 )
 
 
-def _held_back(run: Run) -> Structures:
+def held_back(run: Run) -> Structures:
+    """Return the structures that training never saw, with their properties."""
     structures, settings = run.labelled, run.study.training
     return structures[split_of(structures, settings.held_back, run.study.seed, gap=settings.gap).aside]
 

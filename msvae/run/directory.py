@@ -11,6 +11,7 @@ figures/, report.html                                                run.lock   
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -218,6 +219,11 @@ class Run:
         return structures.with_properties(properties, quantities)
 
     @cached_property
+    def plot(self) -> Any:
+        """Plots of the run, for notebooks: `losses()`, `latents()`, `structures()`, `parity()`."""
+        return importlib.import_module("msvae.report.plots").Plots(self)  # a room above this one
+
+    @cached_property
     def model(self) -> VAE:
         """The trained VAE; RunError if there is none yet."""
         from msvae.vae.files import load_model
@@ -247,7 +253,7 @@ class Run:
     def evaluations(self) -> Evaluations:
         """Every acknowledged evaluation of every stage."""
         with fitting(self.path, "joining the evaluations"):
-            return joined([self.store(stage).load() for stage in self.stages])
+            return joined([self.store(stage).load().stamped({}, {"stage": stage}) for stage in self.stages])
 
     def decoded_structures(self, stage: str) -> Structures:
         """Return the structures (n) that a stage's evaluations are of, row by row.
