@@ -11,29 +11,45 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
 Result = TypeVar("Result")
+CONTAINER, RUNNING = Path("/sys/fs/cgroup/cpu.max"), Path("/proc/loadavg")
 SMALL = 300_000  # voxels times load cases, below which starting threads takes longer than they save
 
 
 def allowed(work: int | None = None) -> int:
     """Return the number of threads for some work, in voxels times load cases; without it, that there can be.
 
-    At most what OMP_NUM_THREADS grants, or the machine has.
+    At most what OMP_NUM_THREADS grants, or else as many processors as are idle.
     """
+    if work is not None and work < SMALL:
+        return 1
     granted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # the first of nested levels
-    most = int(granted) if granted.isdigit() else len(_processors())
-    return max(most, 1) if work is None or work >= SMALL else 1
+    return max(int(granted) if granted.isdigit() else _idle(), 1)
 
 
-def _processors() -> set[int] | range:
-    """Return the processors that this process may use: a batch system may have given it a few of the node's."""
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+def _idle() -> int:
+    """Return how many processors this process may use and finds idle, its own included.
+
+    A batch system may have given it a few of the node's, a container a share of their time. Threads that share a grid
+    wait for the slowest of them, so that one beside another busy process costs more than it gains.
+    """
+    here = os.cpu_count() or 1
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else here
+    with suppress(OSError, ValueError):
+        quota, period = CONTAINER.read_text().split()
+        mine = min(mine, int(quota) // int(period)) if quota != "max" else mine
+    if mine < here:
+        return mine  # what runs on the other processors is not known
+    with suppress(OSError, ValueError, IndexError):
+        return mine - (int(RUNNING.read_text().split()[3].partition("/")[0]) - 1)
+    return mine
 
 
 def each(function: Callable[[int], Result], n: int, threads: int) -> list[Result]:

@@ -83,6 +83,25 @@ def test_threads_that_share_one_large_grid_find_what_one_finds_to_the_bit(
     np.testing.assert_array_equal(found[2], found[0])
 
 
+@pytest.mark.parametrize(
+    ("running", "quota", "expected"),
+    [("1/90", "max 100000", 8), ("4/90", "max 100000", 5), ("20/90", "max 100000", 1), ("1/9", "300000 100000", 3)],
+)
+def test_threads_are_as_many_as_there_are_idle_processors(
+    running: str, quota: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("RUNNING", f"0.1 0.2 0.3 {running} 4711"), ("CONTAINER", quota)):
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(threads_of, name, tmp_path / name)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert threads_of.allowed() == expected
+    assert threads_of.allowed(10) == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "6,2")
+    assert threads_of.allowed() == 6
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(SETTINGS))
 def test_long_stress_with_two_and_three_threads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
