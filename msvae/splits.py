@@ -22,6 +22,7 @@ from msvae.structures import Array, Structures
 
 __all__ = ["Split", "split_of"]
 
+PIECES = "; cut the images to pieces (dataset.patch), which are split by blocks within each image"
 LARGE = 1.5  # times what is to be held back: images from which on are split
 
 
@@ -123,6 +124,14 @@ def split_of(structures: Structures, held_back: float, seed: int, *, gap: float 
 
 
 def _nothing_left(held_back: float, n: int, specimens: int, places: Places | None) -> str:
+    whole = places is not None and specimens == n  # images, not pieces of them
+    if held_back >= n:
+        return (
+            f"training.held_back is {held_back:g}, but there are {n} structures: hold back fewer, or a fraction below "
+            f"1{PIECES if whole else ''}"
+        )
+    if whole and n > 1:
+        return f"training.held_back: {n} structures leave nothing to train on{PIECES}"
     if places is None or specimens > 1:
         return (
             f"training.held_back: {held_back:g} of {n} structures in {specimens} groups leaves nothing to train on: "

@@ -52,7 +52,7 @@ def _able(whole: Split, able: Array) -> Split:
         raise DataError(
             f"training.held_back: of {able.sum()} structures whose conditions are known, {len(sides.train)} are to be "
             f"trained on and {len(sides.aside)} held back, but {LEAST} and 1 are needed at least: give more structures "
-            "with known conditions"
+            "with known conditions, or cut images to pieces (dataset.patch), which are split by blocks"
         )
     return sides
 
