@@ -140,6 +140,7 @@ class TrainingSettings(Settings):
     checkpoint_minutes: between two checkpoints, from which --resume gives the same weights, bit for bit.
     precision: "bfloat16" runs the networks under autocast; "auto" does where the processor multiplies it in hardware.
     device: "auto" takes CUDA where there is any.
+    start_from: folder of a run whose trained model is taken as it is, of the same composition and structures.
     ranks: processes (MPI ranks, or workers and this one) that share every batch, of batch_size structures for each.
     """
 
@@ -156,6 +157,7 @@ class TrainingSettings(Settings):
     checkpoint_minutes: Weight = 5.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    start_from: str = ""
     ranks: Workers = 1
 
 

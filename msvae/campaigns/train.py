@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from msvae.campaigns.model_card import model_card
 from msvae.campaigns.sides import sides_of
 from msvae.errors import DataError, StudyError
 from msvae.metrics.prediction import determination, most_varying
+from msvae.run.directory import Run
 from msvae.seeds import seed_of
 from msvae.settings import TrainingSettings
 from msvae.splits import Split, split_of
@@ -76,6 +78,8 @@ def trained(context: Context, structures: Structures) -> VAE:
         return run.model
     assert study.architecture is not None
     blueprint = Blueprint.of(structures, study.model, study.architecture)
+    if study.training.start_from:
+        return _taken(context, blueprint)
     sides = sides_of(context, structures, blueprint)
     vae, history = _fitted(context, blueprint, structures, sides)
     train = structures[sides.train]
@@ -90,6 +94,22 @@ def trained(context: Context, structures: Structures) -> VAE:
     run.write_json(
         "prior.json", {"chosen": prior.name, "hole": prior.hole, "held-out log-likelihood": dict(prior.scores)}
     )
+    save_model(vae, run.model_file)
+    return vae.eval()
+
+
+def _taken(context: Context, blueprint: Blueprint) -> VAE:
+    """Return the model of the run that the study starts from, with what was written of its training."""
+    run, key = context.run, context.study.source.at(["training", "start_from"])
+    earlier = Run.open(Path(context.study.training.start_from))
+    vae = earlier.model
+    if vae.blueprint != blueprint:
+        raise StudyError(
+            f"{key}: the model of '{earlier.path}' has another composition, or was trained on other structures, than "
+            "this study asks for: take its [model], [architecture] and [dataset]"
+        )
+    for name in ("training.json", "prior.json"):
+        run.write_json(name, earlier.read_json(name))
     save_model(vae, run.model_file)
     return vae.eval()
 

@@ -52,6 +52,8 @@ def _named(study: Study) -> Iterator[tuple[Key, str]]:
     """Yield the keys of a study whose values are paths, and those values."""
     if study.cache.path is not None:
         yield ("cache", "path"), study.cache.path
+    if study.training.start_from:
+        yield ("training", "start_from"), study.training.start_from
     for table in TABLES:
         plugin = getattr(study, table)
         for key, value in _texts(plugin, (table,)):

@@ -4,6 +4,7 @@ from msvae import Dataset, hook
 from msvae_microstructures.cahn_hilliard import CahnHilliard
 from msvae_microstructures.hdf5 import Hdf5
 from msvae_microstructures.mechanical_mnist import MechanicalMnist
+from msvae_microstructures.runs import Runs
 from msvae_microstructures.simulated import Simulated
 from msvae_microstructures.solid_solution import SolidSolution
 from msvae_microstructures.tiff import Tiff
@@ -11,4 +12,4 @@ from msvae_microstructures.tiff import Tiff
 
 @hook
 def msvae_datasets() -> list[type[Dataset]]:
-    return [Simulated, Tiff, MechanicalMnist, Hdf5, CahnHilliard, SolidSolution]
+    return [Simulated, Tiff, MechanicalMnist, Hdf5, CahnHilliard, SolidSolution, Runs]
