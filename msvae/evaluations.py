@@ -47,7 +47,7 @@ class Evaluation:
     properties: by name, (*shape); NaN unless done. errors, iteration_errors: estimates of what the discretisation and
     the solver's iterations contribute, where the solver gives them; see `Properties`. rank: that computed
     it. attempts: that it took. cached: it was known before. packed: the structure's values as bytes, where they are
-    asked for.
+    asked for. trace: where the solver raised, which no table keeps.
     """
 
     index: int
@@ -65,6 +65,7 @@ class Evaluation:
     errors: Mapping[str, Array] = field(default_factory=dict)
     iteration_errors: Mapping[str, Array] = field(default_factory=dict)
     packed: Array | None = None
+    trace: str = ""
 
 
 @dataclass(frozen=True, eq=False)

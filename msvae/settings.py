@@ -196,7 +196,8 @@ class ExecutorSettings(Settings):
     gpus: devices of a node that its ranks take in turn; 0 leaves them as they are.
     ranks_per_solver: MPI ranks that run one evaluation together; 0 for as many as the solver says.
     isolation: "process" evaluates in a child process of the worker, so that a crash is a failed evaluation.
-    timeout: seconds, memory_limit: GiB of one evaluation; they need isolation.
+    timeout: seconds, memory_limit: GiB of one evaluation; they need isolation, but for the timeout of ranks that solve
+        together, of which the whole group is given up.
     patience: seconds after which a worker, or a solver's process, that shows no sign of life is given up: its
         evaluations go to others. By default 60 with isolation; without, workers are waited for, because a solver that
         keeps the interpreter to itself shows none either.

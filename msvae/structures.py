@@ -104,6 +104,10 @@ class Quantity:
     spacing_exponent: int | None = None
     unbounded: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.unit, str) or not self.unit.strip():
+            raise DataError(f"'{self.name}' has the unit {self.unit!r}: give an SI unit, or '1' for a pure number")
+
     def resolve(self, dimensions: int) -> Quantity:
         """Return the same quantity with the letters of its shape replaced by numbers.
 

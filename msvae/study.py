@@ -319,7 +319,8 @@ def _check_executor(study: Study) -> None:
     settings = study.executor
     if settings.isolation == "none":
         for key in ("timeout", "memory_limit"):
-            if getattr(settings, key) is not None:
+            together = key == "timeout" and study.ranks_per_solver > 1  # a group is given up
+            if getattr(settings, key) is not None and not together:
                 raise StudyError(
                     f"{study.source.at(['executor', key])}: an evaluation can only be ended in a process of its own: "
                     'add executor.isolation = "process"'

@@ -97,3 +97,9 @@ def test_a_damaged_file_of_structures_is_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=name):
             read_structures(tmp_path / name)
     assert io.BytesIO(content).read(4) == b"\x89HDF"
+
+
+@pytest.mark.parametrize("unit", ["", "  ", None])
+def test_a_missing_unit_is_refused(unit: str) -> None:
+    with pytest.raises(DataError, match=r"'stress' has the unit .*: give an SI unit, or '1' for a pure number"):
+        Quantity("stress", unit)

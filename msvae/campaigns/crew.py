@@ -52,7 +52,8 @@ def crew_of(run: Run, executor: Executor, retry: frozenset[str] = frozenset()) -
         run.journal.note("worker lost", host=sign.host, process=sign.process, rank=sign.rank, why=why)
         run.journal.show(lost=sorted({*run.journal.state.get("lost", ()), sign.who}))
 
-    roll = Roll(run.path / FOLDER, settings.silence, sends=name == "mpi", told=told)
+    limit = settings.timeout if run.study.ranks_per_solver > 1 else None
+    roll = Roll(run.path / FOLDER, settings.silence, limit, sends=name == "mpi", told=told)
     try:
         yield Crew(roll, fatal)
     finally:

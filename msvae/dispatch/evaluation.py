@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from msvae.structures import Array, Properties, Quantity, Structures
 
 __all__ = ["evaluate", "failure", "known"]
 
+TRACE = 3000  # characters of a traceback that are kept
 Call = Callable[[Structures], Mapping[str, Any]]
 
 
@@ -34,6 +36,7 @@ def evaluate(
     start = time.perf_counter()
     properties: Mapping[str, Any] = {}
     quantities: tuple[Quantity, ...] = ()
+    trace = ""
     try:
         quantities = solver.quantities(structures.specification)
         properties = {} if structures.damaged else (call or solver.evaluate)(structures)
@@ -42,6 +45,7 @@ def evaluate(
         status, message = "crashed", f"it ran out of memory ({error or 'MemoryError'})"
     except Exception as error:  # a border: a solver may raise anything, and the campaign goes on
         status, message = "failed", f"{type(error).__name__}: {error}"
+        trace = traceback.format_exc()[-TRACE:]
     except SystemExit as error:
         status, message = "crashed", f"it called sys.exit({error.code!r})"
     done = status == "done"
@@ -60,6 +64,7 @@ def evaluate(
         iterations=0 if counts is None else int(counts[0]),
         errors={name: np.array(array[0], dtype=np.float64) for name, array in errors.items()},
         iteration_errors={name: np.array(array[0], dtype=np.float64) for name, array in left.items()},
+        trace=trace,
     )
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from msvae.border import opened
 from msvae.errors import RunError
+from msvae.evaluations import Status
 
 __all__ = ["FOLDER", "Errand", "Roll", "Sign", "busy_with", "current", "left_in", "sign_of"]
 
@@ -49,7 +50,7 @@ class Sign:
     """What a worker says of itself.
 
     rank: its own, team: of the first of those that it solves with. errand: what it is doing, structure: the id of what
-    it evaluates, where ranks solve together. trouble: why it cannot go on.
+    it evaluates, where ranks solve together. trouble: why it cannot go on; status: that its evaluation has then.
     """
 
     host: str
@@ -60,6 +61,7 @@ class Sign:
     errand: int | None = None
     structure: str = ""
     trouble: str = ""
+    status: Status = "failed"
 
     @property
     def who(self) -> str:
@@ -189,16 +191,19 @@ def _content(path: Path) -> bytes:
 class Roll:
     """Who works for a campaign, and who does not any more; read from a folder of the run.
 
-    patience: seconds of silence after which a worker is lost; None if silence is no sign. sends: whether errands are
-    sent to one worker each, as over MPI, which has them even if it never begins. told: called for whoever is lost.
+    patience: seconds of silence after which a worker is lost; None if silence is no sign. timeout: seconds of one
+    evaluation by ranks together, after which they are. sends: whether errands are sent to one worker each, as over MPI,
+    which has them even if it never begins. told: called for whoever is lost.
     """
 
     folder: Path
     patience: float | None = None
+    timeout: float | None = None
     sends: bool = False
     told: Callable[[Sign], None] = lambda sign: None
     lost: dict[str, Sign] = field(default_factory=dict)
     _seen: dict[str, tuple[int, float]] = field(default_factory=dict)  # the last beat of each, and when it was new
+    _solving: dict[str, tuple[str, float]] = field(default_factory=dict)  # the structure of each, and since when
     _taken: set[int] = field(default_factory=set)
     _sent: dict[int, float] = field(default_factory=dict)  # when errands were found to run that nobody has taken
     _looked: float = -math.inf
@@ -232,6 +237,12 @@ class Roll:
             self._seen[path.name] = (sign.beat, since)
             if sign.errand is not None:
                 self._taken.add(sign.errand)
+            structure, begun = self._solving.get(path.name, ("", now))
+            begun = begun if structure == sign.structure else now
+            self._solving[path.name] = sign.structure, begun
+            if self.timeout is not None and sign.structure and now - begun > self.timeout:
+                why = f"took longer than the {self.timeout:g} s of executor.timeout"
+                sign = replace(sign, trouble=sign.trouble or why, status="timeout")
             if sign.trouble or (self.patience is not None and now - since > self.patience):
                 self.lost[path.name] = sign
             else:

@@ -6,9 +6,13 @@ Study, solver, model and structures are loaded once in each worker and kept.
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import json
 import math
+import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
     from msvae.vae.model import VAE
 
 __all__ = ["Recipe", "Task", "lost", "model_of", "solved", "solver_of", "study_of", "work"]
+
+
+TRACES = 20  # tracebacks that a process writes down
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,36 @@ def _evaluated(recipe: Recipe, task: Task) -> Evaluation:
         outcome = failure(solver_of(recipe.study), structures, "crashed", why, **columns)
     else:
         outcome = solved(recipe, structures, columns)
+    _write_down(recipe, outcome)
     packed = packed_values(structures)[0] if study.store.structures and task.latents is not None else None
     return dataclasses.replace(outcome, cost=time.perf_counter() - start, packed=packed)
+
+
+@dataclass
+class _Written:
+    """How many tracebacks this process has written."""
+
+    count: int = 0
+
+
+_written = _Written()
+
+
+def _write_down(recipe: Recipe, outcome: Evaluation) -> None:
+    """Add where the solver raised to the log of the run, the first times; a disk that is full does not matter."""
+    if not outcome.trace or _written.count >= TRACES:
+        return
+    _written.count += 1
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    event = {"time": now, "event": "traceback", "index": outcome.index, "structure": outcome.structure,
+             "rank": outcome.rank, "traceback": outcome.trace}  # fmt: skip
+    with suppress(OSError):
+        log = Path(recipe.study.path).with_name("log.jsonl")
+        file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            os.write(file, (json.dumps(event) + "\n").encode())
+        finally:
+            os.close(file)
 
 
 def lost(recipe: Recipe, task: Task, sign: Sign) -> Evaluations | None:
@@ -92,7 +127,7 @@ def lost(recipe: Recipe, task: Task, sign: Sign) -> Evaluations | None:
     structures = _structure(recipe, task)
     if sign.structure and sign.structure != structures.ids[0]:
         return None
-    status: Status = "failed" if sign.trouble else "crashed"
+    status: Status = sign.status if sign.trouble else "crashed"
     why = f"{sign.who} {sign.trouble or 'fell silent, as another before with the same evaluation'}"
     columns = _columns(recipe, task, structures) | {"rank": sign.rank}
     return Evaluations.of([failure(solver_of(recipe.study), structures, status, why, **columns)])

@@ -176,3 +176,14 @@ def test_a_run_that_replaces_another_in_one_process_knows_nothing_of_it(
     assert not np.array_equal(tables[0]["label"], tables[1]["label"])
     for stage, expected in tables[2].items():
         np.testing.assert_array_equal(tables[1][stage], expected)
+
+
+@pytest.mark.parametrize("extra", ["", '[executor]\nisolation = "process"\n', "[executor]\nworkers = 2\n"])
+def test_where_a_solver_raised_stands_in_the_log(flaky: Callable[..., Path], tmp_path: Path, extra: str) -> None:
+    launch(flaky(3, extra), tmp_path / "run")
+    events = [json.loads(line) for line in lines(tmp_path / "run" / "log.jsonl")]
+    traces = [event for event in events if event["event"] == "traceback"]
+    failed = [event for event in events if event["event"] == "evaluation failed"]
+    assert {event["index"] for event in traces} == {event["index"] for event in failed}
+    assert len(failed) == 3
+    assert all('raise RuntimeError("no licence")' in event["traceback"] for event in traces)

@@ -107,6 +107,18 @@ def test_a_failure_of_a_group_is_a_failed_evaluation(
         assert (status, says in message) == (("failed", True) if int(name, 16) % 2 else ("done", False))
 
 
+def test_the_example_of_a_parallel_solver_gives_its_serial_values(tmp_path: Path, mpiexec: Callable[..., Any]) -> None:
+    study = Path(__file__).parents[2] / "examples" / "parallel_solver" / "study.toml"
+    assert len((study.parent / "surface.py").read_text().splitlines()) < 40
+    small = ("--set", "dataset.count=6", "--set", "dataset.shape=[8, 8, 8]")
+    result = mpiexec(5, "-m", "msvae", "run", str(study), "--output", "run", *small)
+    assert result.returncode == 0, result.stderr
+    run = Run.open(tmp_path / "run", trust=True)
+    expected = run.study.need_solver().evaluate(run.structures)["surface"]
+    np.testing.assert_array_equal(run.evaluations.properties["surface"], expected)
+    assert set(run.evaluations["rank"].tolist()) <= {1, 3}
+
+
 def test_too_few_ranks_for_a_group_are_refused(together: Callable[..., Path], mpiexec: Callable[..., Any]) -> None:
     result = mpiexec(2, "-m", "msvae", "run", str(together()), "--output", "run")
     assert result.returncode == 2

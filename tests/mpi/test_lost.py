@@ -147,6 +147,18 @@ def test_a_group_one_rank_of_which_fails_alone_is_given_up_and_the_others_go_on(
     _assert_all_but(tmp_path / "run", victim, "failed", says)
 
 
+def test_a_group_that_takes_longer_than_the_timeout_is_given_up(
+    fragile: Callable[..., tuple[Path, str]], tmp_path: Path, mpiexec: Callable[..., Any]
+) -> None:
+    study, victim = fragile("time.sleep(1000)", "[executor]\ntimeout = 1.5\n", ranks=2)
+    result = mpiexec(5, "-m", "msvae", "run", str(study), "--output", "run")
+    assert result.returncode == 0, result.stderr
+    _assert_all_but(tmp_path / "run", victim, "timeout", "took longer than the 1.5 s of executor.timeout")
+    events = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    (failed,) = [event for event in events if event["event"] == "evaluation failed"]
+    assert (failed["structure"], failed["status"]) == (victim, "timeout")
+
+
 @pytest.mark.parametrize(
     ("does", "code", "status", "says"),
     [
