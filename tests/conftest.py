@@ -71,9 +71,9 @@ def msvae_solvers():
 
 def pytest_sessionfinish() -> None:
     """Leave nothing of jobs that tests have ended."""
-    from msvae.dispatch.leftovers import remove_topologies
+    from msvae.dispatch.leftovers import remove_leftovers
 
-    remove_topologies()
+    remove_leftovers()
 
 
 @pytest.fixture

@@ -1,20 +1,26 @@
-"""Leftovers: what MPICH leaves on a node when a job does not end in good order, and how to leave nothing.
+"""Leftovers: what MPICH and loky leave on a node when a job does not end in good order, and how to leave nothing.
 
 A shared-memory segment that stays behind makes a job that a queueing system starts again under the same number fail in
-MPI_Init. Once every rank of a node has mapped it, its name is of no use, so it is removed then: whatever ends the job,
-nothing stays. The launcher's file with the node's topology is removed by a later job, when its launcher is gone.
+MPI_Init. Once every rank of a node has mapped it, its name is of no use, so it is removed then: whatever ends the job
+later, nothing stays. What could not be removed so - segments of jobs that died before, the launcher's file with the
+node's topology, semaphores of pools that were killed - a later job removes, when nobody uses it.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["remove_segments", "remove_topologies"]
+__all__ = ["remove_leftovers", "remove_segments"]
 
 SEGMENT = "/dev/shm/mpich_shm_"
+SEMAPHORE = re.compile(r"sem\.loky-(\d+)-\w+")
+SHARED = Path("/dev/shm")
+YOUNG = 60.0  # seconds after which a segment that nobody has mapped is nobody's
 TOPOLOGY, LAUNCHER = "hydra_hwloc_xmlfile_*", "hydra_pmi_proxy"
 FOLDER = Path("/tmp")  # where MPICH's launcher writes, whatever TMPDIR says
 
@@ -28,7 +34,31 @@ def remove_segments(world: Any) -> None:
                 Path(line.split()[-1]).unlink(missing_ok=True)
 
 
-def remove_topologies(folder: Path = FOLDER) -> None:
+def remove_leftovers(temporary: Path = FOLDER, shared: Path = SHARED) -> None:
+    """Remove what jobs of this user that are over have left on this node."""
+    _remove_topologies(temporary)
+    names = {file.name for file in shared.glob("*")} if shared.is_dir() else set()
+    segments = {name for name in names if name.startswith("mpich_shm_")}
+    used = _mapped() if segments else set()
+    for name in names:
+        file, semaphore = shared / name, SEMAPHORE.fullmatch(name)
+        with suppress(OSError):
+            state = file.lstat()
+            old = name in segments and f"{SHARED}/{name}" not in used and time.time() - state.st_mtime > YOUNG
+            if state.st_uid == os.getuid() and (old or (semaphore and not Path(f"/proc/{semaphore[1]}").exists())):
+                file.unlink()
+
+
+def _mapped() -> set[str]:
+    """Return the files below SHARED that this user's processes have mapped."""
+    found: set[str] = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):
+            found |= set(re.findall(rf"{SHARED}/\S+", maps.read_text()))
+    return found
+
+
+def _remove_topologies(folder: Path) -> None:
     """Remove this user's topology files that are older than each of the launchers that still run on this node."""
     with suppress(OSError, StopIteration):
         boot = float(next(x for x in Path("/proc/stat").read_text().splitlines() if x.startswith("btime")).split()[1])

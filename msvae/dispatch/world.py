@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from msvae import plugins
-from msvae.dispatch.leftovers import remove_segments, remove_topologies
+from msvae.dispatch.leftovers import remove_leftovers, remove_segments
 from msvae.errors import MsvaeError
 
 __all__ = [
@@ -94,8 +94,8 @@ def tidy() -> None:
     world = communicator()
     if world is not None:
         remove_segments(world)
-        if rank_on_node() == 0:
-            remove_topologies()
+    if rank_on_node() == 0:
+        remove_leftovers()
 
 
 def share_plugins() -> None:

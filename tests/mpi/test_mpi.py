@@ -13,6 +13,7 @@ import pytest
 
 from msvae import Run
 from msvae.campaigns.launch import launch
+from msvae.dispatch.leftovers import remove_leftovers
 
 pytestmark = pytest.mark.mpi
 
@@ -142,8 +143,25 @@ def test_topology_files_go_once_their_launcher_is_gone(
         file.touch()
         os.utime(file, (time.time() - age, time.time() - age))
     (tmp_path / "clears.py").write_text(
-        "from pathlib import Path\nfrom mpi4py import MPI\nfrom msvae.dispatch.leftovers import remove_topologies\n"
-        "if MPI.COMM_WORLD.Get_rank() == 0:\n    remove_topologies(Path.cwd())\n"
+        "from pathlib import Path\nfrom mpi4py import MPI\nfrom msvae.dispatch.leftovers import remove_leftovers\n"
+        "if MPI.COMM_WORLD.Get_rank() == 0:\n    remove_leftovers(Path.cwd())\n"
     )
     assert mpiexec(2, "clears.py").returncode == 0
     assert [file.name for file in tmp_path.glob("hydra*")] == ["hydra_hwloc_xmlfile_young"]
+
+
+def test_what_dead_jobs_have_left_in_shared_memory_is_removed(tmp_path: Path) -> None:
+    gone = os.fork()
+    if gone == 0:
+        os._exit(0)
+    os.waitpid(gone, 0)
+    names = {
+        "mpich_shm_old_0": True, "mpich_shm_young_0": False, "somebody_elses": False,
+        f"sem.loky-{gone}-abc": True, f"sem.loky-{os.getpid()}-abc": False,
+    }  # fmt: skip
+    for name in names:
+        (tmp_path / name).touch()
+        age = 0 if "young" in name else 1000
+        os.utime(tmp_path / name, (time.time() - age, time.time() - age))
+    remove_leftovers(tmp_path, tmp_path)
+    assert {name for name in names if not (tmp_path / name).exists()} == {name for name, goes in names.items() if goes}
