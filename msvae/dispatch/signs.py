@@ -31,7 +31,7 @@ from msvae.evaluations import Status
 __all__ = ["FOLDER", "Errand", "Roll", "Sign", "busy_with", "current", "left_in", "sign_of"]
 
 FOLDER = "workers"
-SIZE = 1024  # bytes of a record
+SIZE, WORDS = 4096, 500  # bytes of a record, and characters of it that say what is wrong
 BEATS = 6  # in the study's patience
 LOOK = 1.0  # seconds between two looks at who is there
 
@@ -72,21 +72,25 @@ class Sign:
 
 
 class Writer:
-    """Writes this process's sign, and counts it up every so many seconds, if there are some."""
+    """Writes this process's sign, and counts it up every so many seconds, if there are some.
+
+    A disk that is full, or a run that is gone, is not this process's affair: then there are no signs.
+    """
 
     def __init__(self, folder: Path, every: float | None) -> None:
         self.sign, self.lock = Sign(platform.node(), os.getpid()), threading.Lock()
-        folder.mkdir(exist_ok=True)
-        self.path = folder / f"{self.sign.host}-{self.sign.process}"
-        self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+        self.path, self.file = folder / f"{self.sign.host}-{self.sign.process}", -1
+        with suppress(OSError):
+            folder.mkdir(exist_ok=True)
+            self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
         if every is not None:
             threading.Thread(target=self._beat, args=(every,), daemon=True).start()
 
     def say(self, **changes: int | str | None) -> None:
-        """Say something else; a disk that is full, or a run that is gone, is not this process's affair."""
+        """Say something else."""
         with self.lock, suppress(OSError):
             self.sign = replace(self.sign, beat=self.sign.beat + 1, **changes)  # type: ignore[arg-type]
-            short = replace(self.sign, trouble=self.sign.trouble[: SIZE // 4])
+            short = replace(self.sign, trouble=self.sign.trouble[:WORDS])
             os.pwrite(self.file, json.dumps(asdict(short)).encode()[:SIZE].ljust(SIZE), 0)
 
     def _beat(self, every: float) -> None:
@@ -127,7 +131,8 @@ def busy_with(errand: Errand | None, structure: str = "", **place: int) -> Itera
     writer = sign_of(errand)
     writer.say(errand=errand.number, structure=structure, trouble="", **place)
     try:
-        with _last_will(writer.path.with_name(f"{writer.path.name}.fault")) if structure else nullcontext():
+        told = structure and writer.file >= 0  # where there is room for it
+        with _last_will(writer.path.with_name(f"{writer.path.name}.fault")) if told else nullcontext():
             yield
     finally:
         writer.say(errand=None if not structure else errand.number, structure="", trouble="")
@@ -136,7 +141,7 @@ def busy_with(errand: Errand | None, structure: str = "", **place: int) -> Itera
 @contextmanager
 def _last_will(path: Path) -> Iterator[None]:
     before, was_on = os._exit, faulthandler.is_enabled()
-    with open(path, "wb", buffering=0) as file:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644), "wb", buffering=0) as file:
 
         def leave(code: int) -> None:
             file.write(f"os._exit({code}) was called".encode())
