@@ -5,11 +5,13 @@
 # VENV=/path EXTRAS=dev CONSTRAINTS=/dev/null make ...
 #                               uses an environment of your own and keeps its CUDA torch and its cluster's mpi4py
 
+COMMA := ,
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 RANKS ?= 3
 EXTRAS ?= mpich,dev
+RUN_EXTRAS ?= $(subst $(COMMA)dev,,$(EXTRAS))
 CONSTRAINTS ?= constraints.txt
 TEST_ARGS ?=
 # one thread a rank: two OpenMP threads beside another busy process made training 4.5 times slower
@@ -24,9 +26,15 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
+	touch $@ $(VENV)/.installed-to-run
+
+# the main job does without the tools of development
+$(VENV)/.installed-to-run: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(RUN_EXTRAS)]'
 	touch $@
 
-demo: setup
+demo: $(VENV)/.installed-to-run
 	$(THREADS) $(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m mpi4py -m msvae run examples/demo/study.toml --output runs/demo --force </dev/null
 
 lint: setup

@@ -53,7 +53,7 @@ batch = 4
 control_budget = 0
 targets = [{{ property = "conductivity", component = [0, 0], value = 4.0, unit = "W/m/K", tolerance = 1e-4 }}]
 """
-REPEATS = 5
+REPEATS, LEAST = 5, 0.3  # seconds of a measurement
 
 
 @contextmanager
@@ -86,7 +86,8 @@ def stopwatch(row: tuple[str, ...], threads: str | None) -> Iterator[Callable[[]
         return float(answers.readline())
 
     try:
-        once()  # what is loaded and compiled is not counted
+        for _ in range(2):
+            once()  # what is loaded and compiled is not counted
         yield once
     finally:
         ask.close()
@@ -118,13 +119,16 @@ def work_of(name: str, size: int, batch: int, folder: Path) -> Callable[[], obje
 
 
 def answer(name: str, size: str, batch: str) -> None:
-    """Do a row's work whenever a line arrives, and say how long it took."""
+    """Do a row's work whenever a line arrives, as often as fills LEAST, and say how long once took."""
     with tempfile.TemporaryDirectory() as folder:
-        work = work_of(name, int(size), int(batch), Path(folder))
+        work, times = work_of(name, int(size), int(batch), Path(folder)), 1
         for _ in sys.stdin:
             start = time.perf_counter()
-            work()
-            print(time.perf_counter() - start, flush=True)
+            for _ in range(times):
+                work()
+            once = (time.perf_counter() - start) / times
+            times = max(1, round(LEAST / once))
+            print(once, flush=True)
 
 
 def main() -> None:
