@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import tifffile
@@ -40,6 +40,7 @@ class Tiff(Dataset):
     """
 
     name = "tiff"
+    suffixes: ClassVar[tuple[str, ...]] = (".tif", ".tiff")
     kinds = ("phases", "field")
 
     path: Path
@@ -90,7 +91,7 @@ class Tiff(Dataset):
         return replace(self, dimensions_of=dimensions)
 
     def load(self, seed: int) -> Structures:
-        files = _files(self.path)
+        files = _files(self.path, self.suffixes)
         if self.dimensions_of == "auto":
             return self._decided(files).load(seed)
         images = [self._region(image) for image in self._images(files)]
@@ -103,7 +104,7 @@ class Tiff(Dataset):
         return self._cut(images, self._places(files, images), spacing)
 
     def image(self, seed: int) -> Structures | None:
-        files = _files(self.path)
+        files = _files(self.path, self.suffixes)
         if self.dimensions_of == "auto":
             return self._decided(files).image(seed)
         values = next(self._images(files))[None]
@@ -189,17 +190,17 @@ class Tiff(Dataset):
         return Structures.from_values(values, spacing, periodic=self.periodic)
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise DataError(f"dataset.path: '{path}' does not exist: give a TIFF file or a folder of them")
-    images = [f for f in path.iterdir() if f.suffix.lower() in (".tif", ".tiff") and f.is_file()]
+        raise DataError(f"dataset.path: '{path}' does not exist: give an image or a folder of them")
+    images = [f for f in path.iterdir() if f.suffix.lower() in suffixes and f.is_file()]
     files = sorted(f for f in images if not f.name.startswith("."))  # "._a.tif" is what macOS keeps beside a.tif
     if len(files) < len(images):
         log.warning("'%s': %d hidden files are not read", path, len(images) - len(files))
     if not files:
-        raise DataError(f"dataset.path: the folder '{path}' has no .tif or .tiff file")
+        raise DataError(f"dataset.path: the folder '{path}' has no {' or '.join(suffixes)} file")
     return files
 
 
@@ -216,15 +217,11 @@ def _are_slices(path: Path) -> bool:
 def _read(path: Path) -> Array:
     """Return the pages (pages, rows, columns) of a TIFF file, colours as grey."""
     try:
-        with tifffile.TiffFile(path) as file:
-            series = file.series[0]
-            if series.nbytes > SMALL + DENSEST * path.stat().st_size:
-                raise ValueError(f"it claims {series.nbytes} bytes of pixels in a file of {path.stat().st_size}")
-            array, axes = np.asarray(series.asarray()), series.axes
+        array, axes = (READERS.get(path.suffix.lower()) or _read_tiff)(path)
     except Exception as error:  # a damaged file makes the reader and its codecs raise anything
         raise DataError(
-            f"'{path}' cannot be read as TIFF ({type(error).__name__}: {error}): the file is damaged or not "
-            "a TIFF; restore it"
+            f"'{path}' cannot be read as an image ({type(error).__name__}: {error}): the file is damaged, or not what "
+            "its name says; restore it"
         ) from None
     if axes.endswith("S"):
         grey = array[..., :3] @ np.asarray(LUMINANCE)
@@ -234,3 +231,46 @@ def _read(path: Path) -> Array:
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise DataError(f"'{path}' holds NaN or infinite grey values: repair the image")
     return array.reshape(-1, *array.shape[-2:])
+
+
+def _read_tiff(path: Path) -> tuple[Array, str]:
+    """Return the pages of a TIFF file, and what its axes are."""
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        if series.nbytes > SMALL + DENSEST * path.stat().st_size:
+            raise ValueError(f"it claims {series.nbytes} bytes of pixels in a file of {path.stat().st_size}")
+        return np.asarray(series.asarray()), series.axes
+
+
+def _read_png(path: Path) -> tuple[Array, str]:
+    """Return the pixels of a PNG file, palettes as their colours; transparency is left out."""
+    from PIL import Image
+
+    with Image.open(path, formats=["PNG"]) as image:
+        if image.mode in ("1", "L", "LA", "P", "PA") and not (image.mode.startswith("P") and image.palette is not None):
+            return np.asarray(image.convert("L")), "YX"
+        if image.mode.startswith("I"):  # 16 bits
+            return np.asarray(image).astype(np.uint16), "YX"
+        return np.asarray(image.convert("RGB")), "YXS"
+
+
+def _read_npy(path: Path) -> tuple[Array, str]:
+    """Return the array of an .npy file: an image, or pages of images."""
+    array = np.load(path, allow_pickle=False)
+    if not np.issubdtype(array.dtype, np.number) and array.dtype != np.bool_:
+        raise ValueError(f"it has values of type {array.dtype}")
+    return (array.astype(np.uint8) if array.dtype == np.bool_ else array), "QYX"[3 - array.ndim :]
+
+
+READERS: dict[str, Callable[[Path], tuple[Array, str]]] = {".png": _read_png, ".npy": _read_npy}
+
+
+@dataclass(frozen=True)
+class Images(Tiff):
+    """Phases or grey values of images: PNG, .npy arrays (rows, columns) or (pages, rows, columns), and TIFF.
+
+    The settings are those of "tiff". What PNG and .npy files do not state, as the size of voxels, the study gives.
+    """
+
+    name = "images"
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".npy", ".tif", ".tiff")

@@ -73,7 +73,7 @@ def _in_words(sizes: Sizes) -> str:
 
 def _stated(path: Path) -> Sizes:
     """Return what a file and a header beside it state, the header where the file does not."""
-    sizes = _of_tiff(path)
+    sizes: Sizes = _of_tiff(path) if path.suffix.lower() in (".tif", ".tiff") else (None, None, None)
     for suffix, read in HEADERS.items():
         header = path.with_suffix(suffix)
         if header.is_file() and header != path:

@@ -14,7 +14,7 @@ import tifffile
 from msvae import DataError
 from msvae_microstructures.hdf5 import Hdf5
 from msvae_microstructures.mechanical_mnist import MechanicalMnist
-from msvae_microstructures.tiff import Tiff
+from msvae_microstructures.tiff import Images, Tiff
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (12, 16), dtype=np.uint8)
@@ -213,3 +213,35 @@ def test_pages_are_images_or_slices_as_they_say_and_that_is_told(
     assert Tiff(path=tmp_path / "slices.tif", dimensions_of=2, **reading).load(0).values.shape == (5, 1, 8, 9)
     with pytest.raises(ValueError, match="patch has 2 positive numbers"):
         Tiff(path=tmp_path / "pages.tif", dimensions_of=2, patch=(4, 4, 4))
+
+
+def test_png_and_npy_are_read_as_tiff_is(tmp_path: Path) -> None:
+    from PIL import Image
+
+    grey = (np.random.default_rng(3).random((9, 11)) * 255).astype(np.uint8)
+    colour = np.stack([grey, grey, grey], axis=-1)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(colour).save(tmp_path / "colour.png")
+    Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(grey > 127).save(tmp_path / "binary.png")
+    np.save(tmp_path / "array.npy", grey)
+    np.save(tmp_path / "pages.npy", np.stack([grey, grey]))
+    np.save(tmp_path / "binary.npy", grey > 127)
+    tifffile.imwrite(tmp_path / "a.tif", grey)
+    expected = Tiff(path=tmp_path / "a.tif", threshold=127.0, spacing=1e-6).load(0)
+    for name in ("grey.png", "colour.png", "palette.png", "array.npy"):
+        found = Images(path=tmp_path / name, threshold=127.0, spacing=1e-6).load(0)
+        np.testing.assert_array_equal(found.values, expected.values, err_msg=name)
+    for name, threshold in (("deep.png", 127 * 257.0), ("binary.png", 127.0), ("binary.npy", 0.5)):
+        found = Images(path=tmp_path / name, threshold=threshold, spacing=1e-6).load(0)
+        np.testing.assert_array_equal(found.values, expected.values, err_msg=name)
+    assert len(Images(path=tmp_path / "pages.npy", spacing=1e-6).load(0)) == 2
+    assert Images(path=tmp_path / "pages.npy", dimensions_of=3, spacing=1e-6).load(0).specification.grid.dimensions == 3
+    (tmp_path / "cut.png").write_bytes((tmp_path / "grey.png").read_bytes()[:40])
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    for name in ("cut.png", "objects.npy"):
+        with pytest.raises(DataError, match="cannot be read as an image"):
+            Images(path=tmp_path / name, spacing=1e-6).load(0)
+    with pytest.raises(DataError, match="does not state its pixel size"):
+        Images(path=tmp_path / "grey.png").load(0)
