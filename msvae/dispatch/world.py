@@ -83,10 +83,14 @@ def desert(world: Any) -> None:
 
 def leave(code: int | None = None) -> None:
     """End the job, if ranks of it have been deserted. code: of the process; by default whether an exception ends it."""
-    for world in _deserted:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        world.Abort(int(hasattr(sys, "last_value")) if code is None else code)
+    if not _deserted:
+        return
+    code = int(hasattr(sys, "last_value")) if code is None else code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    while _deserted:
+        _deserted.pop().Abort(code)
+    os._exit(code)  # an abort may come back before the job has ended
 
 
 def tidy() -> None:
