@@ -11,6 +11,7 @@ import json
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Recipe", "Task", "lost", "model_of", "solved", "solver_of", "study_of", "work"]
 
 
-TRACES = 20  # tracebacks that a process writes down
+TRACES = 20  # tracebacks that a process writes down of a run
 
 
 @dataclass(frozen=True)
@@ -95,21 +96,14 @@ def _evaluated(recipe: Recipe, task: Task) -> Evaluation:
     return dataclasses.replace(outcome, cost=time.perf_counter() - start, packed=packed)
 
 
-@dataclass
-class _Written:
-    """How many tracebacks this process has written."""
-
-    count: int = 0
-
-
-_written = _Written()
+_written: Counter[File] = Counter()  # tracebacks that this process has written, by the study of the run
 
 
 def _write_down(recipe: Recipe, outcome: Evaluation) -> None:
     """Add where the solver raised to the log of the run, the first times; a disk that is full does not matter."""
-    if not outcome.trace or _written.count >= TRACES:
+    if not outcome.trace or _written[recipe.study] >= TRACES:
         return
-    _written.count += 1
+    _written[recipe.study] += 1
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     event = {"time": now, "event": "traceback", "index": outcome.index, "structure": outcome.structure,
              "rank": outcome.rank, "traceback": outcome.trace}  # fmt: skip
