@@ -168,7 +168,7 @@ def test_a_split_keeps_groups_together_and_depends_only_on_the_seed() -> None:
     np.testing.assert_array_equal(split(grouped, 0.25, seed=0)[0], train)
     assert len(split(structures, 5, seed=0)[1]) == 5
     for held_back in (24, 0.99):
-        with pytest.raises(DataError, match="but there are 6 structures|leaves nothing"):
+        with pytest.raises(DataError, match=r"but there are 6 structures|leaves nothing"):
             split(grouped[:6], held_back, seed=0)
 
 
