@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from msvae.plugins import registry
 from msvae.progress import Report, stage_progress
 from msvae.run.cache import Cache, solver_key
 from msvae.run.directory import Run
-from msvae.run.journal import Watch
+from msvae.run.journal import FIRST, Watch
 from msvae.run.store import EvaluationStore, Writer
 from msvae.seeds import seed_of
 from msvae.structures import Quantity, Structures
@@ -113,18 +114,17 @@ class Context:
         *,
         model: Path | None = None,
         title: str = "",
-        quiet: bool = False,
+        part: bool = False,
         hopeful: bool = False,
     ) -> Evaluations:
         """Return the evaluations of tasks: those that the stage's store has, and the others made now.
 
-        model: file of the model that decodes the tasks' latents, if they have some. quiet: they are a part of a stage,
+        model: file of the model that decodes the tasks' latents, if they have some. part: they are a part of a stage,
         whose progress is shown by who knows the whole. hopeful: most should succeed, and where most of the first fail,
-        the stage ends. What completes is acknowledged at once; what failed is a row
-        like any other. Raises Stopped at a signal or after the wall time, and TargetError after too many failures; what
-        was acknowledged stays.
+        the stage ends. What completes is acknowledged at once; what failed is a row like any other. Raises Stopped at a
+        signal or after the wall time, and TargetError after too many failures; what was acknowledged stays.
         """
-        job = _Job(self._quantities, model=model, structures=self.run.structures, part=quiet, hopeful=hopeful)
+        job = _Job(self._quantities, model=model, structures=self.run.structures, part=part, hopeful=hopeful)
         return self._done(stage, tasks, job, title)
 
     def solve(self, stage: str, structures: Structures, *, title: str = "", quiet: bool = False) -> Evaluations:
@@ -232,16 +232,17 @@ class Context:
                 tasks, twins = self._for_workers(tasks, job.structures, recipe, writer)
                 recipe = replace(recipe, known=())  # what is known has been answered
             call, without = partial(work, recipe), partial(lost, recipe)
-        for table in dispatch(
-            self.executor, call, tasks, width=self.width, until=lambda: bool(self.limits.reason),
-            roll=self.crew.roll, lost=without,
-        ):  # fmt: skip
+        made = partial(dispatch, self.executor, call, width=self.width, until=lambda: bool(self.limits.reason),
+                       roll=self.crew.roll, lost=without)  # fmt: skip
+        parts = [tasks[:FIRST], tasks[FIRST:]] if job.hopeful else [tasks]  # the first are judged before others begin
+        for table in chain.from_iterable(made(part) for part in parts):
             if table is not None:
                 writer.add(_with_twins(table, twins))
             report(watch.finished, watch.total, watch.text)
             self._keep_up(writer, watch)
             if job.hopeful and self.study.executor.max_failures is None:
-                writer.write()
+                if watch.is_beginning:
+                    writer.write()
                 watch.check()
         writer.write()
         report(watch.finished, watch.total, watch.text)

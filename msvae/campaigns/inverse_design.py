@@ -14,13 +14,11 @@ import numpy as np
 
 from msvae.campaigns import pareto
 from msvae.campaigns.accuracy import design_doubts, error_rows
-from msvae.campaigns.checks import check
 from msvae.campaigns.context import Context, Table
 from msvae.campaigns.designs import asked_conditions, check_earlier, designs, with_earlier
 from msvae.campaigns.interpretation import interpret
 from msvae.campaigns.judge import Judge, distance_from, misses, numbers_of
 from msvae.campaigns.label import the_structures
-from msvae.campaigns.reach import check_reach
 from msvae.campaigns.searches import Part, Search, control, nearest_of, search
 from msvae.campaigns.train import trained, training_structures
 from msvae.design_settings import in_words
@@ -39,8 +37,6 @@ def run(context: Context) -> Table:
     design = context.study.design
     assert design is not None
     check_earlier(context, the_structures(context))
-    check(context, the_structures(context))
-    check_reach(context, the_structures(context))
     structures = training_structures(context)
     vae = trained(context, structures)
     vae.asked = asked_conditions(context.study)

@@ -70,7 +70,7 @@ class Conversation:
         while not self._over:
             self.context.limits.check()
             tasks = self._ask(min(self.design.batch, self._most - self.thought))
-            self._take(self.context.evaluate(self.stage, tasks, model=self.model, quiet=True), report)
+            self._take(self.context.evaluate(self.stage, tasks, model=self.model, part=True), report)
 
     def _as_workers_become_free(self, report: Report) -> None:
         self.context.converse(

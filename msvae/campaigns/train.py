@@ -14,6 +14,7 @@ from msvae.campaigns.checks import check
 from msvae.campaigns.context import Context, Table, torch_threads
 from msvae.campaigns.label import labelled, the_structures
 from msvae.campaigns.model_card import model_card
+from msvae.campaigns.reach import check_reach
 from msvae.campaigns.sides import sides_of
 from msvae.errors import DataError, StudyError
 from msvae.metrics.prediction import determination, most_varying
@@ -68,6 +69,7 @@ def training_structures(context: Context) -> Structures:
             f"{', '.join(q.name for q in structures.quantities) or 'none'})"
         )
     check(context, structures)
+    check_reach(context, structures)
     return labelled(context) if missing else structures
 
 

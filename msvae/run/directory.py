@@ -37,7 +37,6 @@ from msvae.structures import Quantity, Structures
 from msvae.study import Study
 
 if TYPE_CHECKING:
-    from msvae.interfaces import Solver
     from msvae.vae.model import VAE
 
 __all__ = ["LABEL", "PHASES", "Run"]
@@ -207,12 +206,15 @@ class Run:
         structures, solver = self.structures, self.study.solver
         if solver is None or LABEL not in self.stages:
             return structures
-        with fitting(self.path, "reading the labels"):
-            return self._with_labels(structures, solver)
+        return self.with_labels(solver.quantities(structures.specification))
 
-    def _with_labels(self, structures: Structures, solver: Solver) -> Structures:
+    def with_labels(self, quantities: Sequence[Quantity]) -> Structures:
+        """Return the data set's structures with what the table of labels says of some quantities."""
+        with fitting(self.path, "reading the labels"):
+            return self._with_labels(self.structures, quantities)
+
+    def _with_labels(self, structures: Structures, quantities: Sequence[Quantity]) -> Structures:
         table = self.store(LABEL).load()
-        quantities = solver.quantities(structures.specification)
         properties = {q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities}
         for name, array in properties.items():
             array[table["index"]] = table.properties[name]

@@ -115,10 +115,15 @@ class Watch:
         self.cached += int(table["cached"].sum())
         self.busy += float(table["cost"].sum())
 
+    @property
+    def is_beginning(self) -> bool:
+        """Whether fewer evaluations have been counted than the stage is judged by."""
+        return self.finished - self.before < min(FIRST, self.total)
+
     def check(self) -> None:
         """Raise TargetError where most of the first evaluations failed: the others will too."""
         made, failed = self.finished - self.before, self.reasons.total()
-        if made >= min(FIRST, self.total) and failed > MOST * made:
+        if not self.is_beginning and failed > MOST * made:
             reason, times = self.reasons.most_common(1)[0]
             raise TargetError(
                 f"{failed} of the first {made} evaluations of stage '{self.stage}' failed, {times} of them so: "

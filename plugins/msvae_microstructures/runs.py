@@ -65,15 +65,10 @@ class Runs(Dataset):
 
 def _labelled(run: Run) -> Structures:
     """Return the structures of a run's data set with what its table says of them, whatever solver that was."""
-    structures = run.structures
     if "label" not in run.stages:
-        return structures
+        return run.structures
     table = run.store("label").load()
-    known = tuple(Quantity(name, table.units[name], array.shape[1:]) for name, array in table.properties.items())
-    properties = {q.name: np.full((len(structures), *q.sizes), np.nan) for q in known}
-    for name, array in properties.items():
-        array[table["index"]] = table.properties[name]
-    return structures.with_properties(properties, known)
+    return run.with_labels([Quantity(name, table.units[name], a.shape[1:]) for name, a in table.properties.items()])
 
 
 def _quantities(parts: Sequence[Structures]) -> tuple[Quantity, ...]:
