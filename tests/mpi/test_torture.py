@@ -28,7 +28,7 @@ import msvae
 
 @dataclass(frozen=True)
 class Cruel(msvae.Solver):
-    '''Does to its process what the structure's id says: each fault to one structure in twenty.'''
+    '''Does to its process what the structure's id says: one structure in twenty each, in 140 never ending.'''
     name = "cruel"
     kinds = ("phases",)
     computes = (msvae.Quantity("fraction"),)
@@ -41,7 +41,7 @@ class Cruel(msvae.Solver):
             return {"fraction": np.full(1, np.nan)}
         if fault == 2:
             return {"fraction": np.zeros((1, 2))}
-        if fault == 3:
+        if fault == 3 and int(structures.ids[0], 16) % 7 == 0:
             time.sleep(1000)
         if fault == 4:
             sys.stderr.write("assertion failed in line 7")
@@ -50,9 +50,7 @@ class Cruel(msvae.Solver):
         if fault == 5:
             ctypes.string_at(0)
         if fault == 6:
-            hoard = []
-            while True:
-                hoard.append(np.ones(1 << 21))
+            np.ones(1 << 30)
         if fault == 7:
             sys.exit(3)
         return {"fraction": structures.fractions[:, 1]}
@@ -65,7 +63,7 @@ LABELS = {
     0: ("failed", "ValueError: no mesh"),
     1: ("invalid", "not a finite number"),
     2: ("invalid", "has shape (1, 2)"),
-    3: ("timeout", "longer than the 2 s of executor.timeout"),
+    3: ("timeout", "longer than the 15 s of executor.timeout"),
     4: ("crashed", "SIGABRT (Aborted); it wrote: assertion failed in line 7"),
     5: ("crashed", "SIGSEGV"),
     6: ("crashed", "memory"),
@@ -128,7 +126,7 @@ def test_evaluations_survive_every_fault_and_each_is_labelled(
     tmp_path: Path, start_job: Callable[..., subprocess.Popen[str]], count: int
 ) -> None:
     (tmp_path / "cruel.py").write_text(CRUEL)
-    executor = 'isolation = "process"\ntimeout = 2.0\nmemory_limit = 0.3'
+    executor = 'isolation = "process"\ntimeout = 15.0\nmemory_limit = 0.3'
     (tmp_path / "study.toml").write_text(STUDY.format(count=count, solver="cruel", executor=executor))
     job = start_job(3, "-m", "msvae", "run", "study.toml", "--output", "run", limit=900)
     started: set[int] = set()
@@ -144,6 +142,8 @@ def test_evaluations_survive_every_fault_and_each_is_labelled(
     seen: Counter[int] = Counter()
     for k, name in enumerate(table["structure"].tolist()):
         fault = int(name, 16) % 20
+        if fault == 3 and int(name, 16) % 7:
+            fault = 8
         seen[fault] += 1
         status, says = LABELS.get(fault, ("done", ""))
         assert table["status"][k] == status, (fault, table["message"][k])
@@ -151,7 +151,8 @@ def test_evaluations_survive_every_fault_and_each_is_labelled(
         assert table["attempts"][k] == (2 if status == "crashed" else 1) or table["cached"][k]
         expected = fractions[k] if status == "done" else np.nan
         np.testing.assert_array_equal(table.properties["fraction"][k], expected)
-    assert min(seen[fault] for fault in LABELS) > count // 40
+    assert min(seen[fault] for fault in LABELS if fault != 3) > count // 40
+    assert seen[3]
     log = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
     assert log[-1]["event"] == "campaign done"
 
