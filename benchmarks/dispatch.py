@@ -115,7 +115,7 @@ def dask_engine() -> Iterator[Engine]:
 @contextmanager
 def without_mpi() -> Iterator[None]:
     """Let processes that start meanwhile find no MPI job around them."""
-    from msvae.dispatch.isolation import without_mpi as clean
+    from msvae.dispatch.isolation.isolated import without_mpi as clean
 
     before, kept = dict(os.environ), clean(os.environ)
     os.environ.clear()
@@ -176,13 +176,13 @@ class Solving:
 
 def evaluations(rounds: int) -> Solving:
     """Return the medians of interleaved rounds; zeros on the workers."""
-    from msvae.campaigns.context import Context
-    from msvae.campaigns.label import the_structures
-    from msvae.campaigns.train import trained
     from msvae.dispatch.executors import SerialExecutor
     from msvae.dispatch.tasks import Task, work
     from msvae.dispatch.threads import limit_threads
     from msvae.run.directory import Run
+    from msvae.stages.context import Context
+    from msvae.stages.labelling import the_structures
+    from msvae.stages.training import trained
     from msvae.study import Study
 
     limit_threads(1)

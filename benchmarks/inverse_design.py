@@ -28,14 +28,15 @@ from models import simulated, trained
 from scipy import stats
 
 import msvae
-from msvae.campaigns.pareto import Aimed, Losses
-from msvae.design_settings import DesignSettings, Objective
+from msvae.campaigns.design.campaign import InverseDesign
+from msvae.campaigns.design.pareto import Aimed, Losses
 from msvae.metrics.pareto import hypervolume
-from msvae.sampling.composite import CompositeSearch, Known
-from msvae.sampling.guards import Guards
-from msvae.sampling.plain import PlainSearch
-from msvae.sampling.search import Searcher
-from msvae.sampling.thought import Thought
+from msvae.sampling.search.aims import Objective
+from msvae.sampling.search.composite import CompositeSearch, Known
+from msvae.sampling.search.guards import Guards
+from msvae.sampling.search.plain import PlainSearch
+from msvae.sampling.search.searcher import Searcher
+from msvae.sampling.search.thought import Thought
 from msvae.structures import Array, Structures
 
 FIRST, MANY = 20, 2000  # calls before anything is modelled; of random samples
@@ -201,7 +202,7 @@ def cheapest(seeds: int) -> list[str]:
 
     drawn = task.vae.sample_latents(exhaustive, 99)
     everything = solve(drawn[guards.accept(drawn, task.vae.decode(drawn))])
-    losses = Losses.of(DesignSettings(objectives=objectives), everything)
+    losses = Losses.of(InverseDesign(objectives=objectives), everything)
     reference = losses.reference(everything)
     whole = hypervolume(losses(everything), reference)
     shares: dict[str, list[float]] = {"search": [], "random samples of the prior": []}
@@ -245,7 +246,7 @@ def fronts(seeds: int) -> list[str]:
     vae, known = trained(structures, 16, 30), solve(structures)
     guards = Guards.of(vae, structures)
     objectives = (Objective("stiffness", "maximum", (0, 0)), Objective("conductivity", "maximum", (0, 0)))
-    losses = Losses.of(DesignSettings(objectives=objectives), known)
+    losses = Losses.of(InverseDesign(objectives=objectives), known)
     reference, calls = losses.reference(known), 100
     areas: dict[str, list[float]] = {"search": [], "random": []}
     warm = Known(vae.encode(structures), structures, known)

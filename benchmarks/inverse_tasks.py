@@ -15,12 +15,12 @@ import numpy as np
 from models import simulated, trained
 
 import msvae
-from msvae.interfaces import Solver
-from msvae.sampling.bounds import hashin_shtrikman
-from msvae.settings import Component
+from msvae.metrics.bounds import hashin_shtrikman
+from msvae.plugins.interfaces import Solver
 from msvae.structures import Array, Structures
 from msvae.study import load_plugin
-from msvae.study_source import Source
+from msvae.study.numbers import Component
+from msvae.study.source import Source
 from msvae.vae.blueprint import component_values
 from msvae.vae.model import VAE
 

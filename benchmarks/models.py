@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 import msvae
-from msvae.settings import ModelSettings, TrainingSettings
 from msvae.structures import Structures
 from msvae.study import load_plugin
-from msvae.study_source import Source
+from msvae.study.settings import ModelSettings, TrainingSettings
+from msvae.study.source import Source
 from msvae.vae.blueprint import Blueprint
+from msvae.vae.fitting.training import fit
 from msvae.vae.model import VAE
-from msvae.vae.training import fit
 
 
 def trained(structures: Structures, latents: int, epochs: int) -> VAE:

@@ -25,8 +25,8 @@ from models import simulated, trained
 
 import msvae
 from msvae.sampling.estimators import Estimator
-from msvae.settings import StructureHeadSettings
 from msvae.structures import Array, Structures
+from msvae.study.settings import StructureHeadSettings
 from msvae.vae.model import VAE
 from msvae.vae.structure_head import StructureHead, fit_structure_head
 

@@ -23,8 +23,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import gstools
 import numpy as np
 
-from msvae.sampling.covariance import Coregionalization, Correlation
-from msvae.sampling.gaussian_field import field_at
+from msvae.sampling.fields.covariance import Coregionalization, Correlation
+from msvae.sampling.fields.gaussian_field import field_at
 
 CHANNELS, POINTS, LENGTH = 16, 125_000, 10.0
 

@@ -31,11 +31,11 @@ from torch import Tensor, nn
 
 from msvae import Architecture, Dataset, Structures
 from msvae.plugins import registry
-from msvae.settings import ModelSettings, TrainingSettings
+from msvae.study.settings import ModelSettings, TrainingSettings
 from msvae.vae.blueprint import Blueprint
+from msvae.vae.fitting.objective import batch_of
+from msvae.vae.fitting.training import Trainer, reduced_precision
 from msvae.vae.model import VAE
-from msvae.vae.objective import batch_of
-from msvae.vae.training import Trainer, reduced_precision
 
 LATENTS, BATCH, CLIP = 16, 64, 10.0
 CASES: dict[str, tuple[tuple[int, ...], str]] = {  # the grid, and the size of the networks

@@ -23,45 +23,45 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from msvae.autograd import differentiable
     from msvae.errors import DataError, MsvaeError, PluginError, RunError, SpacingError, StudyError, TargetError
-    from msvae.interfaces import Architecture, Dataset, Settings, Solver
-    from msvae.native import native_library
+    from msvae.files.structures import read_structures
     from msvae.plugins import hook
-    from msvae.positions import Positions
+    from msvae.plugins.differentiable import differentiable
+    from msvae.plugins.interfaces import Architecture, Dataset, Settings, Solver
+    from msvae.plugins.native import native_library
     from msvae.run.directory import Run
-    from msvae.structure_file import read_structures
     from msvae.structures import Array, Grid, Properties, Quantity, Specification, Structures
+    from msvae.structures.positions import Positions
     from msvae.study import Study, load_solver
     from msvae.vae.model import VAE
 
 _HOME = {
-    "Architecture": "interfaces",
+    "Architecture": "plugins.interfaces",
     "Array": "structures",
     "DataError": "errors",
-    "Dataset": "interfaces",
+    "Dataset": "plugins.interfaces",
     "Grid": "structures",
     "MsvaeError": "errors",
     "PluginError": "errors",
-    "Positions": "positions",
+    "Positions": "structures.positions",
     "Properties": "structures",
     "Quantity": "structures",
     "Run": "run.directory",
     "RunError": "errors",
-    "Settings": "interfaces",
-    "Solver": "interfaces",
+    "Settings": "plugins.interfaces",
+    "Solver": "plugins.interfaces",
     "SpacingError": "errors",
-    "read_structures": "structure_file",
+    "read_structures": "files.structures",
     "Specification": "structures",
     "Structures": "structures",
     "Study": "study",
     "StudyError": "errors",
     "TargetError": "errors",
     "VAE": "vae.model",
-    "differentiable": "autograd",
+    "differentiable": "plugins.differentiable",
     "hook": "plugins",
     "load_solver": "study",
-    "native_library": "native",
+    "native_library": "plugins.native",
 }
 
 __all__ = [

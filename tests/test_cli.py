@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from msvae import DataError, MsvaeError, Structures
 from msvae.cli import app, main
-from msvae.image_file import read_vtk
-from msvae.structure_file import structures_to_bytes
+from msvae.files.images import read_vtk
+from msvae.files.structures import structures_to_bytes
 
 PHASES = "phases=[{conductivity=1.0}, {conductivity=4.0}]"
 

@@ -11,7 +11,7 @@ import pytest
 
 from msvae import Run, RunError, Study, StudyError, plugins
 from msvae.campaigns.launch import launch
-from msvae.plugin_files import helpers_of, module_name
+from msvae.plugins.files import helpers_of, module_name
 from msvae.run.cache import solver_key
 
 PLUGIN = """

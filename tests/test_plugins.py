@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import msvae
-from msvae import PluginError, plugins, testing
-from msvae.interfaces import Solver
-from msvae.plugins import Announced, Registry
+from msvae import PluginError, plugins
+from msvae.plugins import Announced, Registry, conformance, registration
+from msvae.plugins.interfaces import Solver
 
 
 @dataclass(frozen=True)
@@ -113,14 +113,14 @@ def test_a_second_plugin_of_the_same_name_is_refused_with_both_distributions_nam
 
 
 def test_an_import_error_is_reported_when_an_unknown_name_is_asked_for() -> None:
-    registry = plugins.build([Announced("broken", "no_such_module_at_all", "their-dist")])
+    registry = registration.build([Announced("broken", "no_such_module_at_all", "their-dist")])
     assert "ModuleNotFoundError" in registry.refused[0].reason
     with pytest.raises(PluginError, match=r"'broken' did not load.*no_such_module_at_all"):
         registry.find(Solver, "anything")
 
 
 def test_first_party_plugins_all_load() -> None:
-    registry = plugins.build(plugins.discover())
+    registry = registration.build(plugins.discover())
     assert not [r for r in registry.refused if r.distribution == "msvae"]
     names = {name for _, name in registry.loaded}
     assert {"simulated", "tiff", "mechanical-mnist", "hdf5", "convolutional", "perceptron"} <= names
@@ -154,17 +154,17 @@ def test_a_plugin_file_is_loaded_once_and_a_faulty_one_is_one_sentence(tmp_path:
 
 
 def all_checks() -> list[Any]:
-    entries = plugins.build(plugins.discover()).loaded.values()
+    entries = registration.build(plugins.discover()).loaded.values()
     return [
         pytest.param(check, id=f"{e.plugin.name}: {check}")
         for e in entries
         if e.distribution == "msvae"
-        for check in testing.checks(e.plugin)
+        for check in conformance.checks(e.plugin)
     ]
 
 
 @pytest.mark.parametrize("check", all_checks())
-def test_first_party_plugins_pass_the_conformance_battery(check: testing.Check) -> None:
+def test_first_party_plugins_pass_the_conformance_battery(check: conformance.Check) -> None:
     check()
 
 
@@ -203,7 +203,7 @@ class Liar(Counting):
 def test_the_battery_catches_a_solver_that_breaks_its_contract(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Liar, "current", fault)
     broken = []
-    for check in testing.checks(Liar):
+    for check in conformance.checks(Liar):
         try:
             check()
         except (AssertionError, LookupError) as error:
@@ -214,7 +214,7 @@ def test_the_battery_catches_a_solver_that_breaks_its_contract(fault: str, monke
 @pytest.mark.parametrize("kind", ["phases", "field", "composition", "occupation"])
 def test_the_battery_runs_over_every_kind_of_structure(kind: str) -> None:
     made = dataclass(frozen=True)(type("Any", (Counting,), {"kinds": (kind,), "name": f"any-{kind}"}))
-    checks = testing.checks(made)
+    checks = conformance.checks(made)
     assert len(checks) > 4
     for check in checks[1:]:
         check()

@@ -14,12 +14,13 @@ import tifffile
 from scipy import ndimage
 
 import msvae
-from msvae import DataError, Positions, Run, Structures, testing
-from msvae.campaigns.designs import joined_structures
+from msvae import DataError, Positions, Run, Structures
+from msvae.campaigns.design.designs import joined_structures
 from msvae.campaigns.launch import launch
-from msvae.splits import split_of
-from msvae.stack_correlation import correlated_pages
-from msvae.structure_file import read_structures, structures_to_bytes
+from msvae.files.structures import read_structures, structures_to_bytes
+from msvae.plugins import conformance
+from msvae.structures.correlation import correlated_pages
+from msvae.structures.splits import split_of
 from msvae_microstructures.hdf5 import Hdf5
 from msvae_microstructures.simulated import Simulated
 from msvae_microstructures.tiff import Tiff
@@ -74,10 +75,10 @@ def test_a_split_that_ignores_positions_is_seen_to_leak(tmp_path: Path) -> None:
     assert windows.positions is not None
     rows = Structures(windows.values, windows.specification, groups=windows.positions.corners[:, 1])
     sides = split_of(rows, 0.2, 0)
-    assert "a part of it" in testing.leak(rows, sides.train, sides.aside)
-    assert "a window less than" in testing.leak(windows, sides.train, sides.aside)
+    assert "a part of it" in conformance.leak(rows, sides.train, sides.aside)
+    assert "a window less than" in conformance.leak(windows, sides.train, sides.aside)
     honest = split_of(windows, 0.2, 0)
-    assert not testing.leak(windows, honest.train, honest.aside)
+    assert not conformance.leak(windows, honest.train, honest.aside)
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -186,8 +187,8 @@ def test_a_plugin_with_positions_cannot_leak_even_around_a_periodic_image() -> N
 
 
 def test_the_conformance_checks_catch_a_data_set_that_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    promise = next(c for c in testing.checks(Slides) if "held-back" in str(c))
-    monkeypatch.setattr(testing, "ENOUGH", 120)
+    promise = next(c for c in conformance.checks(Slides) if "held-back" in str(c))
+    monkeypatch.setattr(conformance, "ENOUGH", 120)
     promise()
     monkeypatch.setattr(Slides, "told", False)
     with pytest.raises(AssertionError, match=r"a part of it is trained on.*groups, or positions"):

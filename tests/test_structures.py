@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from msvae import DataError, Grid, Quantity, Specification, Structures
-from msvae.structure_file import read_structures, structures_to_bytes
+from msvae.files.structures import read_structures, structures_to_bytes
+from msvae.plugins.conformance import example_structures
 from msvae.structures import KINDS, Kind
-from msvae.testing import example_structures
 
 
 def cases() -> list[tuple[Kind, int]]:

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from msvae import MsvaeError, Study
-from msvae.study_schema import schema
+from msvae.study.schema import schema
 
 if sys.version_info >= (3, 11):
     import tomllib

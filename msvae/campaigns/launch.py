@@ -7,17 +7,19 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
-from msvae.campaigns import run_campaign
-from msvae.campaigns.context import Context, Table
-from msvae.campaigns.crew import crew_of
 from msvae.dispatch import world
 from msvae.dispatch.executors import open_executor
 from msvae.dispatch.limits import Limits, watched
 from msvae.errors import MsvaeError, RunError, Stopped, visible
-from msvae.run.directory import Run
+from msvae.metrics.solver_errors import property_errors
+from msvae.run.directory import PHASES, Run
 from msvae.run.lock import RunLock
+from msvae.run.table import Table
+from msvae.stages.context import Context
+from msvae.stages.crew import crew_of
 from msvae.study import Study
 
 __all__ = ["drive", "launch"]
@@ -51,7 +53,17 @@ def launch(
                 _journalled(run, resume=resume),
                 crew_of(run, executor, frozenset(retry)) as crew,
             ):
-                return run_campaign(Context(study, run, executor, limits, frozenset(retry), crew))
+                return _answered(Context(study, run, executor, limits, frozenset(retry), crew))
+
+
+def _answered(context: Context) -> Table:
+    """Run the campaign, write its table into the run, and return it, with the errors of what the solver computed."""
+    table = context.study.campaign.run(context)
+    stages = [stage for stage in context.run.stages if stage != PHASES]
+    errors = property_errors(context.run.store(stage).load() for stage in stages)
+    table = replace(table, notes=(*table.notes, *(found.text for found in errors)))
+    context.run.write_json("summary.json", table.plain())
+    return table
 
 
 @contextmanager
@@ -88,7 +100,7 @@ def _discarded_if_refused(run: Run, limits: Limits) -> Iterator[None]:
 def _journalled(run: Run, *, resume: bool) -> Iterator[None]:
     """Write down when a campaign began and how it ended."""
     run.journal.note("campaign resumed" if resume else "campaign started", ranks=world.size())
-    run.journal.show(state="running", campaign=run.study.campaign, ranks=world.size())
+    run.journal.show(state="running", campaign=run.study.campaign.name, ranks=world.size())
     try:
         yield
     except BaseException as error:

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from msvae.border import fitting
-from msvae.campaigns.context import Table
-from msvae.campaigns.inverse_design import WALL
+from msvae.campaigns.design.campaign import InverseDesign
+from msvae.campaigns.design.loop.pace import PACE
+from msvae.campaigns.design.run import WALL
 from msvae.campaigns.launch import launch
-from msvae.campaigns.pace import PACE
 from msvae.errors import RunError
-from msvae.evaluations import Evaluations
+from msvae.files.border import fitting
 from msvae.run.directory import Run
 from msvae.run.outside import check_outside
+from msvae.run.table import Table
 from msvae.structures import Array
+from msvae.structures.evaluations import Evaluations
 
 __all__ = ["compare", "reproduce"]
 
@@ -43,7 +44,8 @@ def reproduce(
         original.store(stage).load()  # damage is found before anything is computed
     # what the questions depend on, which another machine would measure otherwise
     pace = original.read_json(PACE, dict[str, float], ["call_seconds"])
-    if pace is not None and original.study.design is not None and original.study.design.call_seconds is None:
+    design = original.study.find(InverseDesign)
+    if pace is not None and design is not None and design.call_seconds is None:
         with fitting(directory, "reading the pace"):
             overrides = [f"design.call_seconds={float(pace['call_seconds'])}", *overrides]
     if launch(original.frozen_study, output, overrides=overrides, resume=resume) is None:

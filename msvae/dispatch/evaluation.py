@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from msvae.evaluations import ESTIMATES, Evaluation, Status
-from msvae.interfaces import Solver
+from msvae.plugins.interfaces import Solver
 from msvae.structures import Array, Properties, Quantity, Structures
+from msvae.structures.evaluations import ESTIMATES, Evaluation, Status
 
 __all__ = ["evaluate", "failure", "known"]
 

@@ -15,7 +15,7 @@ from msvae.dispatch.limits import ignored_signals
 from msvae.dispatch.tasks import solver_of
 from msvae.dispatch.threads import limit_threads, take_gpu
 from msvae.errors import Stopped, StudyError
-from msvae.settings import ExecutorSettings
+from msvae.study.settings import ExecutorSettings
 
 __all__ = ["SerialExecutor", "abandon", "open_executor", "width"]
 

@@ -17,7 +17,7 @@ from typing import Any
 from msvae.dispatch import signs, world
 from msvae.dispatch.known import File
 from msvae.errors import StudyError
-from msvae.interfaces import Solver
+from msvae.plugins.interfaces import Solver
 from msvae.structures import Structures
 
 __all__ = ["Group", "here", "split_world"]

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from msvae.errors import RunError
-from msvae.evaluation_file import read_evaluations
-from msvae.evaluations import Evaluation, Evaluations, joined
+from msvae.files.evaluations import read_evaluations
+from msvae.structures.evaluations import Evaluation, Evaluations, joined
 
 __all__ = ["File", "Known", "known_in"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from msvae.errors import RunError, Stopped
-from msvae.settings import LimitsSettings
+from msvae.study.settings import LimitsSettings
 
 __all__ = ["Limits", "ignored_signals", "watched"]
 

@@ -24,9 +24,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from msvae.border import opened
 from msvae.errors import RunError
-from msvae.evaluations import Status
+from msvae.files.border import opened
+from msvae.structures.evaluations import Status
 
 __all__ = ["FOLDER", "Errand", "Roll", "Sign", "busy_with", "current", "left_in", "sign_of"]
 

@@ -23,15 +23,15 @@ import numpy as np
 
 from msvae.dispatch import groups, world
 from msvae.dispatch.evaluation import evaluate, failure, known
-from msvae.dispatch.isolation import IsolatedSolver
+from msvae.dispatch.isolation.isolated import IsolatedSolver
 from msvae.dispatch.known import File, known_in
 from msvae.dispatch.signs import Sign
 from msvae.dispatch.threads import limit_threads
-from msvae.evaluations import Evaluation, Evaluations, Status
-from msvae.interfaces import Solver
+from msvae.files.structures import packed_values, read_structures
+from msvae.plugins.interfaces import Solver
 from msvae.seeds import seed_of
-from msvae.structure_file import packed_values, read_structures
 from msvae.structures import Array, Structures
+from msvae.structures.evaluations import Evaluation, Evaluations, Status
 from msvae.study import Study
 
 if TYPE_CHECKING:

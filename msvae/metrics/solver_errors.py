@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msvae.evaluations import ESTIMATES, Evaluations
 from msvae.structures import Array
-from msvae.units import in_fitting_unit
+from msvae.structures.evaluations import ESTIMATES, Evaluations
+from msvae.structures.units import in_fitting_unit
 
 __all__ = ["PropertyErrors", "Spread", "property_errors", "relative_errors", "with_unit"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from msvae.atomic_file import write_atomically
 from msvae.errors import DataError
+from msvae.files.atomic import write_atomically
 from msvae.structures import Array, Structures
 
 __all__ = ["FORMATS", "export", "surface"]

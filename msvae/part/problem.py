@@ -15,7 +15,7 @@ from msvae.part import meshes
 from msvae.part.conduction import Conductive, ConductiveSolution, HeldTemperature
 from msvae.part.elastic import Elastic, Solution, Support, on_plane, side
 from msvae.part.plastic import Hardening, Plastic, Step
-from msvae.part_settings import PartSettings
+from msvae.part.settings import PartSettings
 from msvae.structures import Array
 
 __all__ = ["Problem", "Response"]

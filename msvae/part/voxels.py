@@ -6,9 +6,9 @@ import numpy as np
 from scipy import ndimage
 
 from msvae.errors import DataError
-from msvae.interfaces import Solver
 from msvae.part import meshes
 from msvae.part.problem import Problem, Response
+from msvae.plugins.interfaces import Solver
 from msvae.structures import Array, Grid, Structures
 
 __all__ = ["phase_stiffnesses", "resolve"]

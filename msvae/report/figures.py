@@ -1,4 +1,7 @@
-"""The figures of a report: each is a function of a run that draws one figure, or returns None where it has no data."""
+"""The figures that every report has: functions of a run, each of one figure, or None where there is no data for it.
+
+Those of a campaign are drawn by the campaign.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,14 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.figure import Figure
 
-from msvae.campaigns.sides import can_train
 from msvae.metrics.prediction import determination, most_varying
-from msvae.report.design_figures import best_design, interpretation, pareto_front, target_and_found
 from msvae.report.drawing import Drawing, axes_of, picture
-from msvae.report.part_figures import dns, field, gradation, push_forward
 from msvae.run.directory import Run
-from msvae.splits import split_of
-from msvae.structure_file import read_structures
+from msvae.stages.sides import can_train
 from msvae.structures import Array, Structures
+from msvae.structures.splits import split_of
 from msvae.vae.blueprint import component_values, condition_values
-from msvae.vae.history import TERMS, History, kept_epoch
+from msvae.vae.fitting.history import TERMS, History, kept_epoch
 
 __all__ = ["FIGURES", "held_back", "latent_map", "training_curves"]
 
@@ -106,49 +106,13 @@ def properties(run: Run) -> Drawing | None:
     return Drawing("properties", "What the solver computed for the data set.", figure)
 
 
-def generated(run: Run) -> Drawing | None:
-    """Generated structures, one row of samples for each asked value."""
-    structures = _generated(run)
-    if structures is None:
-        return None
-    asked = structures.properties["asked_0"]
-    values = np.unique(asked)
-    figure = Figure(figsize=(6.4, 0.8 * len(values) + 0.4))
-    for k, axis in enumerate(axes_of(figure, len(values), 8)):
-        row = np.flatnonzero(asked == values[k // 8])
-        picture(axis, structures, int(row[k % 8 % len(row)]))
-        if k % 8 == 0:
-            axis.set_ylabel(f"{values[k // 8]:g}", rotation=0, ha="right", va="center")
-    return Drawing("generated", f"Generated structures; at the left the asked {run.study.model.conditions[0]}.", figure)
-
-
-def asked_and_found(run: Run) -> Drawing | None:
-    """Asked values against those that the predictor, and the solver, give the generated structures."""
-    structures = _generated(run)
-    if structures is None:
-        return None
-    asked = structures.properties["asked_0"]
-    figure = Figure(figsize=(4.4, 3.8))
-    axis = figure.subplots()
-    for name, label, marker in (("predicted", "structure-space head", "o"), ("solved", "solver", "x")):
-        if name in structures.properties:
-            axis.scatter(asked, structures.properties[name], s=12, alpha=0.6, marker=marker, label=label)
-    axis.plot([asked.min(), asked.max()], [asked.min(), asked.max()], "k--", lw=0.8, label="as asked")
-    condition = run.study.model.conditions[0]
-    axis.set(
-        xlabel=f"asked {condition} ({condition.unit or '1'})", ylabel=f"found {condition} ({condition.unit or '1'})"
-    )
-    axis.legend()
-    return Drawing("asked_and_found", "Asked values, and what was found in the generated structures.", figure)
-
-
 def parity(run: Run) -> Drawing | None:
     """Predicted against true property of the held-back structures."""
     if not run.structure_head_file.exists():
         return None
-    from msvae.campaigns.context import Context
-    from msvae.campaigns.train import structure_head
     from msvae.dispatch.executors import SerialExecutor
+    from msvae.stages.context import Context
+    from msvae.stages.training import structure_head
 
     head = structure_head(Context(run.study, run, SerialExecutor()), run.labelled)
     test = held_back(run)
@@ -177,16 +141,6 @@ FIGURES: tuple[Callable[[Run], Drawing | None], ...] = (
     reconstructions,
     latent_map,
     parity,
-    target_and_found,
-    pareto_front,
-    best_design,
-    interpretation,
-    generated,
-    asked_and_found,
-    dns,
-    field,
-    push_forward,
-    gradation,
 )
 
 
@@ -200,7 +154,7 @@ def _headline_property(run: Run) -> tuple[str, Array, Structures] | None:
     """Return label, values and structures for colouring: the first target, condition or head that is known."""
     study, structures = run.study, run.labelled
     known = {q.name: q for q in structures.quantities}
-    chosen = [*study.design.numbers] if study.design else list(study.model.conditions)
+    chosen = [number for _, number in study.campaign.numbers()] or list(study.model.conditions)
     for component in chosen:
         if component.property in known:
             values = component_values(structures.properties, component)
@@ -208,9 +162,3 @@ def _headline_property(run: Run) -> tuple[str, Array, Structures] | None:
     for name, q in known.items():
         return f"{name} ({q.unit})", structures.properties[name].reshape(len(structures), -1)[:, -1], structures
     return None
-
-
-def _generated(run: Run) -> Structures | None:
-    """Return generated structures, with what was asked of them and what was found, if there are any."""
-    path = run.path / "generated.h5"
-    return read_structures(path) if path.exists() else None

@@ -14,15 +14,15 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.text import Text
 
-from msvae.atomic_file import write_atomically
-from msvae.border import fitting
-from msvae.campaigns.context import Table
 from msvae.errors import RunError, visible
-from msvae.evaluations import Evaluations
+from msvae.files.atomic import write_atomically
+from msvae.files.border import fitting
 from msvae.metrics.solver_errors import property_errors
 from msvae.report.drawing import Drawing
 from msvae.report.figures import FIGURES
 from msvae.run.directory import Run
+from msvae.run.table import Table
+from msvae.structures.evaluations import Evaluations
 
 __all__ = ["write_report"]
 
@@ -63,8 +63,7 @@ def write_report(directory: str | Path, *, trust: bool = False) -> Path:
 
 def _drawings(run: Run) -> Iterator[Drawing]:
     with mpl.rc_context(fname=str(Path(__file__).with_name("msvae.mplstyle"))):
-        for draw in FIGURES:
-            drawing = draw(run)
+        for drawing in (*(draw(run) for draw in FIGURES), *run.study.campaign.figures(run)):
             if drawing is not None:
                 yield drawing
 
@@ -81,7 +80,7 @@ def _png(drawing: Drawing) -> bytes:
 
 
 def _page(run: Run, drawings: Sequence[Drawing], images: Mapping[str, bytes]) -> str:
-    title = html.escape(run.study.title or f"{run.study.campaign}: {run.path.name}")
+    title = html.escape(run.study.title or f"{run.study.campaign.name}: {run.path.name}")
     parts = [
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>",
         f"<h1>{title}</h1>",

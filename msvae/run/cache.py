@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from msvae.errors import StudyError
-from msvae.evaluations import Evaluations
 from msvae.run.provenance import origin
 from msvae.run.store import EvaluationStore
 from msvae.structures import Quantity
+from msvae.structures.evaluations import Evaluations
 from msvae.study import Study
 
 __all__ = ["Cache", "solver_key"]

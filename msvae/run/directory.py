@@ -22,18 +22,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tomli_w
 
-from msvae.atomic_file import write_atomically
-from msvae.border import check_folder, fitting
 from msvae.errors import RunError
-from msvae.evaluations import Evaluations, joined
+from msvae.files.atomic import write_atomically
+from msvae.files.border import check_folder, fitting
+from msvae.files.structures import read_structures, structures_to_bytes, unpacked_values
 from msvae.run.frozen_study import mesh_sources, own_study, plugin_sources, with_file_names
 from msvae.run.journal import Journal
 from msvae.run.json_file import read_json
 from msvae.run.lock import NAME as LOCK
 from msvae.run.provenance import provenance
 from msvae.run.store import EvaluationStore
-from msvae.structure_file import read_structures, structures_to_bytes, unpacked_values
 from msvae.structures import Quantity, Structures
+from msvae.structures.evaluations import Evaluations, joined
 from msvae.study import Study
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ import dataclasses
 import re
 from pathlib import Path
 
-from msvae.border import fitting, holds, read_toml
 from msvae.errors import RunError, StudyError
-from msvae.plugin_files import helpers_of
+from msvae.files.border import fitting, holds, read_toml
+from msvae.part.settings import PartSettings
+from msvae.plugins.files import helpers_of
 from msvae.study import Study
 
 __all__ = ["mesh_sources", "own_study", "plugin_sources", "with_file_names"]
@@ -34,9 +35,10 @@ def plugin_sources(study: Study) -> dict[str, Path]:
 
 def mesh_sources(study: Study) -> list[Path]:
     """Return the file with the part's mesh, if there is one; StudyError if it does not exist."""
-    if study.part is None or study.part.file is None:
+    part = study.find(PartSettings)
+    if part is None or part.file is None:
         return []
-    source = (Path(study.source.name).parent / study.part.file).resolve()
+    source = (Path(study.source.name).parent / part.file).resolve()
     if not source.is_file():
         raise StudyError(f"{study.source.at(['part', 'file'])}: '{source}' does not exist")
     return [source]
@@ -64,7 +66,7 @@ def own_study(run: Path, *, trust: bool) -> Study:
 
 def with_file_names(study: Study) -> Study:
     """Return a study whose plugin files and mesh are named without folders, as a run keeps them."""
-    part = study.part
+    part, more = study.find(PartSettings), study.more
     if part is not None and part.file is not None:
-        part = dataclasses.replace(part, file=Path(part.file).name)
-    return dataclasses.replace(study, plugin_files=tuple(Path(f).name for f in study.plugin_files), part=part)
+        more = {**more, "part": dataclasses.replace(part, file=Path(part.file).name)}
+    return dataclasses.replace(study, plugin_files=tuple(Path(f).name for f in study.plugin_files), more=more)

@@ -17,10 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from msvae.atomic_file import write_atomically
 from msvae.errors import RunError, TargetError
-from msvae.evaluations import Evaluations
+from msvae.files.atomic import write_atomically
 from msvae.progress import Report, stage_progress
+from msvae.structures.evaluations import Evaluations
 
 __all__ = ["Journal", "Watch", "now"]
 

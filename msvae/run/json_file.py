@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from msvae import border
 from msvae.errors import RunError
+from msvae.files import border
 
 __all__ = ["read_json"]
 

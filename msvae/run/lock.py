@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from msvae.border import content_of
 from msvae.errors import RunError
+from msvae.files.border import content_of
 
 __all__ = ["NAME", "RunLock"]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from msvae.border import holds
 from msvae.errors import RunError
+from msvae.files.border import holds
 from msvae.study import Study, parse_assignment
 
 __all__ = ["check_outside"]

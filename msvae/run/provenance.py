@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from msvae.dispatch import world
-from msvae.interfaces import Plugin
 from msvae.plugins import file_digest, registry
+from msvae.plugins.interfaces import Plugin
 from msvae.run.journal import now
 from msvae.study import Study
 
@@ -26,7 +26,7 @@ def provenance(study: Study) -> dict[str, Any]:
     named = (study.dataset, study.architecture, study.solver)
     return {
         "created": now(),
-        "study": {"digest": study.digest, "campaign": study.campaign, "seed": study.seed},
+        "study": {"digest": study.digest, "campaign": study.campaign.name, "seed": study.seed},
         "python": sys.version.split()[0],
         "packages": {d.name: d.version for d in sorted(distributions(), key=lambda d: str(d.name).lower())},
         "source": _source(),

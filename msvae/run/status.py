@@ -7,8 +7,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from msvae.border import check_folder, read_json
 from msvae.errors import RunError
+from msvae.files.border import check_folder, read_json
 
 __all__ = ["status_of"]
 

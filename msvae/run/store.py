@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from msvae.atomic_file import write_atomically
-from msvae.border import fitting
 from msvae.errors import RunError
-from msvae.evaluation_file import evaluations_to_bytes, read_evaluations
-from msvae.evaluations import Evaluations, joined
+from msvae.files.atomic import write_atomically
+from msvae.files.border import fitting
+from msvae.files.evaluations import evaluations_to_bytes, read_evaluations
 from msvae.structures import Quantity
+from msvae.structures.evaluations import Evaluations, joined
 
 __all__ = ["EvaluationStore", "Writer"]
 

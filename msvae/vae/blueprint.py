@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from msvae.errors import StudyError
-from msvae.interfaces import Architecture
-from msvae.settings import Component, ModelSettings
+from msvae.plugins.interfaces import Architecture
 from msvae.structures import Array, Quantity, Specification, Structures
+from msvae.study.numbers import Component
+from msvae.study.settings import ModelSettings
 
 __all__ = ["LEAST_FOR_AXES", "Blueprint", "component_misfit", "component_values", "condition_values"]
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from msvae.errors import DataError
-from msvae.settings import Condition
 from msvae.structures import Array
-from msvae.vae.parallel import Share
+from msvae.study.settings import Condition
+from msvae.vae.fitting.parallel import Share
 from msvae.vae.scaling import Standardiser
 
 __all__ = ["Completed", "Conditions", "Guess", "Guessed"]

@@ -18,19 +18,19 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from msvae.atomic_file import write_atomically
-from msvae.border import content_of, fitting, read_toml
 from msvae.errors import RunError
-from msvae.hdf5_safety import UNREADABLE
-from msvae.interfaces import Architecture
-from msvae.settings import ModelSettings, StructureHeadSettings
+from msvae.files.atomic import write_atomically
+from msvae.files.border import content_of, fitting, read_toml
+from msvae.files.hdf5 import UNREADABLE
+from msvae.plugins.interfaces import Architecture
 from msvae.structures import Quantity, Specification
 from msvae.study import load_plugin
-from msvae.study_source import Source
-from msvae.vae.aggregate import Aggregate
+from msvae.study.settings import ModelSettings, StructureHeadSettings
+from msvae.study.source import Source
 from msvae.vae.blueprint import Blueprint
-from msvae.vae.latent_flow import LatentFlow
 from msvae.vae.model import VAE
+from msvae.vae.priors.aggregate import Aggregate
+from msvae.vae.priors.latent_flow import LatentFlow
 from msvae.vae.spatial import Texture
 from msvae.vae.structure_head import StructureHead
 

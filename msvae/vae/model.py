@@ -27,17 +27,17 @@ from torch.distributions import Distribution
 from msvae.errors import DataError
 from msvae.metrics.calibration import widening
 from msvae.seeds import seed_of
-from msvae.splits import split_of
 from msvae.structures import Array, Grid, Specification, Structures
-from msvae.vae.aggregate import Aggregate, AggregateFit, fit_aggregate
+from msvae.structures.splits import split_of
 from msvae.vae.blueprint import Blueprint, component_values, condition_values
 from msvae.vae.conditions import Conditions, Guess
-from msvae.vae.hurdle import chance_of_zero, hurdled
 from msvae.vae.interpolation import arc, line
-from msvae.vae.latent_flow import LatentFlow, fit_latent_flow
-from msvae.vae.likelihoods import GaussianLikelihood, likelihood_for
+from msvae.vae.likelihoods.hurdle import chance_of_zero, hurdled
+from msvae.vae.likelihoods.likelihood import GaussianLikelihood, likelihood_for
 from msvae.vae.linear_path import ROWS, LinearPath, zero_last_layer
 from msvae.vae.modules import FlowPosterior, Head, Posterior, Prior
+from msvae.vae.priors.aggregate import Aggregate, AggregateFit, fit_aggregate
+from msvae.vae.priors.latent_flow import LatentFlow, fit_latent_flow
 from msvae.vae.scaling import Standardiser
 from msvae.vae.spatial import SpatialPosterior, SpatialPrior, Texture, fit_texture
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from msvae.settings import ModelSettings
-from msvae.vae.flows import coupling_flow, spline_flow
-from msvae.vae.hurdle import Form
+from msvae.study.settings import ModelSettings
+from msvae.vae.likelihoods.hurdle import Form
 from msvae.vae.linear_path import LinearPath, zero_last_layer
+from msvae.vae.priors.flows import coupling_flow, spline_flow
 
 __all__ = ["Bent", "FlowPosterior", "Head", "Posterior", "Prior"]
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from msvae.seeds import seed_of
-from msvae.settings import ModelSettings
 from msvae.structures import Array
-from msvae.vae.aggregate import NORMAL, Aggregate, AggregateFit, fit_aggregate
+from msvae.study.settings import ModelSettings
+from msvae.vae.priors.aggregate import NORMAL, Aggregate, AggregateFit, fit_aggregate
 
 __all__ = ["Ladder", "SpatialPosterior", "SpatialPrior", "Texture", "fit_texture"]
 

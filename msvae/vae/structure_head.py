@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from msvae.errors import StudyError
-from msvae.interfaces import Architecture
 from msvae.metrics.calibration import widening
+from msvae.plugins.interfaces import Architecture
 from msvae.seeds import seed_of
-from msvae.settings import StructureHeadSettings
 from msvae.structures import Array, Quantity, Specification, Structures
-from msvae.vae.hurdle import Form, TwoPart, chance_of_zero, hurdled
-from msvae.vae.likelihoods import likelihood_for
+from msvae.study.settings import StructureHeadSettings
+from msvae.vae.likelihoods.hurdle import Form, TwoPart, chance_of_zero, hurdled
+from msvae.vae.likelihoods.likelihood import likelihood_for
 from msvae.vae.scaling import Standardiser
 
 __all__ = ["StructureHead", "fit_structure_head"]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from msvae import MsvaeError, Run, Study, read_structures
-from msvae.campaigns import inverse_design
+from msvae.campaigns.design import run as inverse_design
 from msvae.campaigns.launch import launch
 from msvae.report.page import write_report
-from msvae.sampling.search import GaussianProcessSearch, RandomSearch
-from msvae.settings import Target
+from msvae.sampling.search.aims import Target
+from msvae.sampling.search.searcher import GaussianProcessSearch, RandomSearch
 
 GENERATE = """
 [generate]

@@ -9,9 +9,9 @@ import pytest
 
 from msvae import Run
 from msvae.campaigns.launch import launch
-from msvae.splits import split_of
-from msvae.vae.objective import batch_of
-from msvae.vae.training import held_back_terms
+from msvae.structures.splits import split_of
+from msvae.vae.fitting.objective import batch_of
+from msvae.vae.fitting.training import held_back_terms
 
 STUDY = """
 campaign = "train"

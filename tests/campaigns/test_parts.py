@@ -16,11 +16,11 @@ import pytest
 
 from msvae import Run, Structures, Study, StudyError, TargetError, load_solver, read_structures
 from msvae.campaigns import Table
-from msvae.campaigns.compare_dns import surrounded
+from msvae.campaigns.compare_dns.run import surrounded
 from msvae.campaigns.launch import launch
-from msvae.part_settings import PartSettings
+from msvae.part.settings import PartSettings
 from msvae.report.page import write_report
-from msvae.sampling.grading import position_formula
+from msvae.sampling.fields.grading import position_formula
 
 pytest.importorskip("skfem")
 IMAGE = "dataset.image_shape=[64, 64]"

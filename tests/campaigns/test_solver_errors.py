@@ -12,13 +12,14 @@ import pytest
 
 from msvae import Run, Solver, load_solver
 from msvae.campaigns import Table
-from msvae.campaigns.accuracy import design_doubts, sampling_doubt
+from msvae.campaigns.design.accuracy import design_doubts, sampling_doubt
+from msvae.campaigns.design.campaign import InverseDesign
 from msvae.campaigns.launch import launch
-from msvae.evaluations import Evaluation, Evaluations
 from msvae.metrics.solver_errors import percent, property_errors, relative_errors, with_unit
 from msvae.report.page import write_report
 from msvae.sampling.estimators import Estimate
-from msvae.settings import DesignSettings, Target
+from msvae.sampling.search.aims import Target
+from msvae.structures.evaluations import Evaluation, Evaluations
 
 PUSHED = "[push_forward]\nproperty = 'conductivity'\ncomponent = [0, 0]\npilot = 8\nbudget = 24\n"
 PART = """
@@ -144,7 +145,7 @@ def test_values_ranges_and_curves_are_doubted_where_the_error_leads_out_of_them(
     target: dict[str, Any], said: str
 ) -> None:
     curve = "values" in target
-    design = DesignSettings(targets=(Target("conductivity", component=() if curve else (0,), **target),))
+    design = InverseDesign(targets=(Target("conductivity", component=() if curve else (0,), **target),))
     row = Evaluation(0, "", "done", {"conductivity": np.array([10.0, 5.0])},
                      errors={"conductivity": np.array([0.3, 0.1])})  # fmt: skip
     doubts = list(design_doubts("it", design, Evaluations.of([row]), 0, solver()))
@@ -154,7 +155,7 @@ def test_values_ranges_and_curves_are_doubted_where_the_error_leads_out_of_them(
 
 def test_the_way_out_is_one_that_is_left() -> None:
     """What is extrapolated already needs finer voxels; what has no estimate is said to have none."""
-    design = DesignSettings(targets=(Target("conductivity", value=10.0, component=(0,)),))
+    design = InverseDesign(targets=(Target("conductivity", value=10.0, component=(0,)),))
     values, errors = {"conductivity": np.array([10.0, 5.0])}, {"conductivity": np.array([0.3, 0.1])}
     for accuracy, estimates, end in (
         ("estimate", errors, 'take finer voxels or solver.accuracy = "extrapolated" to be sure'),

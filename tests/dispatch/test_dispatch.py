@@ -10,7 +10,7 @@ import pytest
 
 import msvae
 from msvae.dispatch.evaluation import evaluate
-from msvae.testing import example_structures
+from msvae.plugins.conformance import example_structures
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from msvae.campaigns.launch import launch
 from msvae.dispatch.executors import SerialExecutor, open_executor, width
 from msvae.dispatch.limits import Limits
 from msvae.errors import Stopped
-from msvae.settings import ExecutorSettings, LimitsSettings
+from msvae.study.settings import ExecutorSettings, LimitsSettings
 
 ENGINES = Path(__file__).parents[2] / "examples" / "executors"
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from msvae import PluginError, Structures, plugin_files
-from msvae.dispatch.isolation import IsolatedSolver
-from msvae.dispatch.processes import resident, without_mpi
-from msvae.testing import example_structures
+from msvae.dispatch.isolation.isolated import IsolatedSolver
+from msvae.dispatch.isolation.processes import resident, without_mpi
+from msvae.plugins.conformance import example_structures
 
 SOLVER = """
 import ctypes, os, signal, subprocess, sys, time

@@ -13,9 +13,9 @@ import msvae
 from msvae import MsvaeError
 from msvae.campaigns.launch import launch
 from msvae.dispatch import known
+from msvae.files.structures import structures_to_bytes
 from msvae.run.cache import solver_key
 from msvae.run.directory import Run
-from msvae.structure_file import structures_to_bytes
 
 FLAKY = """
 import os

@@ -20,10 +20,9 @@ import pytest
 import tifffile
 import tomli_w
 
-from msvae import DataError, MsvaeError, StudyError
+from msvae import DataError, MsvaeError, StudyError, plugins
 from msvae.campaigns.launch import launch
 from msvae.report.page import write_report
-from msvae.settings import CAMPAIGNS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -104,7 +103,7 @@ def mutate(tables: dict[str, Any], rng: np.random.Generator) -> str:
     old = holder[key]
     kind = rng.choice(list(KINDS), p=np.array(list(KINDS.values())) / sum(KINDS.values()))
     if kind == "campaign":
-        tables["campaign"] = str(rng.choice(CAMPAIGNS))
+        tables["campaign"] = str(rng.choice([campaign.name for campaign in plugins.registry().campaigns]))
         return f"campaign={tables['campaign']}"
     if kind == "wrong":
         return put_wrong(tables, rng)

@@ -26,7 +26,7 @@ def part() -> Structures:
 
 def test_images_come_back_with_their_spacing(part: Structures, tmp_path: Path) -> None:
     pytest.importorskip("vtk")
-    from msvae.image_file import read_vtk
+    from msvae.files.images import read_vtk
 
     export(part, tmp_path / "part.tif")
     export(part, tmp_path / "part.vti")

@@ -14,8 +14,8 @@ from msvae.part.elastic import Support, side
 from msvae.part.meshes import bar, centres
 from msvae.part.plastic import Hardening, Plastic
 from msvae.part.problem import Problem, von_mises
+from msvae.part.settings import PartSettings
 from msvae.part.voxels import phase_stiffnesses, resolve
-from msvae.part_settings import PartSettings
 from msvae.structures import Structures
 
 pytest.importorskip("skfem")

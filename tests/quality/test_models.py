@@ -16,15 +16,15 @@ from scipy.stats import spearmanr
 
 from msvae import Architecture, Dataset, Run, Structures, load_solver
 from msvae.campaigns.launch import launch
-from msvae.campaigns.model_card import PrincipalComponents
+from msvae.campaigns.train.model_card import PrincipalComponents
 from msvae.metrics.descriptors import describe, feature_vectors
 from msvae.metrics.distances import coverage, kolmogorov_smirnov, wasserstein
 from msvae.metrics.prediction import determination
 from msvae.plugins import registry
-from msvae.settings import ModelSettings, TrainingSettings
+from msvae.study.settings import ModelSettings, TrainingSettings
 from msvae.vae.blueprint import Blueprint
+from msvae.vae.fitting.training import fit, split
 from msvae.vae.model import VAE
-from msvae.vae.training import fit, split
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 pytestmark = pytest.mark.slow

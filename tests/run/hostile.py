@@ -15,10 +15,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from msvae.evaluation_file import HEAD, MAGIC, evaluations_to_bytes
-from msvae.evaluations import Evaluation, Evaluations
-from msvae.structure_file import structures_to_bytes
-from msvae.testing import example_structures
+from msvae.files.evaluations import HEAD, MAGIC, evaluations_to_bytes
+from msvae.files.structures import structures_to_bytes
+from msvae.plugins.conformance import example_structures
+from msvae.structures.evaluations import Evaluation, Evaluations
 
 __all__ = ["CASES", "STUDY", "Hostile", "sealed"]
 

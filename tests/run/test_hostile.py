@@ -20,10 +20,10 @@ from safetensors.torch import save
 
 from msvae import DataError, MsvaeError, Run, RunError, cli
 from msvae.campaigns.launch import launch
+from msvae.cli.solve import structures_of_file
+from msvae.files.structures import structures_to_bytes
+from msvae.plugins.conformance import example_structures
 from msvae.report.page import write_report
-from msvae.solve import structures_of_file
-from msvae.structure_file import structures_to_bytes
-from msvae.testing import example_structures
 from msvae.vae.files import load_tensors
 
 HANG = 20  # seconds, on a machine that does something else too

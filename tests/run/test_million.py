@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from msvae import Quantity
-from msvae.evaluations import Evaluations
 from msvae.run.store import EvaluationStore
+from msvae.structures.evaluations import Evaluations
 
 READ = """
 import sys, time

@@ -14,9 +14,9 @@ import pytest
 from msvae import Run, RunError
 from msvae.campaigns.launch import launch
 from msvae.campaigns.reproduce import reproduce
-from msvae.evaluations import Evaluation, Evaluations
 from msvae.run.journal import Journal
 from msvae.run.status import status_of
+from msvae.structures.evaluations import Evaluation, Evaluations
 
 
 def test_a_run_is_reproduced_and_a_changed_one_is_not(study_file: Callable[..., Path], tmp_path: Path) -> None:

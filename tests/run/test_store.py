@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msvae import Quantity, RunError
-from msvae.evaluations import Evaluation, Evaluations, joined
 from msvae.run import store as store_module
 from msvae.run.store import EvaluationStore
+from msvae.structures.evaluations import Evaluation, Evaluations, joined
 
 
 def evaluation(index: int, status: str = "done") -> Evaluation:

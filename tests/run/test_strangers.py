@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 
 import msvae
 from msvae import MsvaeError, Run, RunError, Study
-from msvae.atomic_file import write_atomically
 from msvae.campaigns.launch import launch
-from msvae.evaluation_file import evaluations_to_bytes, read_evaluations
-from msvae.evaluations import Evaluation, Evaluations
+from msvae.cli.solve import structures_of_file
+from msvae.files.atomic import write_atomically
+from msvae.files.evaluations import evaluations_to_bytes, read_evaluations
+from msvae.files.structures import read_structures, structures_to_bytes
+from msvae.plugins.conformance import example_structures
 from msvae.run.status import status_of
-from msvae.solve import structures_of_file
-from msvae.structure_file import read_structures, structures_to_bytes
-from msvae.testing import example_structures
+from msvae.structures.evaluations import Evaluation, Evaluations
 from msvae.vae.files import load_model
 
 FEW = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

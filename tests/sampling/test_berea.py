@@ -11,9 +11,9 @@ import tifffile
 
 from msvae import Grid, Run, Structures
 from msvae.campaigns.launch import launch
-from msvae.campaigns.part_field import cut, matched
 from msvae.metrics.regional import autocorrelation, block_scatter
-from msvae.sampling.latent_field import LatentField
+from msvae.sampling.fields.latent_field import LatentField
+from msvae.stages.latent_field import cut, matched
 
 SIZE, SPACING = 25, 50e-6  # voxels along an SVE's edge, and that edge in m
 

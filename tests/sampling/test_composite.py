@@ -10,19 +10,20 @@ import pytest
 import torch
 
 from msvae import VAE, Architecture, Dataset, Structures, TargetError, load_solver
-from msvae.design_settings import Constraint
+from msvae.metrics.bounds import Bounds, hashin_shtrikman
 from msvae.metrics.pareto import hypervolume
-from msvae.sampling.botorch_search import BotorchSearch
-from msvae.sampling.bounds import Bounds, hashin_shtrikman
-from msvae.sampling.composite import CompositeSearch, Known
-from msvae.sampling.constraints import meets
-from msvae.sampling.gradient import GradientSearch
-from msvae.sampling.guards import Guards
-from msvae.settings import Component, ModelSettings, Target, TrainingSettings
+from msvae.sampling.search.aims import Constraint, Target
+from msvae.sampling.search.botorch import BotorchSearch
+from msvae.sampling.search.composite import CompositeSearch, Known
+from msvae.sampling.search.constraints import meets
+from msvae.sampling.search.gradient import GradientSearch
+from msvae.sampling.search.guards import Guards
 from msvae.study import load_plugin
-from msvae.study_source import Source
+from msvae.study.numbers import Component
+from msvae.study.settings import ModelSettings, TrainingSettings
+from msvae.study.source import Source
 from msvae.vae.blueprint import Blueprint
-from msvae.vae.training import fit
+from msvae.vae.fitting.training import fit
 
 TARGETS = [Component("conductivity", (0, 0)), Component("conductivity", (1, 1))]
 GOAL = (7.0, 3.5)

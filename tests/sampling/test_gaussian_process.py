@@ -10,7 +10,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from msvae import load_solver
-from msvae.sampling.gaussian_process import Coordinates, GaussianProcesses, Kernel, features_of, unlikelihood
+from msvae.sampling.search.gaussian_process import Coordinates, GaussianProcesses, Kernel, features_of, unlikelihood
 from msvae.structures import Structures
 
 

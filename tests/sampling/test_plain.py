@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from msvae import VAE, Architecture, Structures
-from msvae.sampling.composite import CompositeSearch, Known
-from msvae.sampling.plain import PlainSearch
-from msvae.sampling.search import RandomSearch
-from msvae.sampling.thought import Thought, rounded
-from msvae.settings import Component, ModelSettings
+from msvae.sampling.search.composite import CompositeSearch, Known
+from msvae.sampling.search.plain import PlainSearch
+from msvae.sampling.search.searcher import RandomSearch
+from msvae.sampling.search.thought import Thought, rounded
 from msvae.study import load_plugin
-from msvae.study_source import Source
+from msvae.study.numbers import Component
+from msvae.study.settings import ModelSettings
+from msvae.study.source import Source
 from msvae.vae.blueprint import Blueprint
 
 TARGETS = [Component("sums", (0,)), Component("sums", (1,))]

@@ -15,10 +15,10 @@ from scipy import stats
 
 from msvae import DataError, Grid
 from msvae.errors import RunError
-from msvae.sampling.covariance import Coregionalization, Correlation, fit_covariance
-from msvae.sampling.gaussian_field import Embedding, KarhunenLoeve, field_at, field_on_grid
-from msvae.sampling.latent_field import LatentField, Observations
-from msvae.sampling.marginals import FlowMarginals, NormalScores
+from msvae.sampling.fields.covariance import Coregionalization, Correlation, fit_covariance
+from msvae.sampling.fields.gaussian_field import Embedding, KarhunenLoeve, field_at, field_on_grid
+from msvae.sampling.fields.latent_field import LatentField, Observations
+from msvae.sampling.fields.marginals import FlowMarginals, NormalScores
 from msvae.vae.files import save_tensors
 
 SAMPLES = 200
@@ -154,8 +154,8 @@ def test_a_sample_does_not_depend_on_how_many_there_are() -> None:
 @pytest.mark.mpi
 def test_one_rank_and_four_give_identical_samples(tmp_path: Path, mpiexec: Callable[..., Any]) -> None:
     (tmp_path / "draw.py").write_text(
-        "import numpy as np\nfrom mpi4py import MPI\nfrom msvae.sampling.covariance import *\n"
-        "from msvae.sampling.gaussian_field import field_at\n"
+        "import numpy as np\nfrom mpi4py import MPI\nfrom msvae.sampling.fields.covariance import *\n"
+        "from msvae.sampling.fields.gaussian_field import field_at\n"
         "model = Coregionalization.of(Correlation((1.0, 2.0, 1.5), 1.5), np.eye(4))\n"
         "points = np.random.default_rng(0).random((500, 3)) * 5\ncomm = MPI.COMM_WORLD\n"
         "mine = {k: field_at(model, points, k) for k in range(comm.rank, 8, comm.size)}\n"

@@ -10,9 +10,9 @@ import pytest
 
 from msvae import VAE, DataError, Grid, Run, Specification, Structures
 from msvae.campaigns.launch import launch
-from msvae.sampling.covariance import Coregionalization, Correlation
-from msvae.sampling.gaussian_field import field_at
-from msvae.sampling.windows import Windows
+from msvae.sampling.fields.covariance import Coregionalization, Correlation
+from msvae.sampling.fields.gaussian_field import field_at
+from msvae.sampling.fields.windows import Windows
 
 SQUARE = Specification("phases", 1, Grid.of((8, 8), 1.0, periodic=False), ("matrix", "pore"))
 

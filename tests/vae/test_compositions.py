@@ -14,18 +14,19 @@ from torch.distributions import Independent, Normal
 
 from msvae import Architecture, DataError, Quantity, Structures
 from msvae.plugins import registry
-from msvae.settings import Component, Condition, ModelSettings, TrainingSettings
+from msvae.plugins.conformance import example_structures
 from msvae.structures import Kind
-from msvae.testing import example_structures
-from msvae.vae.aggregate import fit_aggregate
+from msvae.study.numbers import Component
+from msvae.study.settings import Condition, ModelSettings, TrainingSettings
 from msvae.vae.blueprint import Blueprint
 from msvae.vae.files import load_model, save_model
+from msvae.vae.fitting.objective import batch_of, importance_weighted_bound, terms, total
+from msvae.vae.fitting.parallel import Share
+from msvae.vae.fitting.training import Trainer, fit
 from msvae.vae.linear_path import LinearPath
 from msvae.vae.model import VAE
 from msvae.vae.modules import Bent
-from msvae.vae.objective import batch_of, importance_weighted_bound, terms, total
-from msvae.vae.parallel import Share
-from msvae.vae.training import Trainer, fit
+from msvae.vae.priors.aggregate import fit_aggregate
 
 LIKELIHOODS = {"phases": ("bernoulli", "categorical"), "field": ("gaussian", "continuous-bernoulli"),
                "composition": ("dirichlet", "multinomial", "gaussian"), "occupation": ("categorical",)}  # fmt: skip

@@ -13,15 +13,15 @@ import torch
 from msvae import Architecture, Quantity, Run, Structures
 from msvae.campaigns.launch import launch
 from msvae.plugins import registry
+from msvae.plugins.conformance import example_structures
 from msvae.report.figures import training_curves
 from msvae.run.status import status_of
-from msvae.settings import ModelSettings, TrainingSettings
-from msvae.testing import example_structures
+from msvae.study.settings import ModelSettings, TrainingSettings
 from msvae.vae.blueprint import Blueprint
-from msvae.vae.history import History, held_back_losses, is_over, kept_epoch
+from msvae.vae.fitting.history import History, held_back_losses, is_over, kept_epoch
+from msvae.vae.fitting.objective import batch_of
+from msvae.vae.fitting.training import fit, held_back_terms, split
 from msvae.vae.model import VAE
-from msvae.vae.objective import batch_of
-from msvae.vae.training import fit, held_back_terms, split
 
 OVERFITTED = TrainingSettings(epochs=40, batch_size=4, learning_rate=2e-2, held_back=8, checkpoint_minutes=0)
 

@@ -15,13 +15,13 @@ from msvae import VAE, Architecture, Quantity, Run, Structures
 from msvae.campaigns.launch import launch
 from msvae.metrics.calibration import cross_coverage
 from msvae.plugins import registry
-from msvae.settings import ModelSettings, StructureHeadSettings, TrainingSettings
+from msvae.study.settings import ModelSettings, StructureHeadSettings, TrainingSettings
 from msvae.vae.blueprint import Blueprint
-from msvae.vae.hurdle import Form, TwoPart, hurdled
-from msvae.vae.objective import batch_of, terms
-from msvae.vae.parallel import Share
+from msvae.vae.fitting.objective import batch_of, terms
+from msvae.vae.fitting.parallel import Share
+from msvae.vae.fitting.training import fit, refit_heads
+from msvae.vae.likelihoods.hurdle import Form, TwoPart, hurdled
 from msvae.vae.structure_head import StructureHead, fit_structure_head
-from msvae.vae.training import fit, refit_heads
 
 COMPONENTS = Quantity("k", "m^2", (2, 2))
 

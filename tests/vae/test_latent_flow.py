@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from msvae import DataError
-from msvae.vae.latent_flow import fit_latent_flow
+from msvae.vae.priors.latent_flow import fit_latent_flow
 
 
 def bent_latents(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

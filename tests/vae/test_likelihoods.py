@@ -10,8 +10,8 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
 from msvae import Grid, MsvaeError, Specification, Structures
-from msvae.testing import example_structures
-from msvae.vae.likelihoods import COUNTS, CensoredNormal, likelihood_for
+from msvae.plugins.conformance import example_structures
+from msvae.vae.likelihoods.likelihood import COUNTS, CensoredNormal, likelihood_for
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -16,16 +16,16 @@ import torch
 from msvae import Architecture, DataError, MsvaeError, Quantity, RunError, Structures
 from msvae.campaigns.launch import launch
 from msvae.plugins import registry
-from msvae.settings import Condition, ModelSettings, StructureHeadSettings, TrainingSettings
+from msvae.plugins.conformance import example_structures
 from msvae.structures import KINDS, Kind
-from msvae.testing import example_structures
+from msvae.study.settings import Condition, ModelSettings, StructureHeadSettings, TrainingSettings
 from msvae.vae.blueprint import Blueprint, component_values
 from msvae.vae.files import load_model, load_tensors, save_model
+from msvae.vae.fitting.objective import batch_of, terms, total
+from msvae.vae.fitting.parallel import Share
+from msvae.vae.fitting.training import Trainer, fit, refit_heads, split
 from msvae.vae.model import VAE
-from msvae.vae.objective import batch_of, terms, total
-from msvae.vae.parallel import Share
 from msvae.vae.structure_head import StructureHead, fit_structure_head
-from msvae.vae.training import Trainer, fit, refit_heads, split
 
 SETTINGS = TrainingSettings(epochs=8, batch_size=8, learning_rate=5e-3, checkpoint_minutes=0)
 
@@ -122,7 +122,7 @@ def test_training_that_is_killed_within_an_epoch_goes_on_bit_for_bit(
 import os, signal, sys
 from pathlib import Path
 from msvae.campaigns.launch import launch
-from msvae.vae import training
+from msvae.vae.fitting import training
 save, count = training.save_tensors, 0
 def saving(*given):
     global count

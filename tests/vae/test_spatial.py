@@ -16,14 +16,15 @@ from torch.distributions import Normal
 from msvae import Architecture, DataError, Dataset, Quantity, Structures, StudyError
 from msvae.metrics.descriptors import describe
 from msvae.plugins import registry
-from msvae.settings import Component, Condition, ModelSettings, TrainingSettings
+from msvae.study.numbers import Component
+from msvae.study.settings import Condition, ModelSettings, TrainingSettings
 from msvae.vae.blueprint import Blueprint
 from msvae.vae.files import load_model, save_model
+from msvae.vae.fitting.objective import batch_of, importance_weighted_bound, terms, total
+from msvae.vae.fitting.parallel import Share
+from msvae.vae.fitting.training import Trainer, fit
 from msvae.vae.model import VAE
-from msvae.vae.objective import batch_of, importance_weighted_bound, terms, total
-from msvae.vae.parallel import Share
 from msvae.vae.spatial import Ladder, Texture
-from msvae.vae.training import Trainer, fit
 
 
 def simulated(n: int, shape: tuple[int, ...], length: float) -> Structures:

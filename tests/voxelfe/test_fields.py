@@ -115,6 +115,6 @@ def test_a_solver_without_fields_says_so(tmp_path: Path, monkeypatch: pytest.Mon
 def test_fields_of_what_has_no_solution_are_refused(
     tmp_path: Path, solver: str, settings: list[str], labels: list[list[int]], says: str
 ) -> None:
-    tables = msvae.solve.split_settings(settings)[0]
+    tables = msvae.cli.solving.split_settings(settings)[0]
     with pytest.raises(msvae.DataError, match=says):
         msvae.load_solver(solver, **tables).fields(Structures.from_labels([labels]))

@@ -1,0 +1,168 @@
+"""The campaign "inverse-design", and its table [design]."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from msvae.errors import StudyError
+from msvae.plugins.interfaces import Campaign, Place
+from msvae.sampling.search.aims import Constraint, FractionRange, Objective, Target
+from msvae.study.checks import check_component, check_phase
+from msvae.study.numbers import Component, Count, Number, Positive
+
+if TYPE_CHECKING:
+    from msvae.report.drawing import Drawing
+    from msvae.run.directory import Run
+    from msvae.run.table import Table
+    from msvae.stages.context import Context
+    from msvae.structures import Specification, Structures
+    from msvae.study import Study
+
+__all__ = ["InverseDesign"]
+
+
+@dataclass(frozen=True)
+class InverseDesign(Campaign):
+    """[design]: active-learning inverse design.
+
+    targets: what the design has to reach, all at once. objectives: instead, two numbers whose Pareto front is sought.
+    budget: largest number of solver calls of one search, but for plain candidates (see call_seconds).
+    core_hours, wall_time (s): further limits of a search, after which nothing more is asked for. batch: designs asked
+        for at once.
+    asynchronous: instead of waiting for the whole batch, ask for another design whenever one is answered; `batch` are
+        under way at any time. What is asked then depends on which evaluation ends first, and so on the machine.
+    retrain_every: rounds (batches) between two trainings of the head on what the solver found.
+    retrainings: of the whole model during a search, evenly spread over its budget, on the data set and best designs.
+    searcher: "composite" (a Gaussian process for every targeted number, candidates from the prior and around the best),
+        "gaussian-process" (scikit-optimize), "botorch" (its noisy expected improvement, on the composite search's
+        candidates; needs msvae[botorch]), "gradient" (steps with derivatives through decoder and solver, where it has
+        them; each costs two solver calls and one for every number), "random" (samples of the prior), or "conditional"
+        (samples under the targets, of a model whose conditions they are). With such a model every searcher samples and
+        decodes under them.
+    fractions: ranges of phase fractions, and constraints: on connectivity, feature size and symmetry, that a design has
+        to keep to; exact, for they are of its decode.
+    guards: only designs count that the data set's own structures do not make unlikely.
+    refine: solve the best design again with twice the voxels along every axis. interpret: say what its properties are
+        due to: sensitivities to every latent by the solver (two calls for each), and to every voxel.
+    start_from: folders of earlier runs with the same data set's grid and the same solver, whose designs are known from
+        the start.
+    repeats: searches with different seeds.
+    control_budget: solver calls of the random control of each repeat; 0 for none.
+    call_seconds: how long the solver takes for a structure, from which a composite search knows how much thought a
+        question is worth: about as long, or .3 s if that is longer. A faster solver answers plain candidates beside
+        every question, as many as it could in .3 s, which the budget does not count. By default a power of ten near
+        what the run has measured, which it keeps in pace.json.
+    """
+
+    name = "inverse-design"
+    table = "design"
+    needs = ("design",)
+
+    targets: tuple[Target, ...] = ()
+    objectives: tuple[Objective, ...] = ()
+    budget: Count = 60
+    core_hours: Positive | None = None
+    wall_time: Positive | None = None
+    batch: Count = 4
+    asynchronous: bool = False
+    retrain_every: Count = 2
+    retrainings: Number = 0
+    searcher: Literal["composite", "gaussian-process", "botorch", "gradient", "conditional", "random"] = "composite"
+    fractions: tuple[FractionRange, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    guards: bool = True
+    refine: bool = False
+    interpret: bool = False
+    start_from: tuple[str, ...] = ()
+    repeats: Count = 1
+    control_budget: Number = 0
+    call_seconds: Positive | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.targets) == bool(self.objectives) or len(self.objectives) not in (0, 2):
+            raise ValueError("a design has targets, or two objectives")
+        if self.objectives and self.searcher not in ("composite", "botorch"):
+            raise ValueError(f"objectives are for the searchers 'composite' and 'botorch', found '{self.searcher}'")
+
+    @builtins.property
+    def components(self) -> tuple[Component, ...]:
+        """The numbers of properties that a design is about."""
+        return (*(number for t in self.targets for number in t.numbers), *(o.of for o in self.objectives))
+
+    def check(self, study: Study) -> None:
+        """Raise StudyError where a searcher lacks what leads it: heads, or conditions that the targets give."""
+        if study.solver is not None:
+            computed = {q.name: q for q in study.solver.computes}
+            for place, number in self.numbers():
+                check_component(number, computed, study.source, place)
+        if self.searcher == "conditional" and not study.model.conditions:
+            raise StudyError(f"{study.source.at(['design', 'searcher'])}: 'conditional' needs model.conditions")
+        given = {(t.property, t.component) for t in self.targets if t.value is not None}
+        for k, condition in enumerate(study.model.conditions):
+            if (condition.property, condition.component) not in given:
+                raise StudyError(
+                    f"{study.source.at(['model', 'conditions', k])}: a design needs a value of '{condition}': it "
+                    "has to be among design.targets"
+                )
+        missing = {t.property for t in self.targets} - set(study.model.heads)
+        if missing and self.searcher in ("composite", "gaussian-process"):
+            raise StudyError(
+                f"{study.source.at(['model', 'heads'])}: searcher '{self.searcher}' is led by the heads, so "
+                f"model.heads has to name every targeted property; '{min(missing)}' is missing"
+            )
+
+    def numbers(self) -> Iterator[tuple[Place, Component]]:
+        """Yield the numbers that are aimed at."""
+        yield from ((("design", "targets", k), number) for k, t in enumerate(self.targets) for number in t.numbers)
+        yield from ((("design", "objectives", k), o.of) for k, o in enumerate(self.objectives))
+
+    def labels(self) -> set[str]:
+        """Return the properties that are aimed at."""
+        return {number.property for number in self.components}
+
+    def check_structures(self, context: Context, structures: Structures) -> None:
+        """Raise StudyError or TargetError for limits that structures do not have, and targets that none can have."""
+        from msvae.campaigns.design.reach import check_reach
+
+        check_limits(context.study, self, structures.specification)
+        check_reach(context, self, structures)
+
+    def run(self, context: Context) -> Table:
+        """Return the table of target, best training structure, best designs, and solver calls."""
+        from msvae.campaigns.design.run import run
+
+        return run(context)
+
+    def figures(self, run: Run) -> Iterator[Drawing | None]:
+        """Yield target and found, the Pareto front, the best design and its interpretation."""
+        from msvae.campaigns.design import figures
+
+        yield figures.target_and_found(run)
+        yield figures.pareto_front(run)
+        yield figures.best_design(run)
+        yield figures.interpretation(run)
+
+
+def check_limits(study: Study, design: InverseDesign, specification: Specification) -> None:
+    """Raise StudyError where limits on a design are about a phase or an axis that its structures do not have."""
+    limits: dict[str, tuple[FractionRange | Constraint, ...]] = {
+        "fractions": design.fractions,
+        "constraints": design.constraints,
+    }
+    for key, rows in limits.items():
+        if rows and not (specification.is_discrete and specification.channels == 1):
+            raise StudyError(
+                f"{study.source.at(['design', key])}: {key} are of phases, found structures of kind "
+                f"'{specification.kind}': leave them out"
+            )
+        for k, limit in enumerate(rows):
+            check_phase(study, specification, limit.phase, ("design", key, k, "phase"))
+    for k, constraint in enumerate(design.constraints):
+        if constraint.axis is not None and constraint.axis >= specification.grid.dimensions:
+            raise StudyError(
+                f"{study.source.at(['design', 'constraints', k, 'axis'])}: found {constraint.axis}, the structures "
+                f"have axes from 0 to {specification.grid.dimensions - 1}"
+            )

@@ -1,0 +1,77 @@
+"""The pace of a search: how long its solver takes, as the run has measured once, and how long its stages have taken."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from msvae.campaigns.design.campaign import InverseDesign
+from msvae.dispatch.tasks import Task
+from msvae.run.directory import Run
+from msvae.sampling.search.thought import Thought, rounded
+from msvae.stages.context import Context
+
+__all__ = ["PACE", "Clock", "thought_of"]
+
+PACE, CLOCK = "pace.json", "clock.json"
+EVERY = 2.0  # seconds between two writings of a clock
+
+
+def thought_of(context: Context) -> Thought:
+    """Return what a question of a study's search is worth.
+
+    The number that decides is the study's, or the run's, which it keeps: a run that goes on asks the same.
+    """
+    design = context.study.need(InverseDesign)
+    if design.call_seconds is not None:
+        return Thought(design.call_seconds)
+    if design.searcher != "composite":
+        return Thought()
+    known = context.run.read_json(PACE, dict[str, float], ["call_seconds"])
+    if known is None:
+        known = {"call_seconds": rounded(_measured(context))}
+        context.run.write_json(PACE, known)
+    return Thought(float(known["call_seconds"]))
+
+
+def _measured(context: Context) -> float:
+    """Return the median cost of the data set's structures in s; of the first one, where none has been solved here."""
+    table = context.run.store("label").load()
+    if not (table.done & ~table["cached"]).any():
+        table = context.evaluate("pace", [Task(0)])
+    costs = table["cost"][table.done & ~table["cached"]]
+    return float(np.median(costs)) if len(costs) else 1.0
+
+
+@dataclass(eq=False)
+class Clock:
+    """How long a stage has taken, which the run keeps; time in which a stage that goes on finds its place is not."""
+
+    run: Run
+    stage: str
+    seconds: float = 0.0
+    last: float | None = None
+    written: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, run: Run, stage: str) -> Clock:
+        """Return the clock of a stage, which goes on from what the run has kept."""
+        return cls(run, stage, float((run.read_json(CLOCK, dict[str, float]) or {}).get(stage, 0.0)))
+
+    def start(self) -> None:
+        """Take time from now on."""
+        self.last = time.monotonic()
+
+    def take(self, *, end: bool = False) -> None:
+        """Add the time since the last call, if the clock runs, and keep it now and then, and at the end."""
+        now = time.monotonic()
+        if self.last is None:
+            return
+        self.seconds, self.last = self.seconds + now - self.last, now
+        if end or now - self.written > EVERY:
+            self.written = now
+            self.run.write_json(
+                CLOCK, {**(self.run.read_json(CLOCK, dict[str, float]) or {}), self.stage: round(self.seconds, 6)}
+            )

@@ -1,0 +1,160 @@
+"""Pareto front: designs of which no other is better in both of two properties, found by composite search.
+
+Every question aims at another weighing of the two losses (augmented Chebyshev scalarisation; Knowles 2006, IEEE Trans.
+Evol. Comput. 10, 50); the models of the properties are the same for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from msvae.campaigns.design.campaign import InverseDesign
+from msvae.campaigns.design.designs import designs
+from msvae.campaigns.design.judge import Judge
+from msvae.campaigns.design.loop.pace import thought_of
+from msvae.campaigns.design.loop.questions import Conversation
+from msvae.dispatch.tasks import Task
+from msvae.errors import TargetError
+from msvae.metrics.pareto import front, hypervolume
+from msvae.run.table import Table
+from msvae.sampling.search.botorch import BotorchSearch
+from msvae.sampling.search.composite import CompositeSearch, Known
+from msvae.sampling.search.searcher import RandomSearch, Searcher
+from msvae.seeds import seed_of
+from msvae.stages.context import Context, torch_threads
+from msvae.structures import Array, Structures
+from msvae.structures.evaluations import Evaluations
+from msvae.vae.blueprint import component_values
+
+__all__ = ["Aimed", "Losses", "run"]
+
+AUGMENTED = 0.05  # weight of the sum beside the larger loss
+WORSE = 0.1  # of the front's range, by which the reference point is worse than it
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """Two properties as losses: 0 for the data set's best value, 1 for its worst; better than the data is below 0."""
+
+    design: InverseDesign
+    best: Array
+    worst: Array
+
+    @classmethod
+    def of(cls, design: InverseDesign, properties: Mapping[str, Array]) -> Losses:
+        """Return the losses that a data set's properties scale."""
+        signed = _signed(design, properties)
+        return cls(design, np.nanmin(signed, axis=0), np.nanmax(signed, axis=0))
+
+    def __call__(self, properties: Mapping[str, Array]) -> Array:
+        """Return the losses (n, 2) of properties (n, *shape)."""
+        return np.asarray((_signed(self.design, properties) - self.best) / (self.worst - self.best))
+
+    def reference(self, properties: Mapping[str, Array]) -> Array:
+        """Return the point (2,) that fronts are measured against: the worst values of a data set's front, and a tenth.
+
+        Of the front's range (Ishibuchi et al. 2018, Evol. Comput. 26, 411, on what a reference point does).
+        """
+        losses = self(properties)
+        own = losses[front(losses)]
+        return np.asarray(own.max(axis=0) + WORSE * np.maximum(np.ptp(own, axis=0), 0.1))
+
+    def weighed_equally(self, properties: Mapping[str, Array]) -> Array:
+        """Return the losses weighed alike."""
+        return self.weighed(0.5, properties)
+
+    def weighed(self, weight: float, properties: Mapping[str, Array]) -> Array:
+        """Return the larger of the weighed losses (n,), and a little of their sum."""
+        parts = self(properties) * np.array([weight, 1 - weight])
+        return np.asarray(parts.max(axis=1) + AUGMENTED * parts.sum(axis=1))
+
+
+def _signed(design: InverseDesign, properties: Mapping[str, Array]) -> Array:
+    signs = [-1.0 if objective.goal == "maximum" else 1.0 for objective in design.objectives]
+    return np.stack([s * component_values(properties, o.of) for s, o in zip(signs, design.objectives, strict=True)], 1)
+
+
+def run(context: Context, structures: Structures, judge: Judge) -> Table:
+    """Return the table of the front and of the areas that search, random samples and the data set dominate."""
+    design = judge.design
+    usable = np.isfinite(_signed(design, structures.properties)).all(axis=1)
+    known = structures[np.flatnonzero(usable)]
+    losses = Losses.of(design, known.properties)
+    with torch_threads(context.study.executor.threads):
+        table, own = _search(context, known, losses, judge)
+    control = None
+    if design.control_budget:
+        latents = RandomSearch(judge.vae, seed_of(context.study.seed, "control", 0)).ask(design.control_budget)
+        tasks = [Task(k, z) for k, z in enumerate(latents)]
+        control = losses(context.evaluate("control-0", tasks, model=context.run.model_file).latest().properties)
+    chosen = front(own)
+    if not len(chosen):
+        raise TargetError(f"none of the {len(own)} designs was verified and passes the guards")
+    reference = losses.reference(known.properties)
+    rows = [(str(k + 1), *(f"{v:.5g}" for v in np.abs(_signed(design, table.properties)[i])))
+            for k, i in enumerate(chosen)]  # fmt: skip
+    sets = {"search": own, "random samples of the prior": control, "data set": losses(known.properties)}
+    areas = {name: hypervolume(a, reference) for name, a in sets.items() if a is not None}
+    context.run.write_json("pareto.json", {
+        "names": [str(o.of) for o in design.objectives], "areas": areas, "front": chosen.tolist(),
+        "sets": {n: np.abs(_signed(design, p)).tolist() for n, p in
+                 (("data set", known.properties), ("search", table.properties))}})  # fmt: skip
+    quantities = context.study.need_solver().quantities(structures.specification)
+    context.run.save_structures(designs(judge.vae, table, chosen, quantities), "front.h5")
+    notes = tuple(
+        f"area that it dominates up to the reference point: {name} {area:.4f}" for name, area in areas.items()
+    )
+    units = {q.name: q.unit for q in quantities}
+    columns = ("design", *(f"{o.of}, {o.goal} ({units[o.property]})" for o in design.objectives))
+    return Table(f"Pareto front, {len(own)} solver calls", columns, tuple(rows), notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Aimed:
+    """A composite searcher that aims at another weighing with every question."""
+
+    searcher: CompositeSearch
+    losses: Losses
+    rng: np.random.Generator
+    price: int = 1
+
+    def ask(self, n: int) -> Array:
+        self.searcher.aim(partial(self.losses.weighed, float(self.rng.uniform(0.02, 0.98))))
+        return self.searcher.ask(n)
+
+    def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
+        self.searcher.tell(latents, distances, properties)
+
+
+def _search(context: Context, known: Structures, losses: Losses, judge: Judge) -> tuple[Evaluations, Array]:
+    """Return the designs of the search and their losses (n, 2); NaN for those that do not count."""
+    design, vae, seed = judge.design, judge.vae, seed_of(context.study.seed, "search", 0)
+    names = {objective.property for objective in design.objectives}
+    maker = BotorchSearch if design.searcher == "botorch" else CompositeSearch
+    searcher = maker(
+        vae,
+        [objective.of for objective in design.objectives],
+        losses.weighed_equally,
+        seed=seed,
+        known=Known(vae.encode(known), known, {n: np.array(known.properties[n]) for n in names}),
+        expected=vae.predict if names <= set(vae.heads) else None,
+        allowed=judge.allowed,
+        thought=thought_of(context),
+    )
+    aimed: Searcher = Aimed(searcher, losses, np.random.default_rng(seed_of(seed, "weights")))
+    if isinstance(searcher, BotorchSearch):
+        aimed = searcher.towards(losses, losses.reference(known.properties))
+    whole = Conversation(
+        context,
+        design,
+        "search-0",
+        aimed,
+        design.budget,
+        context.run.model_file,
+        told=lambda table: searcher.tell(table.latents, np.zeros(0), table.properties),
+    ).held()
+    return whole, np.where(judge.counts(whole)[:, None], losses(whole.properties), np.nan)

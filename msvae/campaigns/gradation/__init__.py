@@ -1,0 +1,13 @@
+"""Gradation: a part whose microstructure changes from place to place as it should."""
+
+from __future__ import annotations
+
+from msvae.campaigns.gradation.campaign import Gradation
+from msvae.plugins import hook
+from msvae.plugins.interfaces import Campaign
+
+
+@hook
+def msvae_campaigns() -> list[type[Campaign]]:
+    """Announce the campaign."""
+    return [Gradation]

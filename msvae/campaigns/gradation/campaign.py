@@ -1,0 +1,108 @@
+"""The campaign "gradation", and its table."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from msvae.errors import StudyError
+from msvae.part.settings import PartSettings
+from msvae.plugins.interfaces import Campaign, Place
+from msvae.structures import Grid
+from msvae.study.checks import check_phase
+from msvae.study.numbers import Component, Count, Number, Share
+
+if TYPE_CHECKING:
+    from msvae.report.drawing import Drawing
+    from msvae.run.directory import Run
+    from msvae.run.table import Table
+    from msvae.stages.context import Context
+    from msvae.structures import Structures
+
+__all__ = ["Gradation"]
+
+
+@dataclass(frozen=True)
+class Gradation(Campaign):
+    """[gradation]: a field of latents for a target over a part, or for the stiffest part of a given mass.
+
+    goal: "profile" reaches `target` in every window; "compliance" minimises the part's compliance at a mean
+        fraction of the phase. fraction: that one.
+    phase: whose fraction is meant; property, component: what a profile is of instead, if there are any.
+    target: a formula of the position x, y, z from 0 to 1 along the part ("0.1 + 0.2 * x").
+    shape: of the part, voxels. overlap: of neighbouring windows.
+    fluctuation: share of the latents' fluctuation that is kept. smoothness, typicality: weights of the penalties.
+    through: what descent goes: the head, or (linear properties of two phases) decoder and solver.
+    steps: of gradient descent. corrections: sweeps in which the solver's error is taken off the target.
+    """
+
+    name = "gradation"
+    tables = MappingProxyType({"part": PartSettings})
+
+    shape: tuple[Count, ...]
+    goal: Literal["profile", "compliance"] = "profile"
+    phase: Number = 1
+    property: str = ""
+    component: tuple[Number, ...] = ()
+    target: str = ""
+    fraction: Share | None = None
+    overlap: Annotated[float, Field(ge=0, le=0.5)] = 0.5
+    fluctuation: Annotated[float, Field(ge=0, le=1)] = 1.0
+    smoothness: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    typicality: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    through: Literal["head", "solver"] = "head"
+    steps: Count = 60
+    corrections: Number = 4
+
+    def __post_init__(self) -> None:
+        if self.goal == "profile" and not self.target:
+            raise ValueError('goal "profile" needs a target, for example "0.1 + 0.2 * x"')
+        if self.goal == "compliance" and self.fraction is None:
+            raise ValueError('goal "compliance" needs the mean fraction of the phase')
+        if self.goal == "compliance" and self.property:
+            raise ValueError(f'goal "compliance" distributes a phase: leave out property, found {self.property!r}')
+
+    @builtins.property
+    def of(self) -> Component:
+        """The number of a property that is graded, if it is none of a phase's fraction."""
+        return Component(self.property, self.component)
+
+    def numbers(self) -> Iterator[tuple[Place, Component]]:
+        """Yield the number that is graded, if it is none of a phase's fraction."""
+        if self.property:
+            yield ("gradation",), self.of
+
+    def check_structures(self, context: Context, structures: Structures) -> None:
+        """Raise StudyError where a part cannot be filled by structures."""
+        from msvae.sampling.fields.windows import Windows
+
+        study, specification = context.study, structures.specification
+        size, place = specification.grid.shape, context.study.source.at(["gradation", "shape"])
+        if len(self.shape) != len(size):
+            raise StudyError(f"{place}: expected a number of voxels for each of {len(size)} axes, found {self.shape}")
+        part = Grid.of(self.shape, specification.grid.spacing, periodic=False)
+        if not Windows(specification, part, self.overlap).inner.any():
+            raise StudyError(f"{place}: {self.shape} voxels hold no whole window of {size}")
+        if not self.property or self.goal == "compliance":
+            check_phase(study, specification, self.phase, ("gradation", "phase"))
+        if self.property and self.property not in study.model.heads and self.through == "head":
+            raise StudyError(
+                f"{study.source.at(['model', 'heads'])}: gradation.property is led by a head: add '{self.property}'"
+            )
+
+    def run(self, context: Context) -> Table:
+        """Return what was asked of the part, and what it has."""
+        from msvae.campaigns.gradation.run import run
+
+        return run(context)
+
+    def figures(self, run: Run) -> Iterator[Drawing | None]:
+        """Yield the graded part."""
+        from msvae.campaigns.gradation import figures
+
+        yield figures.gradation(run)

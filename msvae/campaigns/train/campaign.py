@@ -1,0 +1,31 @@
+"""The campaign "train", and its table [card]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from msvae.plugins.interfaces import Campaign
+from msvae.study.numbers import Number
+
+if TYPE_CHECKING:
+    from msvae.run.table import Table
+    from msvae.stages.context import Context
+
+__all__ = ["Train"]
+
+
+@dataclass(frozen=True)
+class Train(Campaign):
+    """[card]: the model card that ends a training. solve: generated structures that the solver computes for it."""
+
+    name = "train"
+    table = "card"
+
+    solve: Number = 0
+
+    def run(self, context: Context) -> Table:
+        """Return the card of the trained model."""
+        from msvae.campaigns.train.run import run
+
+        return run(context)

@@ -1,0 +1,74 @@
+"""`msvae plugin list`, `show` and `check`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from msvae import plugins
+from msvae.cli.printing import print_table, say
+from msvae.dispatch import world
+from msvae.errors import PluginError
+
+__all__ = ["app"]
+
+app = typer.Typer(help="List, show and check plugins.", no_args_is_help=True)
+
+
+@app.command("list")
+def plugin_list() -> None:
+    """List the plugins that loaded, and those that did not and why."""
+    if world.rank() > 0:
+        return
+    found = plugins.registry()
+    rows = [
+        (e.family, e.plugin.name, " ".join(getattr(e.plugin, "kinds", ())), e.distribution, _first_line(e.plugin))
+        for _, e in sorted(found.loaded.items())
+    ]
+    console = Console(soft_wrap=True)
+    print_table(console, "Plugins", ("family", "name", "kinds", "from", "what"), rows)
+    for refused in found.refused:
+        say(console, f"plugin '{refused.name}' of '{refused.distribution}' did not load: {refused.reason}")
+
+
+@app.command("show")
+def plugin_show(name: str) -> None:
+    """Print what a plugin takes and gives, and its settings."""
+    if world.rank() > 0:
+        return
+    console = Console(soft_wrap=True)
+    for entry in plugins.registry().named(name):
+        plugin: Any = entry.plugin
+        say(console, f"{entry.family} {name} (from {entry.distribution})\n\n{plugin.__doc__}")
+        if entry.family == "campaign":
+            say(console, f"tables: {', '.join([plugin.table, *plugin.tables])}")
+        else:
+            say(console, f"kinds: {', '.join(plugin.kinds)}; dimensions: {', '.join(map(str, plugin.dimensions))}")
+        for q in getattr(plugin, "computes", ()):
+            say(console, f"computes: {q.name} in {q.unit}, shape {list(q.shape)}")
+        print_table(console, "Settings", ("key", "type", "default"), list(plugins.settings_of(plugin)))
+
+
+@app.command("check")
+def plugin_check(name: str) -> None:
+    """Run the conformance checks of a plugin; exit code 1 if one fails."""
+    from msvae.plugins.conformance import checks
+
+    if world.rank() > 0:
+        return
+    console, failures = Console(soft_wrap=True), 0
+    for check in (c for entry in plugins.registry().named(name) for c in checks(entry.plugin)):
+        try:
+            check()
+            say(console, f"passed  {check}")
+        except Exception as error:  # a border: a stranger's plugin may raise anything
+            failures += 1
+            say(console, f"FAILED  {check}: {type(error).__name__}: {error}")
+    if failures:
+        raise PluginError(f"plugin '{name}' breaks {failures} of its promises: see the lines above")
+
+
+def _first_line(plugin: type) -> str:
+    return (plugin.__doc__ or "").strip().splitlines()[0]

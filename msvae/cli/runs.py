@@ -1,0 +1,122 @@
+"""`msvae run`, `status`, `reproduce` and `report`: a campaign, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from msvae.cli.parameters import Set, StudyFile, Trust
+from msvae.cli.printing import print_table, say, say_plain
+from msvae.dispatch import world
+from msvae.errors import StudyError
+
+if TYPE_CHECKING:
+    from msvae.run.table import Table
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands about runs."""
+    for command in (run, status, reproduce, report):
+        app.command()(command)
+
+
+def run(
+    study: StudyFile,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the run that is there")] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace the run that is there")] = False,
+    output: Annotated[Path | None, typer.Option(help="the run's directory; by default runs/STUDY")] = None,
+    retry: Annotated[
+        list[str] | None, typer.Option(help="with --resume: make evaluations of this status again; may be repeated")
+    ] = None,
+    settings: Set = None,
+) -> None:
+    """Run the campaign of a study; under `mpiexec -n N python -m mpi4py -m msvae` on N ranks.
+
+    Exit code 75 says that a signal or the wall time ended it, and that --resume goes on with it.
+    """
+    from msvae.campaigns.launch import launch
+
+    name = study.stem if study.stem != "study" else study.resolve().parent.name
+    table = launch(
+        study,
+        output or Path("runs") / name,
+        resume=resume,
+        force=force,
+        overrides=settings or [],
+        retry=_statuses(retry or []),
+    )
+    if table is None:
+        return
+    from msvae.report.page import write_report
+
+    page = write_report(output or Path("runs") / name, trust=True)
+    _print_result(table, f"report: {page}")
+
+
+def status(
+    directory: Annotated[Path, typer.Argument(help="a run's directory")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="print it again every two seconds until the end")] = False,
+) -> None:
+    """Say how far a run is, also while it runs; from any machine that sees its directory."""
+    from msvae.run.status import status_of
+
+    while True:
+        state = status_of(directory)
+        if as_json:
+            say_plain(json.dumps(state, indent=1) + "\n")
+        else:
+            rows = [(k.replace("_", " "), str(v)) for k, v in state.items() if v is not None]
+            print_table(Console(soft_wrap=True), str(directory), ("", ""), rows)
+        if not follow or state["state"] != "running":
+            return
+        time.sleep(2.0)
+
+
+def reproduce(
+    directory: Annotated[Path, typer.Argument(help="a run's directory")],
+    output: Annotated[Path | None, typer.Option(help="where to run it again; by default DIRECTORY-reproduced")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with a reproduction that was ended")] = False,
+    trust: Trust = False,
+    settings: Set = None,
+) -> None:
+    """Run a run's study again, and compare: exit code 2 if the results differ."""
+    from msvae.campaigns.reproduce import reproduce as again
+
+    place = output or directory.with_name(f"{directory.name}-reproduced")
+    table = again(directory, place, overrides=settings or [], resume=resume, trust=trust)
+    if table is not None:
+        _print_result(table)
+
+
+def report(directory: Annotated[Path, typer.Argument(help="a run's directory")], trust: Trust = False) -> None:
+    """Draw the figures of a run and write its report.html."""
+    from msvae.report.page import write_report
+
+    if world.rank() == 0:
+        say(Console(soft_wrap=True), str(write_report(directory, trust=trust)))
+
+
+def _statuses(asked: list[str]) -> list[str]:
+    from msvae.structures.evaluations import STATUSES
+
+    unknown = set(asked) - set(STATUSES[1:])
+    if unknown:
+        raise StudyError(f"--retry {min(unknown)}: expected one of {', '.join(STATUSES[1:])}")
+    return asked
+
+
+def _print_result(table: Table, *more: str) -> None:
+    console = Console(soft_wrap=True)
+    if table.heading:
+        say(console, table.heading)
+    print_table(console, table.title, table.columns, table.rows)
+    for note in (*table.notes, *more):
+        say(console, note)

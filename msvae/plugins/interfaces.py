@@ -1,0 +1,236 @@
+"""What a data set, an architecture, a solver and a campaign are: the classes that a plugin subclasses.
+
+A plugin class is a frozen dataclass. Its fields are its settings, and so the keys of its table in the study; its
+class attributes say what it is called and what it takes and gives. This is a whole solver:
+
+    @dataclass(frozen=True)
+    class MeanDensity(msvae.Solver):
+        '''Mean mass density of a composite.'''
+        name = "mean-density"
+        kinds = ("phases",)
+        computes = (msvae.Quantity("density", "kg/m^3"),)
+        densities: tuple[float, ...]
+
+        def evaluate(self, structures):
+            return {"density": structures.fractions @ self.densities}
+
+It is announced by a module-level function `msvae_solvers` that returns `[MeanDensity]`, marked with `@msvae.hook`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from msvae.structures import KINDS, Array, Kind, Quantity, Specification, Structures
+
+if TYPE_CHECKING:  # a campaign is given what stands above it
+    from torch import nn
+
+    from msvae.report.drawing import Drawing
+    from msvae.run.directory import Run
+    from msvae.run.table import Table
+    from msvae.stages.context import Context
+    from msvae.study import Study
+    from msvae.study.numbers import Component
+
+__all__ = ["Architecture", "Campaign", "Dataset", "Place", "Plugin", "Settings", "Solver"]
+
+Place = tuple[str | int, ...]  # of a key in a study: its tables and positions
+
+
+class Settings:
+    """Parent of every dataclass that is read from a study: keys that are not fields of it are refused."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    def refuse_twice(self, *keys: str) -> None:
+        """Raise ValueError if the list under one of these keys has the same entry twice."""
+        for key in keys:
+            entries = getattr(self, key)
+            again = next((entry for k, entry in enumerate(entries) if entry in entries[:k]), None)
+            if again is not None:
+                raise ValueError(f"{key} has '{again}' twice: leave one out")
+
+
+@dataclass(frozen=True)
+class Plugin(Settings, ABC):
+    """Parent of data sets, architectures and solvers, which take or give structures.
+
+    name: what the study calls it; lower case with hyphens.
+    kinds: the kinds of structure that it takes (a data set: gives).
+    dimensions: the numbers of grid axes that it takes (a data set: gives); 0 for compositions.
+    """
+
+    name: ClassVar[str]
+    kinds: ClassVar[tuple[Kind, ...]] = KINDS
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3)
+
+    def misfit(self, specification: Specification) -> str | None:
+        """Return why structures of this specification cannot be taken, or None if they can."""
+        if specification.kind not in self.kinds:
+            return f"'{self.name}' takes structures of kind {' or '.join(self.kinds)}, found '{specification.kind}'"
+        if specification.grid.dimensions not in self.dimensions:
+            allowed = " or ".join(map(str, self.dimensions))
+            return f"'{self.name}' takes grids of {allowed} dimensions, found {specification.grid.dimensions}"
+        return None
+
+
+@dataclass(frozen=True)
+class Dataset(Plugin):
+    """A source of structures, with or without known properties."""
+
+    @abstractmethod
+    def load(self, seed: int) -> Structures:
+        """Return all structures; the same settings and seed give the same values. Raise DataError on bad files."""
+
+    @classmethod
+    @abstractmethod
+    def example(cls, n: int, seed: int) -> Structures:
+        """Return n structures of this kind, made on the spot without files."""
+
+    def image(self, seed: int) -> Structures | None:
+        """Return the image of a whole specimen, of which structures are cut, as a batch of one; None without."""
+        return None
+
+    def prepare(self, root: Path) -> None:
+        """Download or convert what `load` reads, below root; the only place that may do so."""
+
+
+@dataclass(frozen=True)
+class Architecture(Plugin):
+    """A pair of networks. The core turns their outputs into distributions; it never sees their layers."""
+
+    @abstractmethod
+    def encoder(self, specification: Specification, channels: int, features: int) -> nn.Module:
+        """Return a module from (n, channels, *grid) to (n, features).
+
+        channels: of the tensor that the core feeds in, for example one per phase; not the specification's.
+        """
+
+    @abstractmethod
+    def decoder(self, specification: Specification, channels: int, inputs: int) -> nn.Module:
+        """Return a module from (n, inputs) to (n, channels, *grid)."""
+
+    def latent_grid(self, specification: Specification) -> tuple[int, ...]:
+        """Return the grid of sites that have latents of their own; (), as here, where latents are a vector.
+
+        With a grid, the encoder's module returns (n, features, *sites), and the decoder's takes (n, inputs, *sites);
+        both take grids of any size.
+        """
+        return ()
+
+
+@dataclass(frozen=True)
+class Solver(Plugin):
+    """Turns structures into properties.
+
+    computes: the properties that `evaluate` returns, with units and shapes.
+    ranks: number of MPI ranks that one evaluation takes, where the study does not say.
+    """
+
+    computes: ClassVar[tuple[Quantity, ...]] = ()
+    ranks: ClassVar[int] = 1
+
+    @abstractmethod
+    def evaluate(self, structures: Structures) -> Mapping[str, Array]:
+        """Return every property of `computes` as an array (n, *shape) of float64.
+
+        A structure without a result has NaN in its rows; return msvae.Properties to say why in `failures`.
+        The result of a structure does not depend on which others are in the batch.
+        """
+
+    def evaluate_on(self, communicator: Any, structures: Structures) -> Mapping[str, Array]:
+        """Return what `evaluate` does, computed by all ranks of an mpi4py communicator together.
+
+        Every rank calls it with the same structures, and what the first one returns counts. A solver that is
+        MPI-parallel overrides it; here every rank does all the work.
+        """
+        return self.evaluate(structures)
+
+    @property
+    def materials(self) -> int | None:
+        """For how many phases, from phase 0, the solver has a material; None, as here, where it needs none."""
+        return None
+
+    def expected_costs(self, structures: Structures) -> Array | None:
+        """Return how long each structure (n,) will take, in any unit, so that long ones start first; None if alike."""
+        return None
+
+    def pullback(self, structures: Structures, cotangents: Mapping[str, Array]) -> Array | None:
+        """Return the gradient of sum_p <cotangent_p, property_p> with respect to the values (n, channels, *grid).
+
+        None, as here, where a solver has no gradient. See msvae.differentiable for its use with torch.
+        """
+        return None
+
+    def fields(self, structures: Structures) -> Mapping[str, Array]:
+        """Return fields on the voxels of one structure, by name (*grid, components); none, as here, if it has none."""
+        return {}
+
+    def conditions(self, specification: Specification) -> Mapping[str, str]:
+        """Return what the solver decides by itself for structures of a specification, such as {"boundary": "mirrored"}.
+
+        It stands beside the results. None, as here, where the settings say everything.
+        """
+        return {}
+
+    def quantities(self, specification: Specification) -> tuple[Quantity, ...]:
+        """Return `computes` with shapes for the specification's number of dimensions."""
+        return tuple(q.resolve(specification.grid.dimensions) for q in self.computes)
+
+    @classmethod
+    def example(cls) -> Solver:
+        """Return a solver for two-constituent test structures; override it where the defaults do not fit them."""
+        return cls()
+
+
+@dataclass(frozen=True)
+class Campaign(Settings, ABC):
+    """A question that a study asks: what is evaluated and learned for it, and the table that answers it.
+
+    name: what the study calls it; lower case with hyphens.
+    table: the table of the study that has its settings, which are the fields of the class; by default it has the name
+        of the campaign, with underscores.
+    tables: further tables of the study that it reads, which several campaigns may share: their classes, by name.
+    needs: those of its tables that have to be there.
+    """
+
+    name: ClassVar[str]
+    table: ClassVar[str] = ""
+    tables: ClassVar[Mapping[str, type[Settings]]] = MappingProxyType({})
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "table" not in vars(cls) and isinstance(vars(cls).get("name"), str):
+            cls.table = cls.name.replace("-", "_")
+
+    def check(self, study: Study) -> None:
+        """Raise StudyError where tables that are right by themselves do not fit each other; before anything runs."""
+
+    def numbers(self) -> Iterable[tuple[Place, Component]]:
+        """Return the numbers of properties that it is about, and the key of the study that names each."""
+        return ()
+
+    def labels(self) -> Iterable[str]:
+        """Return the properties that the data set is labelled with before a training, beside those of the model."""
+        return ()
+
+    def check_structures(self, context: Context, structures: Structures) -> None:
+        """Raise StudyError, DataError or TargetError where it asks what the structures do not have.
+
+        Called before structures are labelled for a training, and before the training.
+        """
+
+    @abstractmethod
+    def run(self, context: Context) -> Table:
+        """Return the campaign's table; what it evaluates and writes through the context stays in the run."""
+
+    def figures(self, run: Run) -> Iterable[Drawing | None]:
+        """Return the figures of a run's report, beside those that every report has; None where there are no data."""
+        return ()

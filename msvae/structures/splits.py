@@ -1,0 +1,214 @@
+"""The split of a data set into structures that are trained on and structures that are held back.
+
+What is held back has to be new to the training: groups, whole images and copies of one structure stand on one side;
+windows of one image are split by blocks of space with a gap between them, pages of a stack by runs of pages with a gap
+as long as they correlate. Structures in the gap are used by neither side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from msvae.errors import DataError
+from msvae.seeds import seed_of
+from msvae.structures import Array, Structures
+from msvae.structures.correlation import correlated_pages
+
+__all__ = ["Split", "split_of"]
+
+PIECES = "; cut the images to pieces (dataset.patch), which are split by blocks within each image"
+LARGE = 1.5  # times what is to be held back: images from which on are split
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Both sides of a data set.
+
+    train, aside: increasing indices of the structures that are trained on, and of those held back. unused: how many
+    are of neither side. apart: voxels (pages, of a stack) that lie at least between structures of the two sides that
+    were cut from one image; None where no image has structures on both.
+    """
+
+    train: Array
+    aside: Array
+    unused: int = 0
+    apart: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Positions of structures, with what they span and keep away from: (a,) voxels along each axis of an image."""
+
+    corners: Array
+    images: Array
+    periods: Array
+    sizes: Array
+    gaps: Array
+
+    @classmethod
+    def of(cls, structures: Structures, gap: float) -> Places | None:
+        """Return the places of structures that have positions. Pages that do not correlate are images of their own."""
+        positions = structures.positions
+        if positions is None:
+            return None
+        shape = structures.specification.grid.shape
+        pages = correlated_pages(structures, positions)
+        reach = np.array([*pages, *shape], dtype=np.float64)
+        sizes = np.array([*(1,) * len(pages), *shape], dtype=np.int64)
+        alone = [k for k, pages_apart in enumerate(pages) if pages_apart == 0]
+        keys = np.column_stack([positions.image_of_each, *(positions.corners[:, k] for k in alone)])
+        images = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+        return cls(positions.corners, images, np.array(positions.periods), sizes, np.ceil(gap * reach).astype(np.int64))
+
+    def near(self, aside: Array) -> Array:
+        """Return which structures (n,) lie within the gap of one that is aside (n,), those aside included."""
+        scale, found = (self.sizes + self.gaps).astype(np.float64), aside.copy()
+        for image in np.unique(self.images[aside]):
+            here = np.flatnonzero(self.images == image)
+            tree = cKDTree(self._wrapped(here[aside[here]]) / scale, boxsize=self.periods / scale)
+            found[here] |= tree.query(self._wrapped(here) / scale, p=np.inf)[0] < 1 - 1e-9
+        return found
+
+    def _wrapped(self, rows: Array) -> Array:
+        """Return the corners of some structures, inside one period of their image."""
+        corners = self.corners[rows]
+        return np.where(self.periods > 0, corners % np.maximum(self.periods, 1), corners)
+
+    def apart(self, train: Array, aside: Array) -> int | None:
+        """Return how many voxels lie at least between structures of the sides (indices); None between images."""
+        least = [
+            self._between(self.corners[rows], self.corners[others])
+            for image in np.intersect1d(self.images[train], self.images[aside])
+            for rows in np.array_split(train[self.images[train] == image], 1 + len(train) // 200)
+            if len(rows) and len(others := aside[self.images[aside] == image])
+        ]
+        return min(least, default=None)
+
+    def _between(self, some: Array, others: Array) -> int:
+        distances = np.abs(some[:, None] - others[None])
+        round_about = np.where(self.periods > 0, self.periods - distances, distances)
+        return int((np.minimum(distances, round_about) - self.sizes).max(axis=2).min())
+
+
+def split_of(structures: Structures, held_back: float, seed: int, *, gap: float = 1.0) -> Split:
+    """Return the split of structures by their groups, positions and contents.
+
+    held_back: fraction of the structures if below 1, else how many. gap: between windows of one image on the two
+    sides, in windows; between pages of a stack, in lengths of their correlation. Raises DataError where one side would
+    be left without structures.
+    """
+    n = len(structures)
+    wanted = max(round(held_back * n) if held_back < 1 else round(held_back), 1)
+    places, rng = Places.of(structures, gap), np.random.default_rng(seed_of(seed, "split"))
+    specimens = _specimens(structures, places)
+    count = len(np.unique(specimens))
+    aside = np.zeros(n, dtype=bool)
+    largest = int(np.bincount(specimens).max(initial=0))
+    if places is not None and structures.groups is None and wanted < n and largest > LARGE * wanted:
+        aside = _blocks(places, specimens, wanted / n, rng)
+    if not aside.any() or aside.all():
+        aside = _whole(specimens, wanted, rng)
+    train = ~(aside if places is None else places.near(aside))
+    train, aside = _without_copies(structures.ids, train, aside)
+    if not train.any() or not aside.any():
+        raise DataError(_nothing_left(held_back, n, count, places))
+    inside, outside = np.flatnonzero(train), np.flatnonzero(aside)
+    apart = None if places is None else places.apart(inside, outside)
+    return Split(inside, outside, n - len(inside) - len(outside), apart)
+
+
+def _nothing_left(held_back: float, n: int, specimens: int, places: Places | None) -> str:
+    whole = places is not None and specimens == n  # images, not pieces of them
+    if held_back >= n:
+        return (
+            f"training.held_back is {held_back:g}, but there are {n} structures: hold back fewer, or a fraction below "
+            f"1{PIECES if whole else ''}"
+        )
+    if whole and n > 1:
+        return f"training.held_back: {n} structures leave nothing to train on{PIECES}"
+    if places is None or specimens > 1:
+        return (
+            f"training.held_back: {held_back:g} of {n} structures in {specimens} groups leaves nothing to train on: "
+            "give more structures, or hold back fewer"
+        )
+    gaps = [int(g) for g in places.gaps if g]
+    return (
+        f"training.held_back: the {n} structures of one image are all within {gaps} voxels of each other, so none can "
+        "be held back that is new: give a larger image, smaller pieces of it, or a training.gap below 1"
+    )
+
+
+def _specimens(structures: Structures, places: Places | None) -> Array:
+    """Return a number (n,) for what structures are of: group, image, or itself; copies of each other have one number.
+
+    Specimens are copies where they have more than half of the structures of the smaller one in common.
+    """
+    labels = np.arange(len(structures))
+    if places is not None:
+        labels = places.images
+    if structures.groups is not None:
+        labels = np.unique(structures.groups, return_inverse=True)[1]
+    contents = np.unique(structures.ids, return_inverse=True)[1]
+    if len(np.unique(labels)) == len(labels):
+        return contents
+    pairs = np.unique(np.column_stack([labels, contents]), axis=0)
+    sizes = np.bincount(pairs[:, 0])
+    holds = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1]))).tocsr()
+    common = (holds @ holds.T).tocoo()
+    equal = common.data > 0.5 * np.minimum(sizes[common.row], sizes[common.col])
+    links = coo_array((np.ones(int(equal.sum())), (common.row[equal], common.col[equal])), shape=common.shape)
+    return np.asarray(connected_components(links, directed=False)[1][labels])
+
+
+def _whole(specimens: Array, wanted: int, rng: np.random.Generator) -> Array:
+    """Return which structures (n,) are aside where whole specimens are, by chance."""
+    names = rng.permutation(np.unique(specimens))
+    sizes = np.bincount(specimens)[names]
+    chosen = names[: int(np.searchsorted(np.cumsum(sizes), wanted)) + 1]
+    return np.asarray(np.isin(specimens, chosen))
+
+
+def _blocks(places: Places, specimens: Array, share: float, rng: np.random.Generator) -> Array:
+    """Return which structures (n,) are aside where a block of every specimen is; of those without blocks, some are."""
+    aside = np.zeros(len(specimens), dtype=bool)
+    for specimen in np.unique(specimens):
+        rows = np.flatnonzero(specimens == specimen)
+        wanted = max(round(share * len(rows)), 1)
+        blocks = list(_ends(places.corners[rows], wanted))
+        costs = []
+        for block in blocks:
+            mine = np.zeros(len(specimens), dtype=bool)
+            mine[rows[block]] = True
+            lost = int((places.near(mine) & ~mine).sum())
+            costs.append(np.inf if lost + block.sum() >= len(rows) else abs(int(block.sum()) - wanted) + lost)
+        if np.isfinite(costs).any():
+            best = rng.choice(np.flatnonzero(np.array(costs) == min(costs)))
+            aside[rows[blocks[int(best)]]] = True
+        elif rng.random() < share:
+            aside[rows] = True
+    return aside
+
+
+def _ends(corners: Array, wanted: int) -> Iterator[Array]:
+    """Yield blocks at the two ends of every axis, as masks (n,): the two that come nearest to the wanted number."""
+    for along in (sign * axis for axis in corners.T for sign in (1, -1)):
+        end = np.sort(along)[wanted - 1]
+        yield from (block for block in (along <= end, along < end) if block.any() and not block.all())
+
+
+def _without_copies(ids: tuple[str, ...], train: Array, aside: Array) -> tuple[Array, Array]:
+    """Return both sides (n,) without structures that the other has too: they go from where there are fewer copies."""
+    numbers = np.unique(ids, return_inverse=True)[1]
+    inside, outside = (np.bincount(numbers[side], minlength=len(numbers)) for side in (train, aside))
+    both = (inside > 0) & (outside > 0)
+    fewer_outside = outside < inside
+    kept = aside & ~(both & fewer_outside)[numbers]
+    if not kept.any():
+        return train & ~both[numbers], aside
+    return train & ~(both & ~fewer_outside)[numbers], kept

@@ -1,0 +1,56 @@
+"""Checks of a study that campaigns share: of what names a property, a number of it, or a phase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from msvae.errors import StudyError, did_you_mean
+from msvae.plugins.interfaces import Place
+from msvae.structures import Quantity, Specification, Structures
+from msvae.study.numbers import Component
+from msvae.study.source import Source
+
+if TYPE_CHECKING:
+    from msvae.study.study import Study
+
+__all__ = ["check_component", "check_phase", "check_property", "known_quantities"]
+
+
+def check_component(
+    component: Component, declared: Mapping[str, Any], source: Source, path: Sequence[str | int]
+) -> None:
+    if component.property not in declared:
+        raise StudyError(
+            f"{source.at([*path, 'property'])}: nothing computes '{component.property}'"
+            f"{did_you_mean(component.property, declared)} (computed: {', '.join(sorted(declared))})"
+        )
+    unit = declared[component.property].unit
+    if component.unit is not None and component.unit != unit:
+        raise StudyError(
+            f"{source.at([*path, 'unit'])}: found '{component.unit}', but '{component.property}' is in "
+            f"'{unit}': units are not converted, give the value in '{unit}'"
+        )
+
+
+def known_quantities(study: Study, structures: Structures) -> dict[str, Quantity]:
+    """Return by name the properties that structures have, and those that the solver will give them."""
+    computed = study.solver.quantities(structures.specification) if study.solver is not None else ()
+    return {q.name: q for q in (*structures.quantities, *computed)}
+
+
+def check_property(study: Study, structures: Structures, name: str, place: Place) -> None:
+    """Raise StudyError for a property that neither structures nor solver have."""
+    known = known_quantities(study, structures)
+    if name not in known:
+        raise StudyError(
+            f"{study.source.at(place)}: there is no property '{name}'{did_you_mean(name, known)} "
+            f"(the structures and the solver have: {', '.join(sorted(known)) or 'none'})"
+        )
+
+
+def check_phase(study: Study, specification: Specification, phase: int, place: Place) -> None:
+    """Raise StudyError for a phase that structures do not have."""
+    count = len(specification.constituents)
+    if phase >= count:
+        raise StudyError(f"{study.source.at(place)}: found {phase}, the structures have phases from 0 to {count - 1}")

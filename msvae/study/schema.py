@@ -1,0 +1,85 @@
+"""The JSON schema of a study: every table and every plugin's settings, described, for editors and validators."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from msvae import plugins
+from msvae.study.settings import Sections
+from msvae.study.study import PLUGIN_TABLES, campaign_tables
+
+__all__ = ["schema"]
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+Json = dict[str, Any]
+
+
+def schema() -> Json:
+    """Return the JSON schema (draft 2020-12) of a whole study, with the settings of every plugin that is installed.
+
+    A table that names a plugin of a file (`plugin_files`) is accepted as it is; so are the tables of a file's campaign.
+    """
+    loaded = plugins.registry().loaded
+    adapters = [("study", TypeAdapter[Any](Sections))]
+    adapters += [(f"{family} {name}", TypeAdapter[Any](entry.plugin)) for (family, name), entry in loaded.items()]
+    adapters += [(f"table {key}", TypeAdapter[Any](cls)) for key, cls in campaign_tables().items()]
+    tables, shared = TypeAdapter.json_schemas([(key, "validation", adapter) for key, adapter in adapters])
+    definitions: dict[str, Json] = shared.get("$defs", {})
+    found = {key: _resolved(table, definitions) for (key, _), table in tables.items()}
+    whole = found.pop("study")
+    for family in PLUGIN_TABLES:
+        named = [name for kind, name in loaded if kind == family]
+        whole["properties"][family] = _one_of({name: found[f"{family} {name}"] for name in sorted(named)}, family)
+    whole["properties"] |= {key: found[f"table {key}"] for key in campaign_tables()}
+    whole["properties"]["campaign"] = {"type": "string", "description": "What is asked: the name of a campaign."}
+    whole["required"] = ["campaign"]
+    for definition in (*definitions.values(), whole):
+        _describe(definition)
+    for key in campaign_tables():
+        _describe(whole["properties"][key])
+    whole["title"] = "An msvae study"
+    del whole["additionalProperties"]  # a plugin file may bring a campaign, with its tables
+    campaigns = sorted(campaign.name for campaign in plugins.registry().campaigns)
+    own: Json = {"propertyNames": {"enum": sorted(whole["properties"])}}
+    own["properties"] = {"campaign": {"enum": campaigns}}
+    whole |= {"if": {"not": {"required": ["plugin_files"]}}, "then": own}
+    return {"$schema": DIALECT, **whole, "$defs": definitions}
+
+
+def _resolved(table: Json, definitions: dict[str, Json]) -> Json:
+    """Return a schema that may be a reference to a definition as itself."""
+    reference = table.get("$ref")
+    return dict(table) if reference is None else dict(definitions[reference.rpartition("/")[2]])
+
+
+def _one_of(tables: dict[str, Json], family: str) -> Json:
+    """Return the schema of a table that names one of these plugins, or one of a file."""
+    choices = []
+    for name, table in tables.items():
+        _describe(table)
+        properties = {"name": {"const": name}, **table.get("properties", {})}
+        choices.append({**table, "properties": properties, "required": ["name", *table.get("required", [])]})
+    others = {
+        "title": "a plugin of a file that plugin_files names",
+        "type": "object",
+        "properties": {"name": {"type": "string", "not": {"enum": sorted(tables)}}},
+        "required": ["name"],
+    }
+    return {"description": f"The {family}: a plugin's name, and its settings.", "anyOf": [*choices, others]}
+
+
+def _describe(table: Json) -> None:
+    """Give each property what the docstring says of it ("name: text." or "name, other: text."), and allow no others."""
+    properties, text = table.get("properties"), table.get("description", "")
+    if properties is None:
+        return
+    table["additionalProperties"] = False
+    word = "|".join(map(re.escape, properties))
+    marks = list(re.finditer(rf"\b((?:(?:{word}), )*(?:{word}))(?: \(\w+\))?: ", text)) if properties else []
+    for mark, following in zip(marks, [*marks[1:], None], strict=False):
+        said = " ".join(text[mark.end() : following.start() if following else len(text)].split())
+        for name in mark[1].split(", "):
+            properties[name].setdefault("description", said)

@@ -1,0 +1,1 @@
+"""How networks are fitted: objective, steps, history, and ranks that train together."""

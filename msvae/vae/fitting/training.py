@@ -1,0 +1,312 @@
+"""Training: the one loop that fits every composition, with checkpoints that resume bit for bit.
+
+Order and noise of an epoch come from a generator seeded by (seed, epoch), whose state a checkpoint keeps, so that a
+training that is killed anywhere and resumed gives the weights of one that was not. Ranks that train together compute
+some rows each of every batch (`msvae.vae.fitting.parallel`) and take the same steps.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from msvae.errors import MsvaeError
+from msvae.seeds import seed_of
+from msvae.structures import Array, Structures
+from msvae.structures.splits import Split, split_of
+from msvae.study.settings import TrainingSettings
+from msvae.vae.files import load_tensors, restore, save_tensors
+from msvae.vae.fitting.history import History, is_over, kept_epoch
+from msvae.vae.fitting.objective import Batch, batch_of, terms, total
+from msvae.vae.fitting.parallel import ALONE, Ranks, Share
+from msvae.vae.model import VAE
+
+__all__ = ["History", "fit", "refit_heads", "split"]
+
+Report = Callable[[int, int, str], None]
+Save = Callable[[], None]
+SITES = 256  # below which bfloat16 costs more than it saves
+
+
+def split(structures: Structures, held_back: float, seed: int, gap: float = 1.0) -> tuple[Array, Array]:
+    """Return the indices of training and held-back structures; see `msvae.structures.splits.split_of`."""
+    found = split_of(structures, held_back, seed, gap=gap)
+    return found.train, found.aside
+
+
+@dataclass
+class Trainer:
+    """The state of one training: the model, the optimiser, the history of its epochs, and how far this epoch is.
+
+    step: batches of this epoch that are done. sums: of the terms over their structures. noise: the state of the
+    generator after them. best: the weights of the best epoch so far, where they are kept.
+    """
+
+    vae: VAE
+    settings: TrainingSettings
+    seed: int
+    ranks: Ranks = ALONE
+    history: History = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    noise: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.device = next(self.vae.parameters()).device
+        sites = math.prod(self.vae.blueprint.specification.shape)
+        self.half = reduced_precision(self.settings.precision, self.device, sites)
+        self.optimiser = torch.optim.AdamW(
+            self.vae.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay, fused=True
+        )
+
+    def beta(self, epoch: int) -> float:
+        """Weight of the divergence in an epoch."""
+        ramp = 1.0 if self.settings.warm_up == 0 else min(1.0, (epoch + 1) / self.settings.warm_up)
+        return ramp * self.vae.blueprint.settings.beta
+
+    def rate(self, progress: float) -> float:
+        """Learning rate at a fraction of the training: a short ramp, then half a cosine down to a hundredth."""
+        ramp = min(1.0, (progress + 1e-3) / 0.03)
+        return self.settings.learning_rate * ramp * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def epoch(self, batch: Batch, save: Save | None = None) -> dict[str, float]:
+        """Pass once over the training structures, or over the rest of them; return the mean of each term.
+
+        A batch has batch_size structures for every rank. save: called after every step, when all is consistent.
+        """
+        number, size = len(self.history), self.settings.batch_size * self.ranks.size
+        generator = torch.Generator().manual_seed(seed_of(self.seed, "epoch", number))
+        order = torch.randperm(len(batch), generator=generator)
+        if self.noise is not None:
+            generator.set_state(self.noise)
+        starts = range(0, len(batch), size)
+        for k in range(self.step, len(starts)):
+            chosen = order[starts[k] : starts[k] + size]
+            self._set_rate((number + k / len(starts)) / self.settings.epochs)
+            share = Share(generator, self.ranks, len(chosen))
+            mine = batch[chosen[self.ranks.rows(len(chosen))]].to(self.device)
+            for name, value in self._step(mine, share, self.beta(number)).items():
+                self.sums[name] = self.sums.get(name, 0.0) + value * self.ranks.weight(len(chosen)) * len(chosen)
+            self.step, self.noise = k + 1, generator.get_state()
+            if save is not None:
+                save()
+        means = torch.tensor(list(self.sums.values()), dtype=torch.float64) / len(batch)
+        row = dict(zip(self.sums, self.ranks.add(means).tolist(), strict=True))
+        self.step, self.sums, self.noise = 0, {}, None
+        return row
+
+    def _set_rate(self, progress: float) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate(progress)
+
+    def _step(self, batch: Batch, share: Share, beta: float) -> dict[str, float]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            parts = terms(self.vae, batch, share)
+        weight = self.ranks.weight(share.whole or len(batch))
+        loss = weight * total(parts, beta=beta, head_weight=self.vae.blueprint.settings.head_weight)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        whole = self.ranks.add_gradients(self.vae.parameters(), loss)
+        if not torch.isfinite(whole):
+            raise MsvaeError(
+                f"training diverged in epoch {len(self.history)} (the loss is {whole.item()}): "
+                "lower training.learning_rate or training.gradient_norm"
+            )
+        torch.nn.utils.clip_grad_norm_(self.vae.parameters(), self.settings.gradient_norm)
+        self.optimiser.step()
+        values = torch.stack([value.detach().double() for value in parts.values()]).tolist()
+        return dict(zip(parts, values, strict=True))
+
+    def record(self, row: dict[str, float]) -> None:
+        """Add an epoch to the history; keep the weights if they are the best so far."""
+        self.history.append(row)
+        if self.settings.weights == "best" and self.kept == len(self.history) - 1:
+            self.best = {name: value.detach().clone() for name, value in self.vae.state_dict().items()}
+
+    @property
+    def finished(self) -> bool:
+        """Whether the epochs are over, or patience is."""
+        return is_over(self.history, self.vae.blueprint.settings, self.settings)
+
+    @property
+    def kept(self) -> int:
+        """The index of the epoch whose weights are kept so far."""
+        return kept_epoch(self.history, self.vae.blueprint.settings, self.settings)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return everything that going on depends on, as tensors and plain values."""
+        tensors = {f"model.{name}": t for name, t in self.vae.state_dict().items()}
+        tensors |= {f"best.{name}": t for name, t in self.best.items()}
+        tensors |= {} if self.noise is None else {"noise": self.noise}
+        for name, state in self._states():
+            tensors |= {f"optimiser.{key}.{name}": torch.as_tensor(value) for key, value in state.items()}
+        plain = {"history": self.history, "step": self.step, "sums": self.sums}
+        return {name: t.detach().cpu() for name, t in tensors.items()}, plain
+
+    def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any], source: Path) -> None:
+        """Go on from a state; source: where it is from."""
+        restore(self.vae, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, source)
+        self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+        self.history, self.step, self.sums = plain["history"], plain["step"], plain["sums"]
+        self.noise = tensors.get("noise")
+        for name, parameter in self.vae.named_parameters():
+            state = {
+                key: tensors[f"optimiser.{key}.{name}"].to(self.device)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"optimiser.{key}.{name}" in tensors
+            }
+            if state:
+                self.optimiser.state[parameter] = state
+
+    def _states(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        for name, parameter in self.vae.named_parameters():
+            if parameter in self.optimiser.state:
+                yield name, self.optimiser.state[parameter]
+
+
+def reduced_precision(choice: str, device: torch.device, sites: int) -> bool:
+    """Return whether networks for structures of so many sites run in bfloat16.
+
+    "auto" does where the processor multiplies it in hardware, and structures are large enough for it to pay.
+    """
+    if choice != "auto":
+        return choice == "bfloat16"
+    if sites < SITES:
+        return False
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()) and any(
+        flag in torch.backends.cpu.get_cpu_capability() for flag in ("AVX512", "AMX")
+    )
+
+
+def fit(
+    vae: VAE,
+    structures: Structures,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    checkpoint: Path | None = None,
+    report: Report | None = None,
+    ranks: Ranks = ALONE,
+    limit: Save = lambda: None,
+    sides: Split | None = None,
+) -> History:
+    """Fit a VAE to structures and return the mean terms of every epoch, in nats per structure.
+
+    The weights are those of the epoch with the least held-back loss (`kept_epoch`), unless the last are asked.
+    Terms of the held-back structures have the prefix "held back ". An existing checkpoint is continued. Every rank
+    calls this with the same arguments; the first one writes and reports. limit: called after every step; what it
+    raises ends the training, with a checkpoint. sides: what to train on and what to hold back, where it is decided.
+    """
+    first = ranks.rank == 0
+    both = split_of(structures, settings.held_back, seed, gap=settings.gap) if sides is None else sides
+    train, aside = both.train, both.aside
+    resumed = first and checkpoint is not None and checkpoint.exists()
+    if first and not resumed:
+        vae.fit_scales(structures[train])
+    trainer = Trainer(vae.to(device_of(settings.device, ranks)), settings, seed, ranks)
+    if resumed:
+        assert checkpoint is not None
+        trainer.restore(*load_tensors(checkpoint), checkpoint)
+    if ranks.size > 1:
+        trainer.restore(*ranks.told(trainer.state() if first else ({}, {})), Path("the first rank"))
+    save = Checkpoints(trainer, checkpoint if first else None, 60 * settings.checkpoint_minutes, limit)
+    inside, outside = batch_of(vae, structures[train]), batch_of(vae, structures[aside])
+    while not trainer.finished:
+        vae.train()
+        row = trainer.epoch(inside, save.due)
+        trainer.record(row | ranks.told(held_back_terms(vae.eval(), outside, seed) if first else {}))
+        if report is not None:
+            elbo = -row["reconstruction"] - row["divergence"]
+            report(len(trainer.history), settings.epochs, f"ELBO {elbo:.1f} nats, best epoch {trainer.kept + 1}")
+    save.now()
+    if trainer.best:
+        vae.load_state_dict(trainer.best)
+    vae.cpu().eval()
+    return trainer.history
+
+
+@dataclass
+class Checkpoints:
+    """Writes a trainer's state to a file now and then, and when its limit is reached; nowhere without a path.
+
+    every: seconds. limit: raises what ends the training.
+    """
+
+    trainer: Trainer
+    path: Path | None
+    every: float
+    limit: Save
+
+    def __post_init__(self) -> None:
+        self.last = time.monotonic()
+
+    def due(self) -> None:
+        """Write if it is time to, or if the training has to end."""
+        try:
+            self.limit()
+        except MsvaeError:
+            self.now()
+            raise
+        if time.monotonic() - self.last >= self.every:
+            self.now()
+
+    def now(self) -> None:
+        """Write, atomically."""
+        if self.path is not None:
+            save_tensors(self.path, *self.trainer.state())
+        self.last = time.monotonic()
+
+
+def device_of(choice: str, ranks: Ranks) -> torch.device:
+    """Return the device of a rank: "auto" takes the CUDA devices of its node in turn, if there are any."""
+    if choice == "cpu" or (choice == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise MsvaeError("training.device is 'cuda', but torch finds no CUDA device: use 'auto', or install its build")
+    return torch.device("cuda", ranks.rank % torch.cuda.device_count())
+
+
+@torch.no_grad()
+def held_back_terms(vae: VAE, batch: Batch, seed: int) -> dict[str, float]:
+    """Return the mean terms over held-back structures, with noise that is the same in every epoch."""
+    share = Share(torch.Generator().manual_seed(seed_of(seed, "held back")))
+    device = next(vae.parameters()).device
+    sums: dict[str, float] = {}
+    for start in range(0, len(batch), 64):
+        chosen = torch.arange(start, min(start + 64, len(batch)))
+        for name, value in terms(vae, batch[chosen].to(device), share).items():
+            sums[name] = sums.get(name, 0.0) + float(value) * len(chosen)
+    return {f"held back {name}": value / len(batch) for name, value in sums.items()}
+
+
+def refit_heads(
+    vae: VAE, latents: Array, properties: dict[str, Array], *, seed: int, steps: int = 300, weights: Array | None = None
+) -> None:
+    """Train the heads alone on latents (n, d) and their properties (n, *shape), encoder and decoder held fixed.
+
+    weights: (n,) how often each row is drawn, relative to the others.
+    """
+    generator = torch.Generator().manual_seed(seed_of(seed, "heads"))
+    z = torch.as_tensor(latents, dtype=torch.float32)
+    chances = torch.ones(len(z)) if weights is None else torch.as_tensor(weights, dtype=torch.float32)
+    targets = {name: vae.scale_of(name)(torch.as_tensor(properties[name].reshape(len(z), -1))) for name in vae.heads}
+    optimiser = torch.optim.AdamW(vae.heads.parameters(), lr=2e-3, weight_decay=1e-3)
+    for _ in range(steps):
+        chosen = torch.multinomial(chances, min(64, len(z)), replacement=True, generator=generator)
+        loss = torch.stack(
+            [-(vae.heads[name](z[chosen]).log_prob(targets[name][chosen])).mean() for name in vae.heads]
+        ).sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.heads.parameters(), 5.0)
+        optimiser.step()

@@ -1,0 +1,1 @@
+"""Likelihoods of structures and of properties, given what the decoder or a head says."""
