@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from msvae import Run, Structures, Study, StudyError, TargetError, load_solver, read_structures
-from msvae.campaigns import Table
 from msvae.campaigns.compare_dns.run import surrounded
 from msvae.campaigns.launch import launch
 from msvae.part.settings import PartSettings
 from msvae.report.page import write_report
+from msvae.run.table import Table
 from msvae.sampling.fields.grading import position_formula
 
 pytest.importorskip("skfem")

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from msvae import Run, Solver, load_solver
-from msvae.campaigns import Table
 from msvae.campaigns.design.accuracy import design_doubts, sampling_doubt
 from msvae.campaigns.design.campaign import InverseDesign
 from msvae.campaigns.launch import launch
 from msvae.metrics.solver_errors import percent, property_errors, relative_errors, with_unit
 from msvae.report.page import write_report
+from msvae.run.table import Table
 from msvae.sampling.estimators import Estimate
 from msvae.sampling.search.aims import Target
 from msvae.structures.evaluations import Evaluation, Evaluations

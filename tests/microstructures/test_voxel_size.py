@@ -12,7 +12,7 @@ import tifffile
 from scipy.ndimage import gaussian_filter
 
 from msvae import DataError, Structures, load_solver
-from msvae.cli.solve import structures_of_file
+from msvae.cli.solving import structures_of_file
 from msvae.part.export import export
 from msvae_microstructures.simulated import Simulated
 from msvae_microstructures.tiff import Tiff

@@ -20,7 +20,7 @@ from safetensors.torch import save
 
 from msvae import DataError, MsvaeError, Run, RunError, cli
 from msvae.campaigns.launch import launch
-from msvae.cli.solve import structures_of_file
+from msvae.cli.solving import structures_of_file
 from msvae.files.structures import structures_to_bytes
 from msvae.plugins.conformance import example_structures
 from msvae.report.page import write_report

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import msvae
 from msvae import MsvaeError, Run, RunError, Study
 from msvae.campaigns.launch import launch
-from msvae.cli.solve import structures_of_file
+from msvae.cli.solving import structures_of_file
 from msvae.files.atomic import write_atomically
 from msvae.files.evaluations import evaluations_to_bytes, read_evaluations
 from msvae.files.structures import read_structures, structures_to_bytes

@@ -27,9 +27,9 @@ __all__ = ["Aggregate", "AggregateFit", "fit_aggregate", "fit_flow"]
 
 NORMAL = "N(0, I)"
 MIXTURES = (1, 2, 5, 10, 20)
-STEPS, BATCH, RATE = 3000, 256, 2e-3
+STEPS, BATCH, RATE = 3000, 256, 3e-3
 TIE = 0.005  # nats per latent by which a mixture has to beat a flow: between its heaps it decodes to biased fractions
-PATIENCE, DROPS = 5, 3  # looks without a gain until the rate drops, and how often it does
+PATIENCE, DROPS = 2, 2  # looks without a gain until the rate drops, and how often it does
 
 
 class Aggregate(nn.Module):
