@@ -33,6 +33,18 @@ def test_a_kept_library_serves_without_a_compiler(
     with caplog.at_level(logging.WARNING):
         assert native_library(source) is None
     assert "no C compiler is installed" in caplog.text
+    assert "apt install gcc" in caplog.text
+    with caplog.at_level(logging.WARNING):
+        assert native_library(source) is None
+    assert caplog.text.count("no C kernels") == 1  # said once
+
+
+def test_what_a_compiler_says_is_said_in_one_line(source: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source.write_text("int answer(void) { return; }}\n")
+    with caplog.at_level(logging.WARNING):
+        assert native_library(source) is None
+    assert "error:" in caplog.text
+    assert len(caplog.text.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x7fELF", b"no library at all" * 100])

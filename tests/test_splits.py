@@ -20,7 +20,7 @@ from msvae.campaigns.launch import launch
 from msvae.files.structures import read_structures, structures_to_bytes
 from msvae.plugins import conformance
 from msvae.structures.correlation import correlated_pages
-from msvae.structures.splits import split_of
+from msvae.structures.splits import blank, split_of
 from msvae_microstructures.hdf5 import Hdf5
 from msvae_microstructures.simulated import Simulated
 from msvae_microstructures.tiff import Tiff
@@ -143,14 +143,24 @@ def test_copies_are_on_one_side(tmp_path: Path) -> None:
     assert min(len(sides.train), len(sides.aside)) > 20
 
 
-def test_windows_of_one_phase_stand_on_one_side_and_keep_the_others_where_they_are(tmp_path: Path) -> None:
-    image = (np.random.default_rng(0).random((96, 96)) > 0.5).astype(np.uint8)
-    image[:, ::3] = image[8:24, 8:24] = image[80:, :40] = 0
-    tifffile.imwrite(tmp_path / "a.tif", image)
-    windows = Tiff(path=tmp_path, patch=(8, 8), spacing=1.0, threshold=0.5).load(0)
-    sides, ids = split_of(windows, 0.2, 0), np.array(windows.ids)
-    assert not set(ids[sides.train]) & set(ids[sides.aside])
+def test_windows_in_which_there_is_nothing_are_no_copies_and_stand_on_both_sides_in_their_share(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pages = (rng.random((24, 64, 64)) > 0.5).astype(np.uint8)
+    pages[rng.random((24, 8, 8)).repeat(8, axis=1).repeat(8, axis=2) < 0.6] = 0
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack")
+    windows = Tiff(path=tmp_path, patch=(8, 8), spacing=1.0, threshold=0.5, dimensions_of=2).load(0)
+    empty, sides, ids = blank(windows), split_of(windows, 0.2, 0), np.array(windows.ids)
+    assert empty.mean() == pytest.approx(0.6, abs=0.05)
+    for side in (sides.train, sides.aside):
+        assert empty[side].mean() == pytest.approx(empty.mean(), abs=0.1)
+    full = ids[~empty]
+    assert not set(ids[sides.train]) & set(ids[sides.aside]) & set(full)
     assert len(sides.train) > 0.5 * len(windows)
+    assert not conformance.leak(windows, sides.train, sides.aside)
+
+
+def test_compositions_have_one_voxel_and_are_copies_all_the_same() -> None:
+    assert not blank(conformance.example_structures("composition", 0, 5)).any()
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def launch(
     retry: statuses ("failed", "timeout", "crashed", "invalid") of evaluations that a resumed run makes again.
     """
     start = time.monotonic()
+    world.check()
     world.tidy()
     world.share_plugins()
     study = world.agreed(lambda: Study.load(study_file, overrides))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -112,6 +113,8 @@ def _environment(settings: ExecutorSettings) -> dict[str, str]:
 
 def _spawned(settings: ExecutorSettings) -> Executor:
     """Return an executor whose ranks MPI spawns, where it can."""
+    if importlib.util.find_spec("mpi4py") is None:
+        raise StudyError("executor.name is 'mpi', but mpi4py is not installed: pip install 'msvae[mpi]'")
     if settings.workers < 2 or not world.launched():
         raise StudyError(
             "executor.name is 'mpi', but there is one rank: start with `mpiexec -n N python -m mpi4py -m msvae ...`, N "
@@ -120,7 +123,7 @@ def _spawned(settings: ExecutorSettings) -> Executor:
     try:
         from mpi4py.futures import MPIPoolExecutor
     except ImportError as error:
-        raise StudyError(f"executor.name is 'mpi', but mpi4py cannot be used ({error}): install msvae[mpi]") from None
+        raise StudyError(f"executor.name is 'mpi', but mpi4py cannot be used: {error}") from None
     return cast("Executor", MPIPoolExecutor(settings.workers, env=_environment(settings), initializer=ignored_signals))
 
 

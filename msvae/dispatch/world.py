@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import os
 import sys
 import threading
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 from msvae import plugins
 from msvae.dispatch.leftovers import remove_leftovers, remove_segments
-from msvae.errors import MsvaeError
+from msvae.errors import MsvaeError, RunError
 
 __all__ = [
     "agreed",
@@ -44,6 +45,17 @@ def communicator() -> Any | None:
     except ImportError:
         return None
     return MPI.COMM_WORLD if MPI.COMM_WORLD.Get_size() > 1 else None
+
+
+def check() -> None:
+    """Raise RunError where a launcher started several ranks that cannot know of each other, for want of mpi4py."""
+    sizes = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+    ranks = max((int(os.environ[name]) for name in sizes if os.environ.get(name, "").isdigit()), default=1)
+    if ranks > 1 and importlib.util.find_spec("mpi4py") is None:
+        raise RunError(
+            f"an MPI launcher started {ranks} ranks, but mpi4py is not installed, so that each would run the study "
+            "alone: pip install 'msvae[mpi]' (built with the MPI of that launcher)"
+        )
 
 
 def rank() -> int:

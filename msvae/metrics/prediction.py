@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from msvae.structures import Array
 
-__all__ = ["determination", "most_varying"]
+__all__ = ["determination", "index_of", "most_varying"]
 
 
 def determination(predicted: Array, true: Array) -> float:
@@ -19,3 +21,12 @@ def determination(predicted: Array, true: Array) -> float:
 def most_varying(values: Array) -> int:
     """Return which component of properties (n, k) varies most: the one that stands for the property in a table."""
     return int(np.nan_to_num(np.nanvar(values, axis=0)).argmax())
+
+
+def index_of(component: int, shape: Sequence[int]) -> str:
+    """Return the index of a component by its number, as a study has it; nothing for a scalar.
+
+    >>> index_of(4, (3, 3)), index_of(0, ())
+    ('[1, 1]', '')
+    """
+    return str([int(k) for k in np.unravel_index(component, tuple(shape))]) if shape else ""

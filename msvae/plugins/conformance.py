@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from msvae.errors import DataError
 from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Settings, Solver
 from msvae.structures import Array, Grid, Kind, Specification, Structures
-from msvae.structures.splits import split_of
+from msvae.structures.splits import blank, split_of
 
 __all__ = ["Check", "checks", "example_structures", "leak"]
 
@@ -135,11 +135,13 @@ def leak(structures: Structures, train: Array, aside: Array) -> str:
     """Return one sentence for what of the structures aside (indices) is also in those to train on; "" where nothing is.
 
     Groups, contents, and windows on the same page of an image that are less than a window apart; where there are no
-    positions, also blocks of half a window that stand in both, unless they have hardly any pattern.
+    positions, also blocks of half a window that stand in both, unless they have hardly any pattern. Structures that are
+    the same in every voxel count for nothing.
     """
     if structures.groups is not None and set(structures.groups[train]) & set(structures.groups[aside]):
         return "a group has structures on both sides of the split"
-    ids = np.array(structures.ids)
+    ids, some = np.array(structures.ids), ~blank(structures)
+    train, aside = train[some[train]], aside[some[aside]]
     if set(ids[train]) & set(ids[aside]):
         return "the same structure is on both sides of the split"
     if structures.positions is not None:

@@ -84,6 +84,10 @@ class Plugin(Settings, ABC):
 class Dataset(Plugin):
     """A source of structures, with or without known properties."""
 
+    def solver(self) -> str | None:
+        """Return the name and the key of the solver that computed known properties; None, as here, where none did."""
+        return None
+
     @abstractmethod
     def load(self, seed: int) -> Structures:
         """Return all structures; the same settings and seed give the same values. Raise DataError on bad files."""

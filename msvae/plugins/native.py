@@ -13,6 +13,7 @@ import subprocess
 import sysconfig
 import tempfile
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 __all__ = ["native_library"]
@@ -40,8 +41,26 @@ def native_library(
     try:
         return ctypes.CDLL(str(_built(source, headers, flags)))
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("%s cannot be compiled (%s): using torch, which is slower", source.name, error)
+        _say_once(_why(error))
         return None
+
+
+@lru_cache
+def _say_once(text: str) -> None:
+    log.warning(
+        "no C kernels: %s; torch takes their place, which is slower: install a C compiler (`apt install gcc`, `conda "
+        "install c-compiler`), name one in CC, or set MSVAE_NO_COMPILER=1 to hear no more of it",
+        text,
+    )
+
+
+def _why(error: Exception) -> str:
+    """Return in one line why a source was not compiled: of what a compiler says its first error."""
+    if not isinstance(error, subprocess.CalledProcessError):
+        return str(error)
+    said = (error.stderr or b"").decode(errors="replace").splitlines()
+    line = next((line for line in said if "error" in line.lower()), said[-1] if said else "it says nothing")
+    return f"'{error.cmd[0]}' ended with exit code {error.returncode}: {line.strip()[:200]}"
 
 
 def _built(source: Path, headers: Sequence[Path], flags: Sequence[str]) -> Path:
@@ -61,7 +80,10 @@ def _built(source: Path, headers: Sequence[Path], flags: Sequence[str]) -> Path:
     compiler = shutil.which(os.environ.get("CC", "") or "cc") or shutil.which("gcc")
     if compiler is None:
         raise OSError("no C compiler is installed")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"'{folder}' cannot be made ({error.strerror}): name another folder in XDG_CACHE_HOME") from None
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp") as made:
         command = [compiler, *flags, "-o", made.name, str(source)]
         subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)

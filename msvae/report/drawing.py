@@ -29,12 +29,12 @@ class Drawing:
     def _repr_png_(self) -> bytes:
         """Return the figure as a notebook shows it."""
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=120)
+        self.figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
         return buffer.getvalue()
 
     def save(self, path: str | Path) -> None:
         """Write the figure; the ending of its name says in which format."""
-        self.figure.savefig(path)
+        self.figure.savefig(path, bbox_inches="tight")
 
 
 def axes_of(figure: Figure, rows: int, columns: int) -> list[Any]:

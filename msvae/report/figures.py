@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from matplotlib.figure import Figure
 
-from msvae.metrics.prediction import determination, most_varying
+from msvae.metrics.prediction import determination, index_of, most_varying
 from msvae.report.drawing import Drawing, axes_of, picture
 from msvae.run.directory import Run
 from msvae.stages.sides import can_train
@@ -128,7 +128,7 @@ def parity(run: Run) -> Drawing | None:
     axis.axline((true[:, k].mean(),) * 2, slope=1, color="k", lw=0.8, ls="--")
     unit = head.quantities[0].unit
     axis.set(
-        xlabel=f"{name}, component {k} ({unit})",
+        xlabel=f"{name}{index_of(k, head.quantities[0].sizes)} ({unit})",
         ylabel=f"predicted ({unit})",
         title=f"R2 = {score:.4f}, {len(test)} held-back structures",
     )

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from msvae.errors import RunError
-from msvae.metrics.prediction import determination, most_varying
+from msvae.metrics.prediction import determination, index_of, most_varying
 from msvae.report import figures
 from msvae.report.drawing import Drawing, axes_of, picture
 from msvae.run.directory import Run
@@ -25,11 +25,11 @@ class Plots:
 
     def losses(self) -> Drawing:
         """Return the terms of the objective over the epochs; RunError before training."""
-        return _found(figures.training_curves(self.run), "has not been trained")
+        return _found(figures.training_curves(self.run), f"'{self.run.path}' has trained no model")
 
     def latents(self) -> Drawing:
         """Return the structures on their two leading principal axes of latents, coloured by a property."""
-        return _found(figures.latent_map(self.run), "has no model, or no property")
+        return _found(figures.latent_map(self.run), f"'{self.run.path}' has no model, or no property")
 
     def structures(self, structures: Structures | None = None, n: int = 8) -> Drawing:
         """Return pictures of the first n structures: the data set's, or others."""
@@ -47,7 +47,8 @@ class Plots:
         """
         heads = self.run.study.model.heads
         if not heads or (name or heads[0]) not in heads:
-            raise RunError(f"'{self.run.path}' has no head for '{name}' (it has: {', '.join(heads) or 'none'})")
+            asked = f"no head for '{name}'" if name else "no heads on latents"
+            raise RunError(f"'{self.run.path}' has {asked} (model.heads: {', '.join(heads) or 'none'})")
         name, held_back, model = name or heads[0], figures.held_back(self.run), self.run.model
         true = held_back.properties[name].reshape(len(held_back), -1)
         k = most_varying(true)
@@ -60,12 +61,13 @@ class Plots:
         axis.plot(ends, ends, "k--", lw=0.8)
         unit = next(q.unit for q in held_back.quantities if q.name == name)
         score = determination(predicted[known], true[known, k])
-        axis.set(xlabel=f"{name}, component {k} ({unit})", ylabel=f"predicted from latents ({unit})",
+        place = index_of(k, held_back.quantity(name).sizes)
+        axis.set(xlabel=f"{name}{place} ({unit})", ylabel=f"predicted from latents ({unit})",
                  title=f"R2 = {score:.3f}, {int(known.sum())} held-back structures")  # fmt: skip
         return Drawing("parity", "The head on latents, on structures that training never saw.", figure)
 
 
 def _found(drawing: Drawing | None, why: str) -> Drawing:
     if drawing is None:
-        raise RunError(f"the run {why}: let its campaign go on (--resume)")
+        raise RunError(f"the run {why}: where its campaign trains one, let it go on (--resume)")
     return drawing

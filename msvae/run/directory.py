@@ -220,6 +220,15 @@ class Run:
             array[table["index"]] = table.properties[name]
         return structures.with_properties(properties, quantities)
 
+    @property
+    def label_solver(self) -> str | None:
+        """Name and key of the solver that labelled the data set, as `run.cache.solver_key` has it; None if none did."""
+        if LABEL not in self.stages:
+            return None
+        with fitting(self.path, "reading the labels"):
+            known = {" ".join(str(text).split()[:2]) for text in self.store(LABEL).load()["solver"]}
+        return min(known, default=None)
+
     @cached_property
     def plot(self) -> Any:
         """Plots of the run, for notebooks: `losses()`, `latents()`, `structures()`, `parity()`."""
@@ -231,7 +240,12 @@ class Run:
         from msvae.vae.files import load_model
 
         if not self.model_file.exists():
-            raise RunError(f"'{self.path}' has no model yet: let its campaign train one (--resume)")
+            how = (
+                'its campaign trains none: run a study with campaign = "train", which may take it as data set'
+                if self.study.campaign.name == "label"
+                else "let its campaign train one (--resume)"
+            )
+            raise RunError(f"'{self.path}' has no model: {how}")
         return load_model(self.model_file)
 
     @property

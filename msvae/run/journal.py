@@ -10,9 +10,10 @@ import datetime
 import json
 import os
 import platform
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from msvae.files.atomic import write_atomically
 from msvae.progress import Report, stage_progress
 from msvae.structures.evaluations import Evaluations
 
-__all__ = ["Journal", "Watch", "now"]
+__all__ = ["FIRST", "Journal", "Watch", "check_failures", "now"]
 
 EVERY = 2.0  # seconds between two states of status.json
 FIRST, MOST = 20, 0.5  # evaluations of a stage, and the part of them that fails, after which it is given up
@@ -86,6 +87,21 @@ def _in_place(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
+def check_failures(stage: str, made: int, reasons: Sequence[str]) -> None:
+    """Raise TargetError where most of the evaluations that were made failed, with the most frequent of the reasons.
+
+    Reasons that differ by numbers alone are one.
+    """
+    if len(reasons) <= MOST * made:
+        return
+    kinds = [re.sub(r"[\d.]+", "#", reason) for reason in reasons]
+    kind, times = Counter(kinds).most_common(1)[0]
+    raise TargetError(
+        f"{len(reasons)} of the first {made} evaluations of stage '{stage}' failed, {times} of them so: "
+        f"{reasons[kinds.index(kind)]}; mend that, or set executor.max_failures to go on all the same"
+    )
+
+
 class Watch:
     """Counts the evaluations of a stage as they complete.
 
@@ -98,7 +114,7 @@ class Watch:
         self.journal, self.stage, self.total, self.width, self.quiet = journal, stage, total, width, quiet
         self.before = self.finished = len(before)
         self.failed = int((~before.done).sum())
-        self.cached, self.busy, self.reasons = 0, 0.0, Counter[str]()
+        self.cached, self.busy, self.reasons = 0, 0.0, list[str]()
         self.start = self.shown = time.monotonic()
         journal.note("stage started", stage=stage, evaluations=total, known=len(before))
 
@@ -109,7 +125,7 @@ class Watch:
             row = {name: table[name][k].item() for name in ("index", "attempts", "rank")}
             row |= {name: str(table[name][k]) for name in ("structure", "status", "message")}
             self.journal.note("evaluation failed", stage=self.stage, **row)
-        self.reasons.update(str(table["message"][k]) for k in failed.nonzero()[0])
+        self.reasons += [str(message) for message in table["message"][failed]]
         self.finished += len(table)
         self.failed += int(failed.sum())
         self.cached += int(table["cached"].sum())
@@ -121,14 +137,9 @@ class Watch:
         return self.finished - self.before < min(FIRST, self.total)
 
     def check(self) -> None:
-        """Raise TargetError where most of the first evaluations failed: the others will too."""
-        made, failed = self.finished - self.before, self.reasons.total()
-        if not self.is_beginning and failed > MOST * made:
-            reason, times = self.reasons.most_common(1)[0]
-            raise TargetError(
-                f"{failed} of the first {made} evaluations of stage '{self.stage}' failed, {times} of them so: "
-                f"{reason}; mend that, or set executor.max_failures to go on all the same"
-            )
+        """Raise TargetError where most of the evaluations failed: the others will too."""
+        if not self.is_beginning:
+            check_failures(self.stage, self.finished - self.before, self.reasons)
 
     @property
     def state(self) -> dict[str, Any]:

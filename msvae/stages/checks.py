@@ -32,11 +32,24 @@ def check(context: Context, structures: Structures) -> None:
             f"set executor.workers = {study.training.ranks - 1}, or take fewer ranks"
         )
     if len(structures) > 1 and len(set(structures.ids)) == 1:
-        raise DataError(f"dataset: its {len(structures)} structures are all alike, which teaches nothing: give others")
+        raise DataError(
+            f"dataset: its {len(structures)} structures are all alike ({_content(structures)}), which teaches nothing: "
+            "give others, or another dataset.threshold where images are cut to phases by their grey values"
+        )
+    if study.solver is not None:
+        check_materials(study, structures)
     check_sides(study, structures)
     if not context.run.model_file.exists():
         _check_networks(study, specification, known)
     study.campaign.check_structures(context, structures)
+
+
+def _content(structures: Structures) -> str:
+    """Return in words what equal structures hold."""
+    least, most = structures.values[0].min(), structures.values[0].max()
+    if structures.specification.is_discrete:
+        return f"phase {least} everywhere" if least == most else f"phases {least} to {most}"
+    return f"values from {least:.4g} to {most:.4g}"
 
 
 def check_materials(study: Study, structures: Structures) -> None:

@@ -224,6 +224,8 @@ class Context:
                     writer.write()
                 watch.check()
         writer.write()
+        if job.hopeful and self.study.executor.max_failures is None:
+            watch.check()
         report(watch.finished, watch.total, watch.text)
         if watch.finished < watch.total:
             self.limits.check()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from msvae.dispatch.tasks import Task
 from msvae.errors import DataError, StudyError, TargetError
+from msvae.run.cache import solver_key
 from msvae.run.directory import LABEL as STAGE
 from msvae.seeds import seed_of
 from msvae.stages.checks import check_materials, check_numbers
 from msvae.stages.context import Context
 from msvae.structures import Structures
+from msvae.study import Study
 
 __all__ = ["labelled", "the_structures"]
 
@@ -24,8 +26,22 @@ def the_structures(context: Context) -> Structures:
             raise DataError("dataset: its structures do not fit into memory: take fewer, or smaller ones") from None
         if len(structures) == 0:
             raise DataError("dataset: it has no structures")
+        _check_solver(context.study, structures)
         run.save_structures(structures)
     return run.structures
+
+
+def _check_solver(study: Study, structures: Structures) -> None:
+    """Raise StudyError where properties that the study's solver computes are known from another one."""
+    before = study.need_dataset().solver()
+    if before is None or study.solver is None:
+        return
+    both = {q.name for q in structures.quantities} & {q.name for q in study.solver.computes}
+    if both and before != f"{study.solver.name} {solver_key(study)}":
+        raise StudyError(
+            f"{study.source.at(['dataset'])}: its '{min(both)}' was computed by another solver, or other settings of "
+            "it, than [solver] names: take that solver, or set dataset.labels = false to have all computed anew"
+        )
 
 
 def labelled(context: Context) -> Structures:

@@ -7,6 +7,7 @@ as long as they correlate. Structures in the gap are used by neither side.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from msvae.seeds import seed_of
 from msvae.structures import Array, Structures
 from msvae.structures.correlation import correlated_pages
 
-__all__ = ["Split", "split_of"]
+__all__ = ["Split", "blank", "split_of"]
 
 PIECES = "; cut the images to pieces (dataset.patch), which are split by blocks within each image"
 LARGE = 1.5  # times what is to be held back: images from which on are split
@@ -115,7 +116,7 @@ def split_of(structures: Structures, held_back: float, seed: int, *, gap: float 
     if not aside.any() or aside.all():
         aside = _whole(specimens, wanted, rng)
     train = ~(aside if places is None else places.near(aside))
-    train, aside = _without_copies(structures.ids, train, aside)
+    train, aside = _without_copies(_names(structures), train, aside)
     if not train.any() or not aside.any():
         raise DataError(_nothing_left(held_back, n, count, places))
     inside, outside = np.flatnonzero(train), np.flatnonzero(aside)
@@ -154,16 +155,32 @@ def _specimens(structures: Structures, places: Places | None) -> Array:
         labels = places.images
     if structures.groups is not None:
         labels = np.unique(structures.groups, return_inverse=True)[1]
-    contents = np.unique(structures.ids, return_inverse=True)[1]
+    contents = np.unique(_names(structures).astype(str), return_inverse=True)[1]
     if len(np.unique(labels)) == len(labels):
         return contents
-    pairs = np.unique(np.column_stack([labels, contents]), axis=0)
-    sizes = np.bincount(pairs[:, 0])
-    holds = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1]))).tocsr()
+    some = ~blank(structures)  # two images are not copies for the windows of both in which there is nothing
+    pairs = np.unique(np.column_stack([labels, contents])[some], axis=0)
+    sizes = np.bincount(pairs[:, 0], minlength=int(labels.max(initial=0)) + 1)
+    size = (len(sizes), len(structures))
+    holds = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=size).tocsr()
     common = (holds @ holds.T).tocoo()
     equal = common.data > 0.5 * np.minimum(sizes[common.row], sizes[common.col])
     links = coo_array((np.ones(int(equal.sum())), (common.row[equal], common.col[equal])), shape=common.shape)
     return np.asarray(connected_components(links, directed=False)[1][labels])
+
+
+def blank(structures: Structures) -> Array:
+    """Return which structures (n,) are the same in every voxel: such are alike, and no copies of each other."""
+    if math.prod(structures.specification.grid.shape) < 2:
+        return np.zeros(len(structures), dtype=bool)
+    flat = structures.values.reshape(len(structures), structures.specification.channels, -1)
+    return np.asarray((flat == flat[..., :1]).all(axis=(1, 2)))
+
+
+def _names(structures: Structures) -> Array:
+    """Return names (n,) of structures that copies of each other share; every blank one has its own."""
+    alone = blank(structures)
+    return np.where(alone, [f"blank {k}" for k in range(len(structures))], np.array(structures.ids, dtype=object))
 
 
 def _whole(specimens: Array, wanted: int, rng: np.random.Generator) -> Array:
@@ -202,9 +219,9 @@ def _ends(corners: Array, wanted: int) -> Iterator[Array]:
         yield from (block for block in (along <= end, along < end) if block.any() and not block.all())
 
 
-def _without_copies(ids: tuple[str, ...], train: Array, aside: Array) -> tuple[Array, Array]:
+def _without_copies(ids: Array, train: Array, aside: Array) -> tuple[Array, Array]:
     """Return both sides (n,) without structures that the other has too: they go from where there are fewer copies."""
-    numbers = np.unique(ids, return_inverse=True)[1]
+    numbers = np.unique(ids.astype(str), return_inverse=True)[1]
     inside, outside = (np.bincount(numbers[side], minlength=len(numbers)) for side in (train, aside))
     both = (inside > 0) & (outside > 0)
     fewer_outside = outside < inside

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from msvae.study.source import Source
 if TYPE_CHECKING:
     from msvae.study.study import Study
 
-__all__ = ["check_component", "check_phase", "check_property", "known_quantities"]
+__all__ = ["check_component", "check_extra", "check_phase", "check_property", "known_quantities"]
 
 
 def check_component(
@@ -30,6 +31,15 @@ def check_component(
         raise StudyError(
             f"{source.at([*path, 'unit'])}: found '{component.unit}', but '{component.property}' is in "
             f"'{unit}': units are not converted, give the value in '{unit}'"
+        )
+
+
+def check_extra(study: Study, place: Place, module: str, extra: str) -> None:
+    """Raise StudyError where a key needs a package that is not installed, with the command that mends it."""
+    if importlib.util.find_spec(module) is None:
+        raise StudyError(
+            f"{study.source.at(place)}: the package {module}, which it needs, is not installed: pip install "
+            f"'msvae[{extra}]'"
         )
 
 

@@ -21,7 +21,8 @@ from msvae import Array, DataError, Dataset, Positions, Quantity, Run, Structure
 class Runs(Dataset):
     """The data set of one or more runs, each structure once, with the properties that any of them has of it.
 
-    path: the folder of a run. more: folders of others, whose structures are of the same kind, grid and spacing.
+    path: the folder of a run. more: folders of others, whose structures are of the same kind, grid and spacing, and
+        were labelled by the same solver. labels: take what was computed of them; false leaves it behind.
     Nothing that the runs bring is executed.
     """
 
@@ -30,10 +31,11 @@ class Runs(Dataset):
 
     path: Path
     more: tuple[Path, ...] = ()
+    labels: bool = True
 
     def load(self, seed: int) -> Structures:
         runs = [Run.open(path) for path in (self.path, *self.more)]
-        parts = [_labelled(run) for run in runs]
+        parts = [_labelled(run) if self.labels else run.structures for run in runs]
         for run, part in zip(runs[1:], parts[1:], strict=True):
             if part.specification != parts[0].specification:
                 raise DataError(
@@ -52,6 +54,21 @@ class Runs(Dataset):
         whole = None if any(g is None for g in groups) else np.concatenate([np.asarray(g) for g in groups])[order]
         return Structures(values, parts[0].specification, properties, quantities, whole,
                           None if positions is None else positions[order])  # fmt: skip
+
+    def solver(self) -> str | None:
+        if not self.labels:
+            return None
+        first, known = None, None
+        for path in (self.path, *self.more):
+            solver = Run.open(path).label_solver
+            if known is None:
+                first, known = path, solver
+            elif solver not in (None, known):
+                raise DataError(
+                    f"dataset.more: '{path}' was labelled by another solver, or other settings of it, than '{first}': "
+                    "leave it out, or set dataset.labels = false to have all computed anew"
+                )
+        return known
 
     def image(self, seed: int) -> Structures | None:
         study = Run.open(self.path).study

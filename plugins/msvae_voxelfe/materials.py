@@ -6,6 +6,8 @@ import numpy as np
 
 from msvae import Array, DataError, Structures
 
+EMPTY = "every voxel is empty: nothing carries the load"
+
 
 def interpolate(structures: Structures, table: Array) -> tuple[Array, dict[int, str]]:
     """Return material fields (n, m, *grid) for a table (phases, m), and why a structure has none: it is NaN there.
@@ -33,6 +35,6 @@ def interpolate(structures: Structures, table: Array) -> tuple[Array, dict[int, 
 def unsolvable(material: Array) -> dict[int, str]:
     """Return the reason for each structure whose last material parameter (k, or mu) rules out a solution."""
     last = material[:, -1].reshape(len(material), int(np.prod(material.shape[2:])))
-    failures = {int(k): "every voxel is empty: nothing carries the load" for k in np.flatnonzero(last.max(axis=1) <= 0)}
+    failures = {int(k): EMPTY for k in np.flatnonzero(last.max(axis=1) <= 0)}
     negative = np.flatnonzero(last.min(axis=1) < 0)
     return failures | {int(k): "a voxel has a negative modulus: its grey value is outside 0 to 1" for k in negative}

@@ -12,6 +12,7 @@ from msvae_voxelfe.between_faces import conductivities
 from msvae_voxelfe.conductivity import ConductivePhase, Conductivity
 from msvae_voxelfe.element import LinearElement
 from msvae_voxelfe.homogenization import Effective
+from msvae_voxelfe.materials import EMPTY
 
 NOTHING = 1e-9  # of the largest conductivity: less than that is no path
 
@@ -43,15 +44,17 @@ class ThroughConductivity(Conductivity):
 
     def evaluate(self, structures: Structures) -> Properties:
         found = super().evaluate(structures)
+        failures = {k: why for k, why in found.failures.items() if why != EMPTY}
         along = found["conductivity"]
+        along[[k for k in found.failures if k not in failures]] = 0.0
         closed = along < NOTHING * max(phase.conductivity for phase in self.phases)
         along[closed] = 0.0
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             tortuosity = np.where(closed, np.inf, self.mean(structures)[:, None] / along)
         slope = np.divide(tortuosity, along, out=np.zeros_like(along), where=~closed)
         return Properties(
             {"conductivity": along, "tortuosity": tortuosity},
-            failures=found.failures,
+            failures=failures,
             errors=_with_tortuosity(found.errors, slope),
             iteration_errors=_with_tortuosity(found.iteration_errors, slope),
             iterations=found.iterations,

@@ -332,16 +332,79 @@ def test_a_range_and_a_phase_fraction_are_kept_to(study_file: Callable[..., Path
 
 
 @pytest.mark.parametrize(
-    ("target", "found"), [("value=400.0", "400"), ("high=0.5", "to 0.5"), ("low=12.0, high=20.0", "12 to 20")]
+    ("target", "found"),
+    [
+        ("value=400.0", "400"),
+        ("high=0.5", "at most 0.5"),
+        ("low=12.0", "at least 12"),
+        ("low=12.0, high=20.0", "12 to 20"),
+    ],
 )
 def test_a_target_that_no_structure_can_have_is_refused_before_anything_is_labelled(
     study_file: Callable[..., Path], tmp_path: Path, target: str, found: str
 ) -> None:
     overrides = [f"design.targets=[{{property='conductivity', component=[0, 0], {target}}}]"]
-    with pytest.raises(MsvaeError, match=rf"targets\[0\]: {found} is asked of .*is outside of 1 to 10") as error:
+    with pytest.raises(MsvaeError, match=rf"targets\[0\]: {found} W/m/K is asked of .*is outside of 1 to 10") as error:
         launch(study_file("inverse-design"), tmp_path / "run", overrides=overrides)
     assert error.value.code == 2
     assert not (tmp_path / "run").exists()
+
+
+def test_an_entry_off_the_diagonal_has_bounds_too(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    asked = "design.targets=[{{property='conductivity', component=[0, 1], value={}}}]"
+    study = study_file("inverse-design")
+    with pytest.raises(MsvaeError, match=r"7 W/m/K is asked of conductivity\[0, 1\].*outside of -4.5 to 4.5"):
+        launch(study, tmp_path / "run", overrides=[asked.format(7)])
+    with pytest.raises(MsvaeError, match=r"is 0 in each of the 24 labelled structures: it does not depend on"):
+        launch(study, tmp_path / "run", overrides=[asked.format(1), "solver.boundary=mirrored"])
+
+
+def test_a_forgotten_material_is_said_before_a_target_is_judged(
+    study_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(MsvaeError, match=r"24 of 24 structures have phase 1, but materials are given up to phase 0"):
+        launch(study_file("inverse-design"), tmp_path / "run", overrides=["solver.phases=[{conductivity=1.0}]"])
+
+
+FAILS_LATER = """
+from dataclasses import dataclass
+import msvae
+
+CALLS = []
+
+@dataclass(frozen=True)
+class FailsLater(msvae.Solver):
+    "Answers so many times, and then never again."
+    name = "fails-later"
+    kinds = ("phases",)
+    computes = (msvae.Quantity("conductivity", "W/m/K", ("d", "d")),)
+    calls: int = 0
+
+    def evaluate(self, structures):
+        CALLS.append(len(structures))
+        if len(CALLS) > self.calls:
+            raise ValueError(f"licence {len(CALLS)} is gone")
+        solver = msvae.load_solver("conductivity", phases=[{"conductivity": 1.0}, {"conductivity": 10.0}])
+        return dict(solver.evaluate(structures))
+
+@msvae.hook
+def msvae_solvers():
+    return [FailsLater]
+"""
+
+
+@pytest.mark.parametrize(("calls", "stage"), [(25, "label"), (60, "search-0")])
+def test_what_fails_later_on_ends_the_stage_too(
+    study_file: Callable[..., Path], tmp_path: Path, calls: int, stage: str
+) -> None:
+    """With the reason in which they differ by a number alone counted as one."""
+    (tmp_path / "later.py").write_text(FAILS_LATER.replace('"fails-later"', f'"fails-after-{calls}"'))
+    study = study_file("inverse-design")
+    lines = study.read_text().replace('"conductivity"\nphases', f'"fails-after-{calls}"\ncalls = {calls}\n#')
+    study.write_text('plugin_files = ["later.py"]\n' + lines)
+    more = ["dataset.count=60", "design.budget=40", "design.guards=false", "design.searcher=random"]
+    with pytest.raises(MsvaeError, match=rf"(\d+) of the first \d+ evaluations of stage '{stage}' failed, \1 of them"):
+        launch(study, tmp_path / "run", overrides=more)
 
 
 @pytest.mark.parametrize("count", [24, 200])

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from msvae import Run
 from msvae.campaigns.launch import launch
+from msvae.campaigns.train.predictions import Line
+from msvae.campaigns.train.verdict import verdict
+from msvae.metrics.distances import coverage, novelty
 from msvae.structures.splits import split_of
 from msvae.vae.fitting.objective import batch_of
 from msvae.vae.fitting.training import held_back_terms
@@ -84,6 +88,27 @@ EMPTY = [
     "model.likelihood=categorical",
     *LONG,
 ]
+
+
+def test_a_model_below_pca_is_told_so_loudly() -> None:
+    """By its error, not by its score: of structures that are nearly all of one phase every score is near 1."""
+    lines = [
+        Line("latents in use", "8 of 8"),
+        Line("divergence (nats), held back", 30.0),
+        Line("reconstruction: equal sites", 0.9919, 0.996),
+        Line("reconstruction: intersection over union", 0.6, 0.7),
+        Line("loss (nats), held back", 100.0),
+        Line("loss (nats), held back, at its least", 100.0),
+        Line("reconstruction (nats), held back", 70.0, floor=69.0),
+    ]
+    assert "BELOW PCA of as many latents: equal sites 0.9919 against 0.996" in verdict(lines)
+    assert "BELOW" not in verdict([line if line.pca is None else Line(line.what, line.model, 0.99) for line in lines])
+
+
+def test_sets_that_do_not_vary_have_distances() -> None:
+    nothing = np.zeros((20, 3))
+    assert coverage(nothing, nothing) == 1
+    assert novelty(nothing, nothing, nothing)[0] == 1
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,17 @@ def test_the_flux_of_every_voxel_adds_up_to_the_conductivity() -> None:
         np.testing.assert_allclose(through_planes, found[axis], rtol=0.2)  # of nodes exactly, of voxels' means nearly
 
 
+def test_an_image_in_which_nothing_conducts_has_conductivity_zero() -> None:
+    labels = np.zeros((2, 4, 4), dtype=np.uint8)
+    labels[1, :, 1] = 1
+    solver = msvae.load_solver("through-conductivity", phases=[{"conductivity": 0.0}, {"conductivity": 1.0}])
+    found = solver.evaluate(Structures.from_labels(labels, 1.0, phases=2))
+    assert isinstance(found, msvae.Properties)
+    assert not found.failures
+    np.testing.assert_array_equal(found["conductivity"][0], 0.0)
+    np.testing.assert_array_equal(found["tortuosity"][0], np.inf)
+
+
 def test_straight_channels_have_a_tortuosity_factor_of_one() -> None:
     labels = np.ones((1, 6, 8), dtype=int)
     labels[0, :, 2:5] = 0

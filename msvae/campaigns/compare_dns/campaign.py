@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msvae.part.settings import PartSettings
 from msvae.plugins.interfaces import Campaign
 from msvae.sampling.fields.settings import FieldSettings
+from msvae.study.checks import check_extra
 from msvae.study.numbers import Count, Number
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from msvae.run.directory import Run
     from msvae.run.table import Table
     from msvae.stages.context import Context
+    from msvae.study import Study
 
 __all__ = ["CompareDns"]
 
@@ -39,6 +41,10 @@ class CompareDns(Campaign):
     sizes: tuple[Count, ...] = ()
     refine: Count = 1
     void: Number | None = None
+
+    def check(self, study: Study) -> None:
+        """Raise StudyError where the package of finite elements is missing."""
+        check_extra(study, ("part",), "skfem", "part")
 
     def run(self, context: Context) -> Table:
         """Return the comparison of the part's properties with those of its resolved microstructure."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from msvae.errors import StudyError
 from msvae.plugins.interfaces import Campaign, Place
 from msvae.sampling.search.aims import Constraint, FractionRange, Objective, Target
-from msvae.study.checks import check_component, check_phase
+from msvae.study.checks import check_component, check_extra, check_phase
 from msvae.study.numbers import Component, Count, Number, Positive
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ class InverseDesign(Campaign):
             computed = {q.name: q for q in study.solver.computes}
             for place, number in self.numbers():
                 check_component(number, computed, study.source, place)
+        if self.searcher == "botorch":
+            check_extra(study, ("design", "searcher"), "botorch", "botorch")
         if self.searcher == "conditional" and not study.model.conditions:
             raise StudyError(f"{study.source.at(['design', 'searcher'])}: 'conditional' needs model.conditions")
         given = {(t.property, t.component) for t in self.targets if t.value is not None}

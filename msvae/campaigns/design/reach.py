@@ -8,10 +8,12 @@ from msvae.campaigns.design.campaign import InverseDesign
 from msvae.campaigns.design.judge import bounds_of
 from msvae.errors import TargetError
 from msvae.metrics.bounds import COARSE
+from msvae.run.journal import FIRST
 from msvae.stages.context import Context
 from msvae.structures import Array, Structures
+from msvae.vae.blueprint import component_values
 
-__all__ = ["check_reach"]
+__all__ = ["check_dependence", "check_reach"]
 
 
 def check_reach(context: Context, design: InverseDesign, structures: Structures) -> None:
@@ -26,18 +28,42 @@ def check_reach(context: Context, design: InverseDesign, structures: Structures)
     for k, target in enumerate(design.targets):
         for number, (low, high) in zip(target.numbers, target.ends, strict=True):
             pure = phases.get(number.property)
-            if pure is None or len(number.component) != 2 or number.component[0] != number.component[1]:
+            if pure is None or len(number.component) != 2:
                 continue
-            least, most = _reach(pure, number.component[0])
+            least, most = _reach(pure, number.component)
             slack = target.tolerance * target.scale
-            if low - slack > most * (1 + COARSE) or high + slack < least * (1 - COARSE):
+            if low - slack > most + COARSE * abs(most) or high + slack < least - COARSE * abs(least):
+                unit = number.unit or next((q.unit for q in context.quantities if q.name == number.property), "")
+                asked = f"{target.text} {unit}".strip()
                 raise TargetError(
-                    f"{context.study.source.at(['design', 'targets', k])}: {target.text} is asked of {number}, and no "
-                    f"structure of these phases is outside of {least:.4g} to {most:.4g} (their own values): change the "
-                    "target, or the materials"
+                    f"{context.study.source.at(['design', 'targets', k])}: {asked} is asked of {number}, and no "
+                    f"structure of these phases is outside of {least:.4g} to {most:.4g} (that follows from their own "
+                    "values): change the target, or the materials"
                 )
 
 
-def _reach(pure: Array, axis: int) -> tuple[float, float]:
-    """Return the ends of what a diagonal entry of an effective tensor can be; pure: tensors (phases, v, v)."""
-    return float(np.linalg.eigvalsh(pure)[:, 0].min()), float(pure[:, axis, axis].max())
+def check_dependence(context: Context, design: InverseDesign, structures: Structures) -> None:
+    """Raise TargetError for a target that differs from a number which is the same in every labelled structure."""
+    for k, target in enumerate(design.targets):
+        for number, (low, high) in zip(target.numbers, target.ends, strict=True):
+            values = component_values(structures.properties, number)
+            values = values[np.isfinite(values)]
+            slack = target.tolerance * target.scale
+            if len(values) >= FIRST and (values == values[0]).all() and not low - slack <= values[0] <= high + slack:
+                raise TargetError(
+                    f"{context.study.source.at(['design', 'targets', k])}: {target.text} is asked of {number}, which "
+                    f"is {values[0]:g} in each of the {len(values)} labelled structures: it does not depend on the "
+                    "structure (see the solver's boundary); ask for another number"
+                )
+
+
+def _reach(pure: Array, component: tuple[int, ...]) -> tuple[float, float]:
+    """Return the ends of what an entry of an effective tensor can be; pure: tensors (phases, v, v).
+
+    All its eigenvalues lie between the least and the largest of the phases', so that an entry off the diagonal is at
+    most half of their difference.
+    """
+    values = np.linalg.eigvalsh(pure)
+    least, most = float(values[:, 0].min()), float(values[:, -1].max())
+    i, j = component
+    return (least, float(pure[:, i, i].max())) if i == j else ((least - most) / 2, (most - least) / 2)

@@ -19,6 +19,7 @@ from msvae.campaigns.design.designs import asked_conditions, check_earlier, desi
 from msvae.campaigns.design.interpretation import interpret
 from msvae.campaigns.design.judge import Judge, distance_from, misses, numbers_of
 from msvae.campaigns.design.loop.searches import Part, Search, control, nearest_of, search
+from msvae.campaigns.design.reach import check_dependence
 from msvae.run.directory import LABEL
 from msvae.run.table import Table
 from msvae.sampling.search.aims import in_words
@@ -38,6 +39,7 @@ def run(context: Context) -> Table:
     design = context.study.need(InverseDesign)
     check_earlier(context, the_structures(context))
     structures = training_structures(context)
+    check_dependence(context, design, structures)
     vae = trained(context, structures)
     vae.asked = asked_conditions(context.study)
     judge = Judge.of(context, vae, structures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from msvae.metrics.prediction import determination, most_varying
+from msvae.metrics.prediction import determination, index_of, most_varying
 from msvae.stages.context import Context
 from msvae.stages.sides import sides_of
 from msvae.structures import Array, Structures
@@ -44,7 +44,7 @@ def _prediction_scores(who: str, name: str, predicted: Array, true: Array) -> li
     """Return scores of the component that varies most."""
     flat_true, flat_predicted = true.reshape(len(true), -1), predicted.reshape(len(true), -1)
     k = most_varying(flat_true)
-    label = f"{who}: {name}" + (f"[{k}]" if flat_true.shape[1] > 1 else "")
+    label = f"{who}: {name}{index_of(k, true.shape[1:])}"
     error = np.abs(flat_predicted[:, k] - flat_true[:, k])
     return [
         (label, "R2", f"{determination(flat_predicted[:, k], flat_true[:, k]):.4f}"),

@@ -14,7 +14,7 @@ from msvae.errors import StudyError
 from msvae.part.settings import PartSettings
 from msvae.plugins.interfaces import Campaign, Place
 from msvae.structures import Grid
-from msvae.study.checks import check_phase
+from msvae.study.checks import check_extra, check_phase
 from msvae.study.numbers import Component, Count, Number, Share
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from msvae.run.table import Table
     from msvae.stages.context import Context
     from msvae.structures import Structures
+    from msvae.study import Study
 
 __all__ = ["Gradation"]
 
@@ -71,6 +72,11 @@ class Gradation(Campaign):
     def of(self) -> Component:
         """The number of a property that is graded, if it is none of a phase's fraction."""
         return Component(self.property, self.component)
+
+    def check(self, study: Study) -> None:
+        """Raise StudyError where a part is asked for without the package of finite elements."""
+        if study.find(PartSettings) is not None:
+            check_extra(study, ("part",), "skfem", "part")
 
     def numbers(self) -> Iterator[tuple[Place, Component]]:
         """Yield the number that is graded, if it is none of a phase's fraction."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -26,21 +27,26 @@ def run(context: Context) -> Table:
     solver = context.study.need_solver()
     symmetric = {q.name for q in solver.computes if q.shape in (("d", "d"), ("v", "v"))}
     table = context.run.store(STAGE).load()
-    both, rows = (table.errors, table.iteration_errors), []
+    both, rows, notes = (table.errors, table.iteration_errors), [], []
     for q in solver.quantities(structures.specification):
         for index in _components(q, symmetric=q.name in symmetric):
             place: tuple[Any, ...] = (slice(None), *index)
             known = structures.properties[q.name][place]
-            known = known[np.isfinite(known)]
             name = q.name + (f"{list(index)}" if index else "")
-            spread = (f"{f(known):.5g}" for f in (np.mean, np.std, np.min, np.max))
+            infinite, known = int(np.isinf(known).sum()), known[np.isfinite(known)]
+            if infinite:
+                notes.append(f"{name} is infinite in {infinite} structures, which are left out of its row")
+            spread = (f"{f(known):.5g}" if len(known) else "" for f in (np.mean, np.std, np.min, np.max))
             rows.append((name, q.unit, *spread, *(_median(errors.get(q.name), place) for errors in both)))
-    failed = int((~table.done).sum())
+    messages = Counter(str(message) for message in table["message"][~table.done])
+    if messages:
+        reason, times = messages.most_common(1)[0]
+        notes.append(f"{messages.total()} evaluations failed, {times} of them so: {reason}")
     return Table(
         f"Properties of {len(structures)} structures",
         ("property", "unit", "mean", "sd", "min", "max", "discretisation error, median", "iteration error, median"),
         tuple(rows),
-        (f"{failed} evaluations failed",) if failed else (),
+        tuple(notes),
     )
 
 

@@ -14,7 +14,7 @@ from msvae.errors import StudyError
 from msvae.part.settings import PartSettings
 from msvae.plugins.interfaces import Campaign, Place
 from msvae.sampling.fields.settings import FieldSettings
-from msvae.study.checks import check_component, check_property
+from msvae.study.checks import check_component, check_extra, check_property
 from msvae.study.numbers import Component, Count, Number, Positive, Share
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class PushForward(Campaign):
         """Raise StudyError where what is pushed forward is not computed by anything."""
         part = study.find(PartSettings)
         if self.quantity:
+            check_extra(study, ("part",), "skfem", "part")
             for table, found in (("part", part), ("field", study.find(FieldSettings))):
                 if found is None:
                     raise StudyError(

@@ -23,7 +23,7 @@ from msvae.errors import RunError
 from msvae.metrics import distances
 from msvae.metrics.descriptors import describe, feature_vectors
 from msvae.metrics.latents import active_units, disentanglement, divergence_by_latent
-from msvae.metrics.prediction import most_varying
+from msvae.metrics.prediction import index_of, most_varying
 from msvae.run.table import Table
 from msvae.seeds import seed_of
 from msvae.stages.context import Context
@@ -137,15 +137,18 @@ def _reconstruction(vae: VAE, test: Structures, means: Array, baseline: Principa
         yield Line("reconstruction: mean squared error", *error)
         return
     yield Line("reconstruction: equal sites", *(float((s.values == test.values).mean()) for s in (again, other)))
-    yield Line("reconstruction: intersection over union", *(_overlap(test.labels, s.labels) for s in (again, other)))
-    empty = [float((s.labels.reshape(len(s), -1).max(axis=1) == 0).mean()) for s in (again, other, test)]
-    yield Line("reconstruction: without any phase but the first", *empty)
+    matrix = int(np.bincount(test.labels.ravel()).argmax())
+    overlaps = (_overlap(test.labels, s.labels, matrix) for s in (again, other))
+    yield Line("reconstruction: intersection over union", *overlaps)
+    empty = [float((s.labels.reshape(len(s), -1) == matrix).all(axis=1).mean()) for s in (again, other, test)]
+    yield Line("reconstruction: of the most frequent phase alone", *empty)
 
 
-def _overlap(a: Array, b: Array) -> float:
-    """Return the mean over structures of the overlap of all phases but the first."""
+def _overlap(a: Array, b: Array, matrix: int) -> float:
+    """Return the mean over structures of the overlap of all phases but one."""
     axes = tuple(range(1, a.ndim))
-    both, either = ((a == b) & (a > 0)).sum(axis=axes), ((a > 0) | (b > 0)).sum(axis=axes)
+    some = (a != matrix), (b != matrix)
+    both, either = ((a == b) & some[0]).sum(axis=axes), (some[0] | some[1]).sum(axis=axes)
     return float(np.where(either > 0, both / np.maximum(either, 1), 1.0).mean())
 
 
@@ -257,7 +260,7 @@ def _solved(context: Context, latents: Array, conditions: Array, train: Structur
         sets = [a.reshape(len(a), -1)[:, k] for a in (table.properties[q.name], train.properties[q.name][:count])]
         found, floor = (a[np.isfinite(a)] for a in sets)
         y = right[np.isfinite(right[:, k]), k]
-        label = f"generated, by the solver: {q.name}" + (f"[{k}]" if right.shape[1] > 1 else "")
+        label = f"generated, by the solver: {q.name}{index_of(k, q.sizes)}"
         if len(found) and len(y):
             yield Line(f"{label}, W1/sd", distances.wasserstein(found, y), floor=distances.wasserstein(floor, y))
             yield Line(f"{label}, Kolmogorov-Smirnov p", distances.kolmogorov_smirnov(found, y))

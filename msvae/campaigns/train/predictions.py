@@ -10,7 +10,7 @@ import numpy as np
 
 from msvae.errors import DataError
 from msvae.metrics.calibration import FEWEST, cross_coverage
-from msvae.metrics.prediction import determination, most_varying
+from msvae.metrics.prediction import determination, index_of, most_varying
 from msvae.seeds import seed_of
 from msvae.stages.context import Context
 from msvae.structures import Array, Structures
@@ -62,7 +62,7 @@ def predictions(
             k = most_varying(true)
             known = np.isfinite(true[:, k])
             y, m = true[known, k], mean.reshape(len(test), -1)[known, k]
-            label = f"{who}: {name}" + (f"[{k}]" if true.shape[1] > 1 else "")
+            label = f"{who}: {name}{index_of(k, test.quantity(name).sizes)}"
             yield Line(f"{label}: R2", determination(m, y))
             yield Line(f"{label}: mean absolute error", float(np.abs(y - m).mean()))
             yield from _zeros(label, y, m, chances[who][name].reshape(len(test), -1)[known, k])

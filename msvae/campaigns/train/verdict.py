@@ -13,9 +13,9 @@ __all__ = ["verdict"]
 
 FAR = 3.0  # times as far from held-back structures as the training set is, from which generated ones are not like them
 APART = 0.3  # standard deviations, below which a distance of a descriptor is small whatever the training set's
-EMPTY = 0.05  # of the reconstructions, that have lost every phase but the first
+EMPTY = 0.05  # of the reconstructions, that have lost every phase but the most frequent one
 OVERLAP = 0.5  # of a structure and its reconstruction, below which it is another one
-MARGIN = 0.01  # of PCA's score, within which the model is as good
+MARGIN = 0.05  # of PCA's error, within which the model is as good
 FEW_LATENTS = 0.5  # of the latents in use, below which the posterior has collapsed
 TOLD = 0.05  # nats of a latent, below which it tells next to nothing of its structure
 OVERFITTED = 1.05  # times the least held-back loss, above which the weights that are kept are past their best
@@ -65,7 +65,7 @@ def _reconstruction(card: Mapping[str, Line]) -> Iterator[Finding]:
     """Yield whether structures come back from their latents, and better than from as many principal components."""
     use = "encoding and decoding structures"
     used, _, latents = str(card["latents in use"].model).partition(" of ")
-    empty = card.get("reconstruction: without any phase but the first")
+    empty = card.get("reconstruction: of the most frequent phase alone")
     if empty is not None and _number(empty.model) > (empty.floor or 0.0) + EMPTY:
         yield Finding(use, False, f"{100 * _number(empty.model):.0f} % of them come back EMPTY", ADVICE["empty"])
         return
@@ -74,15 +74,17 @@ def _reconstruction(card: Mapping[str, Line]) -> Iterator[Finding]:
         why = f"the posterior has collapsed: {used} of {latents} latents are in use, and tell {told:.2g} nats each"
         yield Finding(use, False, why, ADVICE["collapsed"])
         return
-    overlap = card.get("reconstruction: intersection over union") or card.get("reconstruction: equal sites")
-    line = overlap or card["reconstruction: mean squared error"]
+    overlap, equal = (card.get(f"reconstruction: {name}") for name in ("intersection over union", "equal sites"))
+    line = equal or card["reconstruction: mean squared error"]
     mine, other = _number(line.model), math.nan if line.pca is None else line.pca
     what = line.what.removeprefix("reconstruction: ")
-    if "intersection" in what and mine < OVERLAP:
-        yield Finding(use, False, f"{what} is {mine:.2g}, 1 is perfect", ADVICE["empty"])
-    elif mine < (1 - MARGIN) * other if overlap is not None else mine > (1 + MARGIN) * other:
-        why = f"BELOW PCA of as many latents: {what} {mine:.3g} against {other:.3g}"
+    errors = (1 - mine, 1 - other) if equal is not None else (mine, other)
+    if errors[0] > (1 + MARGIN) * errors[1]:
+        why = f"BELOW PCA of as many latents: {what} {mine:.4g} against {other:.4g}"
         yield Finding(use, False, why, ADVICE["below PCA"])
+    elif overlap is not None and _number(overlap.model) < OVERLAP:
+        why = f"intersection over union is {_number(overlap.model):.2g}, 1 is perfect"
+        yield Finding(use, False, why, ADVICE["empty"])
     else:
         yield Finding(use, True)
 

@@ -88,11 +88,11 @@ class Target(Settings):
         """The target in a table."""
         if self.value is not None:
             return f"{self.value:.5g}"
-        return (
-            in_words(self.values)
-            if self.values
-            else " to ".join("" if math.isinf(end) else f"{end:.5g}" for end in (self._low, self._high)).strip()
-        )
+        if self.values:
+            return in_words(self.values)
+        if self.low is None or self.high is None:
+            return f"at most {self.high:.5g}" if self.low is None else f"at least {self.low:.5g}"
+        return f"{self.low:.5g} to {self.high:.5g}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from msvae.campaigns.design.loop.pace import Clock
 from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
 from msvae.progress import Report
+from msvae.run.journal import FIRST, check_failures
 from msvae.sampling.search.searcher import Searcher
 from msvae.stages.context import Context
 from msvae.structures import Array
@@ -99,7 +100,15 @@ class Conversation:
         self.tables.append(table)
         self.told(table)
         self._pass()
+        self._check_failures()
         report(sum(map(len, self.tables)), max(self._most, self.asked), self.text())
+
+    def _check_failures(self) -> None:
+        """Raise TargetError where most designs failed, so that the budget is not spent on what cannot succeed."""
+        made = sum(map(len, self.tables))
+        if made >= FIRST and self.context.study.executor.max_failures is None:
+            reasons = [str(message) for t in self.tables for message in t["message"][~t.done]]
+            check_failures(self.stage, made, reasons)
 
     def _pass(self) -> None:
         """Take time, once all that the run has is told again."""
