@@ -23,19 +23,41 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from msvae.dispatch.tasks import Task
     from msvae.errors import DataError, MsvaeError, PluginError, RunError, SpacingError, StudyError, TargetError
     from msvae.files.structures import read_structures
     from msvae.plugins import hook
     from msvae.plugins.differentiable import differentiable
-    from msvae.plugins.interfaces import Architecture, Dataset, Settings, Solver
+    from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Settings, Solver
     from msvae.plugins.native import native_library
+    from msvae.report.drawing import Drawing
     from msvae.run.directory import Run
+    from msvae.run.table import Table
+    from msvae.seeds import seed_of
+    from msvae.stages.context import Context
+    from msvae.stages.labelling import labelled
+    from msvae.stages.training import trained, training_structures
     from msvae.structures import Array, Grid, Properties, Quantity, Specification, Structures
+    from msvae.structures.evaluations import Evaluations
     from msvae.structures.positions import Positions
     from msvae.study import Study, load_solver
+    from msvae.study.numbers import Component
+    from msvae.vae.blueprint import component_values
     from msvae.vae.model import VAE
 
 _HOME = {
+    "Campaign": "plugins.interfaces",
+    "Component": "study.numbers",
+    "Context": "stages.context",
+    "Drawing": "report.drawing",
+    "Evaluations": "structures.evaluations",
+    "Table": "run.table",
+    "Task": "dispatch.tasks",
+    "component_values": "vae.blueprint",
+    "labelled": "stages.labelling",
+    "seed_of": "seeds",
+    "trained": "stages.training",
+    "training_structures": "stages.training",
     "Architecture": "plugins.interfaces",
     "Array": "structures",
     "DataError": "errors",
@@ -68,8 +90,13 @@ __all__ = [
     "VAE",
     "Architecture",
     "Array",
+    "Campaign",
+    "Component",
+    "Context",
     "DataError",
     "Dataset",
+    "Drawing",
+    "Evaluations",
     "Grid",
     "MsvaeError",
     "PluginError",
@@ -85,13 +112,20 @@ __all__ = [
     "Structures",
     "Study",
     "StudyError",
+    "Table",
     "TargetError",
+    "Task",
     "__version__",
+    "component_values",
     "differentiable",
     "hook",
+    "labelled",
     "load_solver",
     "native_library",
     "read_structures",
+    "seed_of",
+    "trained",
+    "training_structures",
 ]
 
 

@@ -1,0 +1,81 @@
+"""A campaign of a third party, installed with pip: run over ranks, killed, resumed, reported, described."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from msvae import Run
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "custom_campaign"
+
+pytestmark = pytest.mark.mpi
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", *arguments]
+    return subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("packages")
+    shutil.copytree(EXAMPLE, folder / "custom_campaign")
+    options = ["--quiet", "--no-deps", "--no-build-isolation"]
+    done = command("pip", "install", *options, str(folder / "custom_campaign"), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    yield
+    command("pip", "uninstall", "--quiet", "--yes", "msvae-evolve", cwd=folder)
+
+
+def test_the_example_has_fewer_than_sixty_lines() -> None:
+    assert len((EXAMPLE / "evolve.py").read_text().splitlines()) < 60
+
+
+def test_it_runs_over_ranks_and_a_killed_one_goes_on_to_the_same_end(
+    tmp_path: Path,
+    start_job: Callable[..., subprocess.Popen[str]],
+    mpiexec: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    arguments = ["-m", "msvae", "run", str(EXAMPLE / "study.toml"), "--set", "evolve.rounds=10", "--output"]
+    job = start_job(3, *arguments, "killed")
+    while not (tmp_path / "killed" / "evaluations" / "evolve").exists():
+        assert job.poll() is None, (tmp_path / "job.log").read_text()
+        time.sleep(0.02)
+    job.kill()
+    job.wait()
+    whole = mpiexec(3, *arguments, "whole")
+    assert whole.returncode == 0, whole.stderr
+    resumed = mpiexec(3, *arguments, "killed", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    tables = [Run.open(tmp_path / name).read_json("summary.json") for name in ("whole", "killed")]
+    assert [table["rows"] for table in tables[1:]] == [table["rows"] for table in tables[:-1]]
+    assert tables[0]["columns"] == ["after", "largest"]
+    assert float(tables[0]["rows"][-1][1]) > float(tables[0]["rows"][0][1])
+    found = Run.open(tmp_path / "killed").store("evolve").load()
+    np.testing.assert_array_equal(found["index"], np.arange(80))
+    assert (tmp_path / "killed" / "figures" / "evolve.png").stat().st_size > 5000
+
+
+def test_its_keys_are_described_and_a_misspelt_one_is_said_like_one_of_the_core(tmp_path: Path) -> None:
+    schema = json.loads(command("msvae", "study", "schema", cwd=tmp_path).stdout)
+    assert schema["properties"]["evolve"]["properties"]["rounds"]["description"] == "of solving and sampling."
+    said = []
+    for key in ("evolve.ruonds", "training.epohcs"):
+        done = command("msvae", "run", str(EXAMPLE / "study.toml"), "--set", f"{key}=3", cwd=tmp_path)
+        assert done.returncode == 2
+        said.append(done.stderr.strip().replace("\n", " "))
+    assert (
+        "evolve.ruonds: unknown key - did you mean 'rounds'? (known: children, of, parents, rounds, spread)" in said[0]
+    )
+    assert "training.epohcs: unknown key - did you mean 'epochs'? (known: batch_size," in said[1]
+    done = command("msvae", "plugin", "check", "evolve", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
