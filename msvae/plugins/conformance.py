@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from msvae.errors import DataError
-from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Settings, Solver
+from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Searcher, Settings, Solver
 from msvae.structures import Array, Grid, Kind, Specification, Structures
 from msvae.structures.splits import blank, split_of
 
@@ -65,13 +66,14 @@ def example_structures(kind: Kind, dimensions: int, n: int, seed: int = 0) -> St
     return Structures(values, specification)
 
 
-def checks(plugin: type[Plugin | Campaign]) -> list[Check]:
+def checks(plugin: type[Plugin | Campaign | Searcher]) -> list[Check]:
     """Return the checks of a plugin class: for each kind and number of dimensions that it says it takes."""
     family = {
         Dataset: dataset_checks,
         Architecture: architecture_checks,
         Solver: solver_checks,
         Campaign: campaign_checks,
+        Searcher: searcher_checks,
     }
     maker: Any = next(f for interface, f in family.items() if issubclass(plugin, interface))
     return list(maker(plugin))
@@ -89,12 +91,15 @@ def campaign_checks(plugin: type[Campaign]) -> Iterator[Check]:
         yield Check(f"[{key}] has a schema", partial(_describe, table))
 
 
+def searcher_checks(plugin: type[Searcher]) -> Iterator[Check]:
+    """Yield the checks of a searcher: a study can hold its settings, and says what they are."""
+    yield Check("its settings have a schema", partial(_describe, plugin))
+
+
 def _describe(table: type[Settings]) -> None:
-    properties = TypeAdapter(table).json_schema().get("properties", {})
-    missing = [
-        key for key in properties if f"{key}:" not in (table.__doc__ or "") and f"{key}," not in (table.__doc__ or "")
-    ]
-    assert not missing, f'the docstring of {table.__name__} does not say what {", ".join(missing)} are ("key: text")'
+    said = re.findall(r"\w+(?=(?: \(\w+\))?[,:])", table.__doc__ or "")
+    missing = [key for key in TypeAdapter(table).json_schema().get("properties", {}) if key not in said]
+    assert not missing, f"the docstring of {table.__name__} has no 'key: text' for {', '.join(missing)}"
 
 
 def dataset_checks(plugin: type[Dataset]) -> Iterator[Check]:

@@ -1,6 +1,6 @@
-"""Plugins: how data sets, architectures, solvers and campaigns are announced, found and checked.
+"""Plugins: how data sets, architectures, solvers, campaigns and searchers are announced, found and checked.
 
-The whole contract is four hooks without arguments that return classes (and one, msvae_evaluated, that only observes):
+The whole contract is five hooks without arguments that return classes (and one, msvae_evaluated, that only observes):
 
     import msvae
 
@@ -29,7 +29,7 @@ import pluggy
 
 from msvae.errors import PluginError, did_you_mean
 from msvae.plugins.files import digest_of, import_file, module_name
-from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Solver
+from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Searcher, Solver
 from msvae.structures import KINDS
 from msvae.structures.evaluations import Evaluation
 
@@ -49,11 +49,12 @@ log = logging.getLogger(__name__)
 hook = pluggy.HookimplMarker("msvae")
 _specification = pluggy.HookspecMarker("msvae")
 
-FAMILIES: Mapping[str, type[Plugin | Campaign]] = {
+FAMILIES: Mapping[str, type[Plugin | Campaign | Searcher]] = {
     "dataset": Dataset,
     "architecture": Architecture,
     "solver": Solver,
     "campaign": Campaign,
+    "searcher": Searcher,
 }
 
 
@@ -77,6 +78,10 @@ class Hooks:
         """Return the campaigns that the plugin offers."""
 
     @_specification
+    def msvae_searchers(self) -> list[type[Searcher]]:  # type: ignore[empty-body]
+        """Return the searchers that the plugin offers."""
+
+    @_specification
     def msvae_evaluated(self, evaluation: Evaluation) -> None:
         """See an evaluation that has been written to the run; what it raises is logged, and changes nothing."""
 
@@ -86,6 +91,7 @@ HOOK_OF = {
     "architecture": "msvae_architectures",
     "solver": "msvae_solvers",
     "campaign": "msvae_campaigns",
+    "searcher": "msvae_searchers",
 }
 
 
@@ -102,7 +108,7 @@ class Announced:
 class Loaded:
     """A plugin class and where it came from."""
 
-    plugin: type[Plugin | Campaign]
+    plugin: type[Plugin | Campaign | Searcher]
     family: str
     distribution: str
     module: str
@@ -117,7 +123,7 @@ class Refused:
     reason: str
 
 
-AnyPlugin = TypeVar("AnyPlugin", bound=Plugin | Campaign)
+AnyPlugin = TypeVar("AnyPlugin", bound=Plugin | Campaign | Searcher)
 
 
 def _new_manager() -> pluggy.PluginManager:

@@ -14,7 +14,8 @@ from msvae.campaigns.design import run as inverse_design
 from msvae.campaigns.launch import launch
 from msvae.report.page import write_report
 from msvae.sampling.search.aims import Target
-from msvae.sampling.search.searcher import GaussianProcessSearch, RandomSearch
+from msvae.sampling.search.searchers.optimiser import GaussianProcessSearch
+from msvae.sampling.search.searchers.random import RandomSearch
 
 GENERATE = """
 [generate]

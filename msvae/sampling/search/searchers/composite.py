@@ -10,15 +10,15 @@ prior, moves from the best designs that leave the prior invariant, and what a ca
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.spatial.distance import cdist
 
 from msvae.errors import TargetError
-from msvae.sampling.search.gaussian_process import Coordinates, GaussianProcesses, Groupings, features_of
-from msvae.sampling.search.targeted import properties_of, slopes_of
+from msvae.sampling.search.problem import Allowed, Distance, Known
+from msvae.sampling.search.searchers.coordinates import Coordinates, GaussianProcesses, Groupings, features_of
+from msvae.sampling.search.searchers.targeted import properties_of, slopes_of
 from msvae.sampling.search.thought import Thought
 from msvae.seeds import seed_of
 from msvae.structures import Array, Structures
@@ -26,7 +26,7 @@ from msvae.study.numbers import Component
 from msvae.vae.blueprint import component_values
 from msvae.vae.model import VAE
 
-__all__ = ["STEPS", "CompositeSearch", "Distance", "Known"]
+__all__ = ["STEPS", "CompositeSearch"]
 
 FIRST, FEWEST = 16, 4  # latents that are drawn before anything is modelled; of them, at least, with a result
 POOL, MOVES, LEADERS = 400, 120, 6  # candidates from the prior, around the best designs, and how many of these
@@ -38,19 +38,8 @@ WIDE = 30  # largest over least value of a number that is modelled by its logari
 MOST = 200  # points that a model knows
 RENEWED = 20  # parts of the designs, of which one more is found before kernels are fitted anew
 
-Distance = Callable[[Mapping[str, Array]], Array]
 Candidates = Callable[[int, int], Array]
 Expected = Callable[[Array], Mapping[str, Array]]
-Allowed = Callable[[Array, Structures], Array]
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """What is known before the search: latents (n, d), their structures, and properties (n, *shape)."""
-
-    latents: Array
-    structures: Structures
-    properties: Mapping[str, Array]
 
 
 class CompositeSearch:
