@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from msvae.campaigns.train.campaign import Train
 from msvae.campaigns.train.predictions import Line, halves, predictions
@@ -207,6 +206,8 @@ def _axes(vae: VAE, train: Structures, test: Structures, means: Array, seed: int
         )
     yield Line("latent flow: error of its inverse", float(np.abs(flow.latents_of(axes) - means).max()))
     inside = vae.draw(train, seed)
+    from scipy import stats
+
     normal = stats.multivariate_normal(inside.mean(axis=0), np.cov(inside.T), allow_singular=True)
     yield Line("latent flow: held-out log-density over a normal distribution's (nats)",
                float((flow.log_prob(latents) - normal.logpdf(latents)).mean()))  # fmt: skip
