@@ -23,7 +23,8 @@ from msvae.run.table import Table
 from msvae.sampling.search.problem import Known, Problem
 from msvae.sampling.search.searchers.random import RandomSearch
 from msvae.seeds import seed_of
-from msvae.stages.context import Context, torch_threads
+from msvae.stages.context import Context
+from msvae.stages.threads import torch_threads
 from msvae.structures import Array, Structures
 from msvae.structures.evaluations import Evaluations
 from msvae.vae.blueprint import component_values

@@ -24,8 +24,9 @@ from msvae.errors import TargetError
 from msvae.sampling.search.problem import AskTell, Known, Problem
 from msvae.sampling.search.searchers.random import RandomSearch
 from msvae.seeds import seed_of
-from msvae.stages.context import Context, torch_threads
+from msvae.stages.context import Context
 from msvae.stages.sides import sides_of
+from msvae.stages.threads import torch_threads
 from msvae.structures import Array, Structures
 from msvae.structures.evaluations import Evaluations, joined
 from msvae.vae.files import load_model, save_model
