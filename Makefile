@@ -20,7 +20,7 @@ THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 PYTEST := $(THREADS) $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: setup demo test test-all coverage lint bench clean
+.PHONY: setup demo test test-all coverage lint lint-format lint-rules lint-types bench clean
 
 setup: $(VENV)/.installed
 
@@ -38,9 +38,16 @@ $(VENV)/.installed-to-run: pyproject.toml constraints.txt
 demo: $(VENV)/.installed-to-run
 	$(THREADS) $(BIN)/mpiexec -n $(RANKS) $(BIN)/python -m mpi4py -m msvae run examples/demo/study.toml --output runs/demo --force </dev/null
 
-lint: setup
+lint: lint-format lint-rules lint-types
+
+# .pre-commit-config.yaml runs them one by one
+lint-format: setup
 	$(BIN)/ruff format --check .
+
+lint-rules: setup
 	$(BIN)/ruff check .
+
+lint-types: setup
 	$(BIN)/mypy
 
 test: lint
