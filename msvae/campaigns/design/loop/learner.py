@@ -9,7 +9,7 @@ import numpy as np
 from msvae.sampling.search.thought import Thought
 from msvae.structures import Array, Structures
 from msvae.structures.evaluations import Evaluations
-from msvae.vae.fitting.training import refit_heads
+from msvae.vae.fitting.heads import refit_heads
 from msvae.vae.model import VAE
 
 __all__ = ["Learner"]
