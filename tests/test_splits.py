@@ -61,8 +61,8 @@ def test_windows_of_one_image_are_a_window_apart_voxel_by_voxel(
     for seed in range(3):
         sides = split_of(windows, 0.2, seed)
         trained = set(windows.values[sides.train].ravel().tolist())
-        assert not trained & around(windows, sides.aside, image)
-        assert len(sides.train) + len(sides.aside) + sides.unused == len(windows)
+        assert not trained & around(windows, sides.held_out, image)
+        assert len(sides.train) + len(sides.held_out) + sides.unused == len(windows)
         assert sides.apart is not None
         assert sides.apart >= 8
         assert len(sides.train) > 0.35 * len(windows)
@@ -75,10 +75,10 @@ def test_a_split_that_ignores_positions_is_seen_to_leak(tmp_path: Path) -> None:
     assert windows.positions is not None
     rows = Structures(windows.values, windows.specification, groups=windows.positions.corners[:, 1])
     sides = split_of(rows, 0.2, 0)
-    assert "a part of it" in conformance.leak(rows, sides.train, sides.aside)
-    assert "a window less than" in conformance.leak(windows, sides.train, sides.aside)
+    assert "a part of it" in conformance.leak(rows, sides.train, sides.held_out)
+    assert "a window less than" in conformance.leak(windows, sides.train, sides.held_out)
     honest = split_of(windows, 0.2, 0)
-    assert not conformance.leak(windows, honest.train, honest.aside)
+    assert not conformance.leak(windows, honest.train, honest.held_out)
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -97,10 +97,10 @@ def test_pages_of_a_stack_are_split_by_runs_as_far_apart_as_they_correlate(tmp_p
         correlation = (flat[lag:] * flat[: 80 - lag]).mean() / (flat**2).mean()
         assert (correlation <= 0.13) == ended
     sides = split_of(pages, 0.2, 0)
-    distance = np.abs(sides.train[:, None] - sides.aside[None]).min()
+    distance = np.abs(sides.train[:, None] - sides.held_out[None]).min()
     assert distance > reach
     assert sides.apart == distance - 1
-    assert len(sides.aside) == 16
+    assert len(sides.held_out) == 16
     assert len(sides.train) == 80 - 16 - reach
 
 
@@ -111,7 +111,7 @@ def test_windows_of_pages_are_split_in_all_three_directions(tmp_path: Path) -> N
     sides, corners = split_of(windows, 0.2, 0), windows.positions.corners
     (reach,) = correlated_pages(windows, windows.positions)
     assert reach > 1
-    distances = np.abs(corners[sides.train][:, None] - corners[sides.aside][None])
+    distances = np.abs(corners[sides.train][:, None] - corners[sides.held_out][None])
     assert not ((distances[..., 0] <= reach) & (distances[..., 1:] < 20).all(axis=2)).any()
 
 
@@ -120,8 +120,8 @@ def test_pages_that_do_not_correlate_are_images_of_their_own(tmp_path: Path) -> 
     images += np.linspace(0, 2, 32)  # the same light falls on all of them
     tifffile.imwrite(tmp_path / "a.tif", images.astype(np.float32), photometric="minisblack")
     sides = split_of(Tiff(path=tmp_path, spacing=1.0).load(0), 0.25, 0)
-    assert (len(sides.train), len(sides.aside), sides.apart) == (30, 10, None)
-    assert np.ptp(sides.aside) > 12
+    assert (len(sides.train), len(sides.held_out), sides.apart) == (30, 10, None)
+    assert np.ptp(sides.held_out) > 12
 
 
 def test_copies_are_on_one_side(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_copies_are_on_one_side(tmp_path: Path) -> None:
     for seed in range(5):
         sides = split_of(single, 0.25, seed)
         ids = np.array(single.ids)
-        assert not set(ids[sides.train]) & set(ids[sides.aside])
-        assert len(sides.train) + len(sides.aside) == 36
+        assert not set(ids[sides.train]) & set(ids[sides.held_out])
+        assert len(sides.train) + len(sides.held_out) == 36
     image = noise(64, 64) / 4096
     for name in ("a", "b"):
         tifffile.imwrite(tmp_path / f"{name}.tif", image)
@@ -139,8 +139,8 @@ def test_copies_are_on_one_side(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "c.tif", other)
     windows = Tiff(path=tmp_path, patch=(8, 8), spacing=1.0).load(0)
     sides, ids = split_of(windows, 0.2, 0), np.array(windows.ids)
-    assert not set(ids[sides.train]) & set(ids[sides.aside])
-    assert min(len(sides.train), len(sides.aside)) > 20
+    assert not set(ids[sides.train]) & set(ids[sides.held_out])
+    assert min(len(sides.train), len(sides.held_out)) > 20
 
 
 def test_windows_in_which_there_is_nothing_are_no_copies_and_stand_on_both_sides_in_their_share(tmp_path: Path) -> None:
@@ -151,12 +151,12 @@ def test_windows_in_which_there_is_nothing_are_no_copies_and_stand_on_both_sides
     windows = Tiff(path=tmp_path, patch=(8, 8), spacing=1.0, threshold=0.5, dimensions_of=2).load(0)
     empty, sides, ids = blank(windows), split_of(windows, 0.2, 0), np.array(windows.ids)
     assert empty.mean() == pytest.approx(0.6, abs=0.05)
-    for side in (sides.train, sides.aside):
+    for side in (sides.train, sides.held_out):
         assert empty[side].mean() == pytest.approx(empty.mean(), abs=0.1)
     full = ids[~empty]
-    assert not set(ids[sides.train]) & set(ids[sides.aside]) & set(full)
+    assert not set(ids[sides.train]) & set(ids[sides.held_out]) & set(full)
     assert len(sides.train) > 0.5 * len(windows)
-    assert not conformance.leak(windows, sides.train, sides.aside)
+    assert not conformance.leak(windows, sides.train, sides.held_out)
 
 
 def test_compositions_have_one_voxel_and_are_copies_all_the_same() -> None:
@@ -190,7 +190,7 @@ def test_a_plugin_with_positions_cannot_leak_even_around_a_periodic_image() -> N
     sides = split_of(structures, 0.2, 0)
     assert len(sides.train) > 60
     near = set()
-    for window in structures.values[sides.aside, 0]:
+    for window in structures.values[sides.held_out, 0]:
         corner = np.argwhere(image == window[0, 0])[0]
         near |= set(np.roll(image, -(corner - 10), axis=(0, 1))[:30, :30].ravel().tolist())
     assert not near & set(structures.values[sides.train].ravel().tolist())
@@ -211,7 +211,7 @@ def test_images_are_held_back_whole_where_there_are_enough(tmp_path: Path) -> No
     windows = Tiff(path=tmp_path, patch=(8, 8), spacing=1.0).load(0)
     assert windows.positions is not None
     sides, images = split_of(windows, 0.2, 0), windows.positions.image_of_each
-    assert not set(images[sides.train]) & set(images[sides.aside])
+    assert not set(images[sides.train]) & set(images[sides.held_out])
     assert sides.unused == 0
 
 
@@ -221,14 +221,14 @@ def test_groups_stay_together_and_their_windows_apart() -> None:
     batch = Structures.from_values(values)
     grouped = Structures(batch.values, batch.specification, groups=np.arange(40) // 4, positions=Positions(corners))
     sides = split_of(grouped, 0.2, 0)
-    assert not set(sides.train // 4) & set(sides.aside // 4)
-    assert np.abs(sides.train[:, None] - sides.aside[None]).min() == 2
+    assert not set(sides.train // 4) & set(sides.held_out // 4)
+    assert np.abs(sides.train[:, None] - sides.held_out[None]).min() == 2
 
 
 @pytest.mark.parametrize("gap", [0.0, 1.0])
 def test_few_structures_are_split_or_say_why_not(tmp_path: Path, gap: float) -> None:
     two = split_of(Structures.from_labels([[[0, 1]], [[1, 0]]]), 0.2, 0, gap=gap)
-    assert (len(two.train), len(two.aside)) == (1, 1)
+    assert (len(two.train), len(two.held_out)) == (1, 1)
     tifffile.imwrite(tmp_path / "a.tif", noise(12, 16))
     six = Tiff(path=tmp_path, patch=(4, 8), spacing=1.0).load(0)
     found = split_of(six, 0.2, 0, gap=gap)

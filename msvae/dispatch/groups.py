@@ -92,13 +92,13 @@ class Group:
     def _meet(self, error: BaseException | None, errand: signs.Errand | None) -> None:
         """Wait for the whole group; give a sign where one member has failed and the others do not come."""
         assert self.communicator is not None
-        request, start, told = self.communicator.Ibarrier(), time.monotonic(), error is None or errand is None
+        request, start, said = self.communicator.Ibarrier(), time.monotonic(), error is None or errand is None
         while not request.Test():
-            if not told and time.monotonic() - start > GRACE:
+            if not said and time.monotonic() - start > GRACE:
                 assert errand is not None
                 trouble = f"failed ({type(error).__name__}: {error}), the others of its group wait for it in the solver"
                 signs.sign_of(errand).say(trouble=trouble)
-                told = True
+                said = True
             time.sleep(NAP)
 
 

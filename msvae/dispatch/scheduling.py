@@ -20,7 +20,7 @@ from msvae.dispatch import world
 from msvae.dispatch.signs import Errand, Roll, Sign, busy_with
 from msvae.errors import RunError
 
-__all__ = ["Lost", "Pace", "converse", "dispatch"]
+__all__ = ["Lost", "Pace", "dispatch", "run_asynchronously"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -107,7 +107,7 @@ class UnderWay(Generic[Item]):
             if sign is None:
                 continue
             del self.running[future]
-            self.roll.told(sign)
+            self.roll.on_loss(sign)
             for item in chunk:
                 result = self._without(item, sign)
                 again.append(item) if result is None else results.append(result)
@@ -165,7 +165,7 @@ def dispatch(
         yield None if found is None else found[2]
 
 
-def converse(
+def run_asynchronously(
     executor: Executor,
     work: Callable[[Sequence[Item]], Result],
     ask: Callable[[], Item | None],

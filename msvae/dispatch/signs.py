@@ -131,8 +131,8 @@ def busy_with(errand: Errand | None, structure: str = "", **place: int) -> Itera
     writer = sign_of(errand)
     writer.say(errand=errand.number, structure=structure, trouble="", **place)
     try:
-        told = structure and writer.file >= 0  # where there is room for it
-        with _last_will(writer.path.with_name(f"{writer.path.name}.fault")) if told else nullcontext():
+        room = structure and writer.file >= 0  # where there is room for it
+        with _last_will(writer.path.with_name(f"{writer.path.name}.fault")) if room else nullcontext():
             yield
     finally:
         writer.say(errand=None if not structure else errand.number, structure="", trouble="")
@@ -198,14 +198,14 @@ class Roll:
 
     patience: seconds of silence after which a worker is lost; None if silence is no sign. timeout: seconds of one
     evaluation by ranks together, after which they are. sends: whether errands are sent to one worker each, as over MPI,
-    which has them even if it never begins. told: called for whoever is lost.
+    which has them even if it never begins. on_loss: called for whoever is lost.
     """
 
     folder: Path
     patience: float | None = None
     timeout: float | None = None
     sends: bool = False
-    told: Callable[[Sign], None] = lambda sign: None
+    on_loss: Callable[[Sign], None] = lambda sign: None
     lost: dict[str, Sign] = field(default_factory=dict)
     _seen: dict[str, tuple[int, float]] = field(default_factory=dict)  # the last beat of each, and when it was new
     _solving: dict[str, tuple[str, float]] = field(default_factory=dict)  # the structure of each, and since when

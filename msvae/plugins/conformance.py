@@ -133,7 +133,7 @@ def _dataset_split(plugin: type[Dataset]) -> None:
         sides = split_of(structures, 0.25, seed=0)
     except DataError as error:
         raise AssertionError(f"example({ENOUGH}) cannot be split: {error}") from None
-    why = leak(structures, sides.train, sides.aside)
+    why = leak(structures, sides.train, sides.held_out)
     assert not why, why
 
 

@@ -12,30 +12,30 @@ from msvae.structures.splits import blank
 __all__ = ["leak"]
 
 
-def leak(structures: Structures, train: Array, aside: Array) -> str:
-    """Return one sentence for what of the structures aside (indices) is also in those to train on; "" where nothing is.
+def leak(structures: Structures, train: Array, held_out: Array) -> str:
+    """Return one sentence for what of the held-out structures (indices) is also in those to train on; "" if nothing.
 
     Groups, contents, and windows on the same page of an image that are less than a window apart; where there are no
     positions, also blocks of half a window that stand in both, unless they have hardly any pattern. Structures that are
     the same in every voxel count for nothing.
     """
-    if structures.groups is not None and set(structures.groups[train]) & set(structures.groups[aside]):
+    if structures.groups is not None and set(structures.groups[train]) & set(structures.groups[held_out]):
         return "a group has structures on both sides of the split"
     ids, some = np.array(structures.ids), ~blank(structures)
-    train, aside = train[some[train]], aside[some[aside]]
-    if set(ids[train]) & set(ids[aside]):
+    train, held_out = train[some[train]], held_out[some[held_out]]
+    if set(ids[train]) & set(ids[held_out]):
         return "the same structure is on both sides of the split"
     if structures.positions is not None:
         shape = structures.specification.grid.shape
         places = np.column_stack([structures.positions.image_of_each, structures.positions.corners])
         pages, corners = np.hsplit(places, [places.shape[1] - len(shape)])
-        for k in aside:
+        for k in held_out:
             same = (pages[train] == pages[k]).all(axis=1)
             if (np.abs(corners[train] - corners[k]) < 2 * np.array(shape)).all(axis=1)[same].any():
                 return f"structure {k} is held back, and a window less than its size away is trained on"
         return ""
     known = set().union(*(_blocks(structures.values[k]) for k in train))
-    shared = [k for k in aside if not known.isdisjoint(_blocks(structures.values[k]))]
+    shared = [k for k in held_out if not known.isdisjoint(_blocks(structures.values[k]))]
     if not shared:
         return ""
     return f"structure {shared[0]} is held back, and a part of it is trained on: give Structures groups, or positions"

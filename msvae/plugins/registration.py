@@ -201,15 +201,15 @@ class Registry:
         check_class(entry.plugin, entry.family)
         if issubclass(entry.plugin, Campaign):
             self._check_tables(entry.plugin)
-        twins = [
+        duplicates = [
             e
             for e in [*self.loaded.values(), *offered[:-1]]
             if (e.family, e.plugin.name) == (entry.family, entry.plugin.name)
         ]
-        if twins:
+        if duplicates:
             raise PluginError(
                 f"{entry.family} '{entry.plugin.name}' of distribution '{entry.distribution}' has the name "
-                f"of one in '{twins[0].distribution}': rename or uninstall one of them"
+                f"of one in '{duplicates[0].distribution}': rename or uninstall one of them"
             )
 
     def _check_tables(self, campaign: type[Campaign]) -> None:

@@ -52,8 +52,8 @@ def reconstructions(run: Run) -> Drawing | None:
     """Structures above what the model makes of their latents."""
     if not run.model_file.exists():
         return None
-    aside, settings = held_back(run), run.model.blueprint.settings
-    structures = aside[np.flatnonzero(can_train(aside, run.model.blueprint))[:8]]
+    held_out, settings = held_back(run), run.model.blueprint.settings
+    structures = held_out[np.flatnonzero(can_train(held_out, run.model.blueprint))[:8]]
     if not len(structures):
         return None
     conditions = condition_values(structures, settings) if settings.conditions else None
@@ -147,7 +147,7 @@ FIGURES: tuple[Callable[[Run], Drawing | None], ...] = (
 def held_back(run: Run) -> Structures:
     """Return the structures that training never saw, with their properties."""
     structures, settings = run.labelled, run.study.training
-    return structures[split_of(structures, settings.held_back, run.study.seed, gap=settings.gap).aside]
+    return structures[split_of(structures, settings.held_back, run.study.seed, gap=settings.gap).held_out]
 
 
 def _headline_property(run: Run) -> tuple[str, Array, Structures] | None:

@@ -99,11 +99,11 @@ class Context:
         """
         return Stage(self, stage, Job(quantities, work)).evaluations([Task(k) for k in indices], title)
 
-    def converse(
+    def evaluate_asynchronously(
         self,
         stage: str,
         ask: Callable[[], Task | None],
-        told: Callable[[Evaluations], None],
+        on_answer: Callable[[Evaluations], None],
         *,
         model: Path,
         under_way: int,
@@ -112,11 +112,11 @@ class Context:
     ) -> None:
         """Keep so many tasks of decoded latents under way: whenever one has been answered, ask for another.
 
-        told: called with every evaluation before the next question; of a resumed stage, with those that it has, in the
-        order in which they arrived, so that the same questions are asked. total: at most. enough: ends it.
+        on_answer: called with every evaluation before the next question. A resumed stage calls it with those that it
+        has, in the order in which they arrived, so that the same questions are asked. total: at most. enough: ends it.
         """
-        Stage(self, stage, Job(self.quantities, model=model)).converse(
-            ask, told, under_way=under_way, total=total, enough=enough
+        Stage(self, stage, Job(self.quantities, model=model)).run_asynchronously(
+            ask, on_answer, under_way=under_way, total=total, enough=enough
         )
 
     @property

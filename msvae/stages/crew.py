@@ -46,14 +46,14 @@ def crew_of(run: Run, executor: Executor, retry: frozenset[str] = frozenset()) -
         yield Crew(None, fatal)
         return
 
-    def told(sign: Sign) -> None:
+    def on_loss(sign: Sign) -> None:
         why = sign.trouble or f"has given no sign of life for {settings.silence:g} s: what it had goes to others"
         log.warning("%s %s", sign.who, why)
         run.journal.note("worker lost", host=sign.host, process=sign.process, rank=sign.rank, why=why)
         run.journal.show(lost=sorted({*run.journal.state.get("lost", ()), sign.who}))
 
     limit = settings.timeout if run.study.ranks_per_solver > 1 else None
-    roll = Roll(run.path / FOLDER, settings.silence, limit, sends=name == "mpi", told=told)
+    roll = Roll(run.path / FOLDER, settings.silence, limit, sends=name == "mpi", on_loss=on_loss)
     try:
         yield Crew(roll, fatal)
     finally:

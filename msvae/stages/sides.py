@@ -35,8 +35,8 @@ def check_sides(study: Study, structures: Structures) -> None:
     """Raise DataError where too few of the data set's structures will be on one of the sides, as far as is known."""
     settings, model = study.training, study.model
     whole = split_of(structures, settings.held_back, study.seed, gap=settings.gap)
-    told = () if model.semi_supervised else model.conditions
-    sides = _able(whole, _will_be_known(study, structures, told))
+    needed = () if model.semi_supervised else model.conditions
+    sides = _able(whole, _will_be_known(study, structures, needed))
     known = int(_will_be_known(study, structures, model.axes)[sides.train].sum())
     if model.axes and known < LEAST_FOR_AXES:
         raise DataError(
@@ -47,12 +47,12 @@ def check_sides(study: Study, structures: Structures) -> None:
 
 def _able(whole: Split, able: Array) -> Split:
     """Return a split without the structures (n,) that cannot be trained on; DataError if it leaves too few."""
-    sides = replace(whole, train=whole.train[able[whole.train]], aside=whole.aside[able[whole.aside]])
-    if len(sides.train) < LEAST or not len(sides.aside):
+    sides = replace(whole, train=whole.train[able[whole.train]], held_out=whole.held_out[able[whole.held_out]])
+    if len(sides.train) < LEAST or not len(sides.held_out):
         raise DataError(
             f"training.held_back: of {able.sum()} structures whose conditions are known, {len(sides.train)} are to be "
-            f"trained on and {len(sides.aside)} held back, but {LEAST} and 1 are needed at least: give more structures "
-            "with known conditions, or cut images to pieces (dataset.patch), which are split by blocks"
+            f"trained on and {len(sides.held_out)} held back, but {LEAST} and 1 are needed at least: give more "
+            "structures with known conditions, or cut images to pieces (dataset.patch), which are split by blocks"
         )
     return sides
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from msvae.dispatch.evaluation import known
 from msvae.dispatch.known import known_in
-from msvae.dispatch.scheduling import converse, dispatch
+from msvae.dispatch.scheduling import dispatch, run_asynchronously
 from msvae.dispatch.tasks import Recipe, Task, lost, work
 from msvae.errors import RunError, Stopped, TargetError
 from msvae.plugins import registry
@@ -86,22 +86,22 @@ class Stage:
         table = _acknowledged(store, tasks)
         return table if job.quiet else _warn(table, self.name)
 
-    def converse(
+    def run_asynchronously(
         self,
         ask: Callable[[], Task | None],
-        told: Callable[[Evaluations], None],
+        on_answer: Callable[[Evaluations], None],
         *,
         under_way: int,
         total: int,
         enough: Callable[[], bool],
     ) -> None:
-        """Keep so many tasks under way: whenever one has been answered, ask for another. See Context.converse."""
+        """Keep so many tasks under way, as Context.evaluate_asynchronously says."""
         context, store = self.context, self.store
         before = store.arrived()
-        asked = iter(_asked_again(before, ask, told, under_way))
+        asked = iter(_asked_again(before, ask, on_answer, under_way))
         watch = Watch(context.run.journal, self.name, total=total, before=before, width=context.width)
         recipe = context.recipe(model=self.job.model)
-        answers = converse(
+        answers = run_asynchronously(
             context.executor,
             partial(work, recipe),
             lambda: next(asked, None) or ask(),
@@ -115,7 +115,7 @@ class Stage:
             for table in answers:
                 if table is not None:
                     writer.add(table)
-                    told(table)
+                    on_answer(table)
                 self._keep_up(writer, watch)
         context.limits.check()
 
@@ -240,7 +240,7 @@ def _reported(title: str) -> Iterator[Report]:
 
 
 def _asked_again(
-    before: Evaluations, ask: Callable[[], Task | None], told: Callable[[Evaluations], None], under_way: int
+    before: Evaluations, ask: Callable[[], Task | None], on_answer: Callable[[Evaluations], None], under_way: int
 ) -> list[Task]:
     """Ask what was asked before, tell what was answered, and return the tasks that have no answer yet."""
     waiting: dict[int, Task] = {}
@@ -249,7 +249,7 @@ def _asked_again(
             waiting[task.index] = task
         if waiting.pop(index, None) is None:
             raise RunError(f"evaluation {index} of the record was never asked for: start again without --resume")
-        told(before.where(np.array([k])))
+        on_answer(before.where(np.array([k])))
     return list(waiting.values())
 
 

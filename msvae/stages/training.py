@@ -72,7 +72,7 @@ def trained(context: Context, structures: Structures) -> VAE:
     train = structures[sides.train]
     run.journal.show_stage("fitting the prior")
     with torch_threads(study.executor.threads):
-        vae.calibrate(structures[sides.aside])
+        vae.calibrate(structures[sides.held_out])
         prior = vae.eval().fit_aggregate(train, seed=study.seed)
         if study.model.axes:
             vae.fit_latent_flow(train, seed=study.seed)
@@ -163,6 +163,6 @@ def structure_head(context: Context, structures: Structures) -> StructureHead | 
     sides = split_of(structures, study.training.held_back, study.seed, gap=study.training.gap)
     with torch_threads(study.executor.threads), run.journal.progress("structure head") as report:
         fit_structure_head(head, structures[sides.train], seed=study.seed, report=report)
-        head.calibrate(structures[sides.aside])
+        head.calibrate(structures[sides.held_out])
     save_structure_head(head, path)
     return head

@@ -31,13 +31,13 @@ LARGE = 1.5  # times what is to be held back: images from which on are split
 class Split:
     """Both sides of a data set.
 
-    train, aside: increasing indices of the structures that are trained on, and of those held back. unused: how many
-    are of neither side. apart: voxels (pages, of a stack) that lie at least between structures of the two sides that
-    were cut from one image; None where no image has structures on both.
+    train, held_out: increasing indices of the structures that are trained on, and of those that are held out.
+    unused: how many are of neither side. apart: voxels (pages, of a stack) that lie at least between structures of the
+    two sides that were cut from one image; None where no image has structures on both.
     """
 
     train: Array
-    aside: Array
+    held_out: Array
     unused: int = 0
     apart: int | None = None
 
@@ -67,12 +67,12 @@ class Places:
         images = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
         return cls(positions.corners, images, np.array(positions.periods), sizes, np.ceil(gap * reach).astype(np.int64))
 
-    def near(self, aside: Array) -> Array:
-        """Return which structures (n,) lie within the gap of one that is aside (n,), those aside included."""
-        scale, found = (self.sizes + self.gaps).astype(np.float64), aside.copy()
-        for image in np.unique(self.images[aside]):
+    def near(self, held_out: Array) -> Array:
+        """Return which structures (n,) lie within the gap of one that is held out (n,), those included."""
+        scale, found = (self.sizes + self.gaps).astype(np.float64), held_out.copy()
+        for image in np.unique(self.images[held_out]):
             here = np.flatnonzero(self.images == image)
-            tree = cKDTree(self._wrapped(here[aside[here]]) / scale, boxsize=self.periods / scale)
+            tree = cKDTree(self._wrapped(here[held_out[here]]) / scale, boxsize=self.periods / scale)
             found[here] |= tree.query(self._wrapped(here) / scale, p=np.inf)[0] < 1 - 1e-9
         return found
 
@@ -81,13 +81,13 @@ class Places:
         corners = self.corners[rows]
         return np.where(self.periods > 0, corners % np.maximum(self.periods, 1), corners)
 
-    def apart(self, train: Array, aside: Array) -> int | None:
+    def apart(self, train: Array, held_out: Array) -> int | None:
         """Return how many voxels lie at least between structures of the sides (indices); None between images."""
         least = [
             self._between(self.corners[rows], self.corners[others])
-            for image in np.intersect1d(self.images[train], self.images[aside])
+            for image in np.intersect1d(self.images[train], self.images[held_out])
             for rows in np.array_split(train[self.images[train] == image], 1 + len(train) // 200)
-            if len(rows) and len(others := aside[self.images[aside] == image])
+            if len(rows) and len(others := held_out[self.images[held_out] == image])
         ]
         return min(least, default=None)
 
@@ -109,17 +109,17 @@ def split_of(structures: Structures, held_back: float, seed: int, *, gap: float 
     places, rng = Places.of(structures, gap), np.random.default_rng(seed_of(seed, "split"))
     specimens = _specimens(structures, places)
     count = len(np.unique(specimens))
-    aside = np.zeros(n, dtype=bool)
+    held_out = np.zeros(n, dtype=bool)
     largest = int(np.bincount(specimens).max(initial=0))
     if places is not None and structures.groups is None and wanted < n and largest > LARGE * wanted:
-        aside = _blocks(places, specimens, wanted / n, rng)
-    if not aside.any() or aside.all():
-        aside = _whole(specimens, wanted, rng)
-    train = ~(aside if places is None else places.near(aside))
-    train, aside = _without_copies(_names(structures), train, aside)
-    if not train.any() or not aside.any():
+        held_out = _blocks(places, specimens, wanted / n, rng)
+    if not held_out.any() or held_out.all():
+        held_out = _whole(specimens, wanted, rng)
+    train = ~(held_out if places is None else places.near(held_out))
+    train, held_out = _without_copies(_names(structures), train, held_out)
+    if not train.any() or not held_out.any():
         raise DataError(_nothing_left(held_back, n, count, places))
-    inside, outside = np.flatnonzero(train), np.flatnonzero(aside)
+    inside, outside = np.flatnonzero(train), np.flatnonzero(held_out)
     apart = None if places is None else places.apart(inside, outside)
     return Split(inside, outside, n - len(inside) - len(outside), apart)
 
@@ -184,7 +184,7 @@ def _names(structures: Structures) -> Array:
 
 
 def _whole(specimens: Array, wanted: int, rng: np.random.Generator) -> Array:
-    """Return which structures (n,) are aside where whole specimens are, by chance."""
+    """Return which structures (n,) are held out where whole specimens are, by chance."""
     names = rng.permutation(np.unique(specimens))
     sizes = np.bincount(specimens)[names]
     chosen = names[: int(np.searchsorted(np.cumsum(sizes), wanted)) + 1]
@@ -192,8 +192,8 @@ def _whole(specimens: Array, wanted: int, rng: np.random.Generator) -> Array:
 
 
 def _blocks(places: Places, specimens: Array, share: float, rng: np.random.Generator) -> Array:
-    """Return which structures (n,) are aside where a block of every specimen is; of those without blocks, some are."""
-    aside = np.zeros(len(specimens), dtype=bool)
+    """Return which structures (n,) are held out where a block of every specimen is, or some whole ones."""
+    held_out = np.zeros(len(specimens), dtype=bool)
     for specimen in np.unique(specimens):
         rows = np.flatnonzero(specimens == specimen)
         wanted = max(round(share * len(rows)), 1)
@@ -206,10 +206,10 @@ def _blocks(places: Places, specimens: Array, share: float, rng: np.random.Gener
             costs.append(np.inf if lost + block.sum() >= len(rows) else abs(int(block.sum()) - wanted) + lost)
         if np.isfinite(costs).any():
             best = rng.choice(np.flatnonzero(np.array(costs) == min(costs)))
-            aside[rows[blocks[int(best)]]] = True
+            held_out[rows[blocks[int(best)]]] = True
         elif rng.random() < share:
-            aside[rows] = True
-    return aside
+            held_out[rows] = True
+    return held_out
 
 
 def _ends(corners: Array, wanted: int) -> Iterator[Array]:
@@ -219,13 +219,13 @@ def _ends(corners: Array, wanted: int) -> Iterator[Array]:
         yield from (block for block in (along <= end, along < end) if block.any() and not block.all())
 
 
-def _without_copies(ids: Array, train: Array, aside: Array) -> tuple[Array, Array]:
+def _without_copies(ids: Array, train: Array, held_out: Array) -> tuple[Array, Array]:
     """Return both sides (n,) without structures that the other has too: they go from where there are fewer copies."""
     numbers = np.unique(ids.astype(str), return_inverse=True)[1]
-    inside, outside = (np.bincount(numbers[side], minlength=len(numbers)) for side in (train, aside))
+    inside, outside = (np.bincount(numbers[side], minlength=len(numbers)) for side in (train, held_out))
     both = (inside > 0) & (outside > 0)
     fewer_outside = outside < inside
-    kept = aside & ~(both & fewer_outside)[numbers]
+    kept = held_out & ~(both & fewer_outside)[numbers]
     if not kept.any():
-        return train & ~both[numbers], aside
+        return train & ~both[numbers], held_out
     return train & ~(both & ~fewer_outside)[numbers], kept

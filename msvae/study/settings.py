@@ -34,7 +34,7 @@ Workers = Annotated[int, Field(ge=1, le=4096)]
 
 @dataclass(frozen=True)
 class Condition(Component):
-    """A number that encoder and decoder are told.
+    """A number that encoder and decoder are given.
 
     property: its name. component: its indices, from 0; none for a scalar. unit: compared with the property's unit.
     classes: it is a class, 0 to classes - 1; 0 for a quantity.
@@ -44,7 +44,7 @@ class Condition(Component):
 
     @builtins.property
     def width(self) -> int:
-        """Numbers that the networks are told of it."""
+        """Width of it as the networks take it."""
         return self.classes or 1
 
 
@@ -63,7 +63,7 @@ class ModelSettings(Settings):
     global_latents: of the whole structure, above those of the sites (a hierarchy).
     features: width of the encoder's output and of the heads.
     heads: properties that are predicted from the latents.
-    conditions: numbers that the encoder and decoder are told (a conditional VAE).
+    conditions: numbers that the encoder and decoder are given (a conditional VAE).
     semi_supervised: structures whose conditions are unknown (NaN) train too: the encoder guesses them (M2).
     axes: numbers that get an axis each of an invertible map of the latents, fitted after training.
     likelihood: of the structures; "auto" takes the one of their kind.
@@ -97,8 +97,8 @@ class ModelSettings(Settings):
             raise ValueError(f"{len(self.axes)} axes need as many latents, found {self.latents}")
 
     @builtins.property
-    def told(self) -> int:
-        """Numbers that the networks are told of the conditions."""
+    def condition_width(self) -> int:
+        """Width of the conditions as the networks take them."""
         return sum(condition.width for condition in self.conditions)
 
 

@@ -24,7 +24,7 @@ __all__ = ["Completed", "Conditions", "Guess", "Guessed"]
 
 
 class Conditions(nn.Module):
-    """A map of conditions (n, k) in their own units to what the networks are told (n, width)."""
+    """A map of conditions (n, k) in their own units to what the networks take (n, width)."""
 
     def __init__(self, conditions: tuple[Condition, ...]) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Conditions(nn.Module):
         self.scale.fit(values[:, self.given_numbers])
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return what the networks are told of conditions (n, k): float32 (n, width), NaN where unknown."""
+        """Return what the networks take for conditions (n, k): float32 (n, width), NaN where unknown."""
         result = torch.full((len(values), self.width), torch.nan, device=values.device)
         result[:, self.numbers] = self.scale(values[:, self.given_numbers])
         for j, columns in self.classes.items():
@@ -121,9 +121,9 @@ class Guess(nn.Module):
         given = conditions[:, self.numbers]
         known = torch.isfinite(given)
         drawn = guess.mean + guess.deviation * share.normal(len(given), given.shape[1], given.device)
-        told = Normal(guess.mean, guess.deviation).log_prob(torch.where(known, given, guess.mean.detach()))
+        likelihood = Normal(guess.mean, guess.deviation).log_prob(torch.where(known, given, guess.mean.detach()))
         standard = Normal(torch.zeros_like(guess.mean), torch.ones_like(guess.mean))
-        cost = torch.where(known, -told, kl_divergence(Normal(guess.mean, guess.deviation), standard)).sum(dim=1)
+        cost = torch.where(known, -likelihood, kl_divergence(Normal(guess.mean, guess.deviation), standard)).sum(dim=1)
         filled = conditions.clone()
         filled[:, self.numbers] = torch.where(known, given, drawn)
         rows = torch.arange(len(filled), device=filled.device)

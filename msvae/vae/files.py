@@ -182,7 +182,7 @@ def _integers(value: Any) -> Iterator[int]:
 
 
 def _aggregate(blueprint: Blueprint, description: dict[str, Any] | None) -> Aggregate | Texture | None:
-    settings, told = blueprint.settings, blueprint.settings.told
+    settings, told = blueprint.settings, blueprint.settings.condition_width
     if description is None:
         return None
     if description["kind"] != Texture.kind:

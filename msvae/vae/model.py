@@ -74,7 +74,7 @@ class VAE(Networks):
     @torch.no_grad()
     def _draws(self, structures: Structures, seeds: Sequence[int]) -> Array:
         """Return samples (n, len(seeds), latents) of the posteriors of structures, which are encoded once."""
-        scaled = self.told(condition_values(structures, self.blueprint.settings), len(structures))
+        scaled = self.network_conditions(condition_values(structures, self.blueprint.settings), len(structures))
         posteriors, drawn = list(self._posteriors(structures, scaled)), []
         with torch.random.fork_rng(devices=[]):
             for seed in seeds:
@@ -95,7 +95,7 @@ class VAE(Networks):
             )
         if conditions is None:
             conditions = condition_values(structures, self.blueprint.settings)
-        scaled = self.told(conditions, len(structures))
+        scaled = self.network_conditions(conditions, len(structures))
         empty = torch.zeros(0, self._length(sites))
         means, deviations = [empty], [empty]
         for posterior in self._posteriors(structures, scaled):
@@ -151,7 +151,7 @@ class VAE(Networks):
         z = torch.as_tensor(np.asarray(latents, dtype=np.float32))
         if z.ndim != 2 or z.shape[1] != self._length(sites):
             raise DataError(f"latents have the shape (n, {self._length(sites)}), found {tuple(z.shape)}")
-        scaled = self.told(conditions, len(z))
+        scaled = self.network_conditions(conditions, len(z))
         values = [self.likelihood.mode(self.reconstruct(z[i : i + 1], scaled[i : i + 1], sites)) for i in range(len(z))]
         stacked = torch.cat(values).numpy() if values else np.zeros((0, *specification.shape))
         return Structures(_valid(stacked, specification), specification)
@@ -216,7 +216,7 @@ class VAE(Networks):
         self, n: int, seed: int = 0, conditions: ArrayLike | None = None, shape: tuple[int, ...] | None = None
     ) -> Array:
         """Return n latents (n, d) from the fitted aggregate posterior, given conditions (n, k); untrained: N(0, I)."""
-        scaled = self.told(conditions, n).double().numpy()
+        scaled = self.network_conditions(conditions, n).double().numpy()
         _, sites = self._of_shape(shape)
         if self.aggregate is None:
             return np.random.default_rng(seed).standard_normal((n, self._length(sites)))
@@ -237,20 +237,20 @@ class VAE(Networks):
 
     def fit_aggregate(self, structures: Structures, *, seed: int) -> AggregateFit:
         """Model the aggregate posterior of training structures, and sample from it from now on."""
-        conditions = self.told(condition_values(structures, self.blueprint.settings), len(structures))
+        conditions = self.network_conditions(condition_values(structures, self.blueprint.settings), len(structures))
         known = np.flatnonzero(torch.isfinite(conditions).all(dim=1))
-        told, usable = conditions[known].double().numpy(), structures[known]
+        given, usable = conditions[known].double().numpy(), structures[known]
         if isinstance(self.prior, SpatialPrior):
             found = fit_texture(
                 self.draw(usable, seed),
-                told,
+                given,
                 self.prior,
                 periodic=self.blueprint.specification.grid.periodic,
                 seed=seed,
             )
         else:
             seeds = [seed, *(seed_of(seed, "draw", k) for k in range(1, DRAWS))]
-            found = fit_aggregate(self._draws(usable, seeds), told, seed=seed, sides=_sides(usable, seed))
+            found = fit_aggregate(self._draws(usable, seeds), given, seed=seed, sides=_sides(usable, seed))
         self.aggregate = found.aggregate
         return found
 
@@ -285,7 +285,7 @@ def _sides(structures: Structures, seed: int) -> tuple[Array, Array] | None:
         sides = split_of(structures, 0.2, seed_of(seed, "aggregate split"), gap=0.0)
     except DataError:
         return None
-    return sides.train, sides.aside
+    return sides.train, sides.held_out
 
 
 def _valid(values: Array, specification: Specification) -> Array:

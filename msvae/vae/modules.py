@@ -24,7 +24,7 @@ class Posterior(nn.Module):
     def __init__(self, encoder: nn.Module, sizes: ModelSettings, path: LinearPath | None) -> None:
         super().__init__()
         self.encoder, self.path = encoder, path
-        self.moments = nn.Linear(sizes.features + sizes.told, 2 * sizes.latents)
+        self.moments = nn.Linear(sizes.features + sizes.condition_width, 2 * sizes.latents)
         if path is not None:
             zero_last_layer(self.moments)
 
@@ -62,7 +62,7 @@ class FlowPosterior(Posterior):
 
     def __init__(self, encoder: nn.Module, sizes: ModelSettings, path: LinearPath | None) -> None:
         super().__init__(encoder, sizes, path)
-        self.coupling: Any = coupling_flow(sizes.latents, sizes.features + sizes.told)
+        self.coupling: Any = coupling_flow(sizes.latents, sizes.features + sizes.condition_width)
 
     def _distribution(self, mean: Tensor, deviation: Tensor, hidden: Tensor) -> Distribution:
         return Bent(super()._distribution(mean, deviation, hidden), self.coupling.transform(hidden))

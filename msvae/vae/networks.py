@@ -42,9 +42,9 @@ class Networks(nn.Module):
     ) -> None:
         super().__init__()
         self.blueprint, self.aggregate, self.latent_flow = blueprint, aggregate, latent_flow
-        self.asked = np.zeros(0)  # conditions that hold where none are given
+        self.default_conditions = np.zeros(0)  # conditions that hold where none are given
         settings, specification = blueprint.settings, blueprint.specification
-        k = settings.told
+        k = settings.condition_width
         self.conditions = Conditions(settings.conditions)
         self.likelihood = likelihood_for(specification, settings.likelihood)
         shape = (self.likelihood.inputs, *specification.grid.shape)
@@ -104,7 +104,9 @@ class Networks(nn.Module):
     def _fit_path(self, path: LinearPath, structures: Structures) -> None:
         """Fit the linear path, and the gain with which its output makes the structures most likely."""
         values = torch.as_tensor(structures.values[:ROWS].copy())
-        conditions = self.told(condition_values(structures, self.blueprint.settings), len(structures))[:ROWS]
+        conditions = self.network_conditions(condition_values(structures, self.blueprint.settings), len(structures))[
+            :ROWS
+        ]
         features = self.likelihood.features(values)
         conditions = torch.nan_to_num(conditions)
         path.fit(features, conditions, levelled=self.likelihood.levelled)
@@ -126,26 +128,26 @@ class Networks(nn.Module):
         return cast(Head, self.heads[name])
 
     def reconstruct(self, latents: Tensor, conditions: Tensor, sites: tuple[int, ...] | None = None) -> Distribution:
-        """Return p(x|z, c) for latents (n, d) and conditions (n, width) as the networks are told.
+        """Return p(x|z, c) for latents (n, d) and conditions (n, width) as the networks take them.
 
         sites: the grid of the latents, by default that of training.
         """
         return cast(Distribution, self.likelihood(self.output(latents, conditions, sites)))
 
     def output(self, latents: Tensor, conditions: Tensor, sites: tuple[int, ...] | None = None) -> Tensor:
-        """Return what the likelihood is told, (n, outputs, *grid)."""
-        told = torch.cat([latents, conditions], dim=1)
+        """Return what the likelihood takes, (n, outputs, *grid)."""
+        inputs = torch.cat([latents, conditions], dim=1)
         if self.sites:
             sites, count = self.sites if sites is None else sites, self.blueprint.settings.global_latents
             own = latents[:, count:].unflatten(1, (-1, *sites))
             everywhere = torch.cat([latents[:, :count], conditions], dim=1)
             spread = everywhere.reshape(*everywhere.shape, *(1,) * len(sites)).expand(-1, -1, *sites)
-            told = torch.cat([own, spread], dim=1)
-        output: Tensor = self.decoder(told).float()
+            inputs = torch.cat([own, spread], dim=1)
+        output: Tensor = self.decoder(inputs).float()
         return output if self.path is None else output + self.path.decode(latents, conditions)
 
     def complete(self, features: Tensor, conditions: Tensor) -> Tensor:
-        """Return conditions (n, width) as the networks are told, those that are unknown (NaN) as the likeliest."""
+        """Return conditions (n, width) as the networks take them, those that are unknown (NaN) as the likeliest."""
         unknown = torch.isnan(conditions)
         if not unknown.any():
             return conditions
@@ -153,10 +155,12 @@ class Networks(nn.Module):
             raise DataError("a condition is unknown (NaN): give it, or train with model.semi_supervised = true")
         return self.guess.likeliest(features, conditions)
 
-    def told(self, conditions: ArrayLike | None, n: int) -> Tensor:
-        """Return conditions (n, k), or none, as the networks are told them (n, width)."""
+    def network_conditions(self, conditions: ArrayLike | None, n: int) -> Tensor:
+        """Return conditions (n, k), or none, as the networks take them (n, width)."""
         k = len(self.blueprint.settings.conditions)
-        given = np.tile(self.asked, (n, 1)) if conditions is None else np.asarray(conditions, dtype=np.float64)
+        given = (
+            np.tile(self.default_conditions, (n, 1)) if conditions is None else np.asarray(conditions, dtype=np.float64)
+        )
         if given.shape != (n, k):
             names = ", ".join(map(str, self.blueprint.settings.conditions)) or "none"
             raise DataError(f"conditions have the shape ({n}, {k}) - {names} - found {given.shape}")

@@ -80,7 +80,7 @@ class SpatialPosterior(nn.Module):
     def __init__(self, encoder: nn.Module, sizes: ModelSettings) -> None:
         super().__init__()
         self.encoder, self.count = encoder, sizes.global_latents
-        width = sizes.features + sizes.told
+        width = sizes.features + sizes.condition_width
         self.above = nn.Linear(width, 2 * self.count) if self.count else None
         self.moments = nn.Linear(width + self.count, 2 * sizes.latents)
 

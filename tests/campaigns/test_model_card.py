@@ -59,19 +59,19 @@ def test_every_loss_of_a_card_is_that_of_the_saved_model(tmp_path: Path, overrid
     card = {line["what"]: line for line in run.read_json("model_card.json")}
     sides = split_of(run.structures, run.study.training.held_back, run.study.seed, gap=run.study.training.gap)
     terms = {}
-    for side in ("train", "aside"):
+    for side in ("train", "held_out"):
         batch = batch_of(run.model, run.structures[getattr(sides, side)])
         terms[side] = held_back_terms(run.model, batch, run.study.seed)
     for name in ("reconstruction", "divergence"):
         line = card[f"{name} (nats), held back"]
-        assert line["model"] == terms["aside"][f"held back {name}"]
+        assert line["model"] == terms["held_out"][f"held back {name}"]
         assert line["floor"] == terms["train"][f"held back {name}"]
-    elbo = -sum(terms["aside"][f"held back {name}"] for name in ("reconstruction", "divergence"))
+    elbo = -sum(terms["held_out"][f"held back {name}"] for name in ("reconstruction", "divergence"))
     assert card["ELBO (nats), held back"]["model"] == elbo
     if "training.weights=last" not in overrides:
         least = card["loss (nats), held back, at its least"]["model"]
         assert card["loss (nats), held back"]["model"] == pytest.approx(least, rel=1e-6)
-    known = run.structures[sides.aside]
+    known = run.structures[sides.held_out]
     again = run.model.decode(run.model.moments(known)[0])
     equal = float((again.values == known.values).mean())
     assert card["reconstruction: equal sites"]["model"] == equal

@@ -19,7 +19,7 @@ import pytest
 
 from msvae import Run, TargetError
 from msvae.campaigns.launch import launch
-from msvae.dispatch.scheduling import converse
+from msvae.dispatch.scheduling import run_asynchronously
 
 UNEQUAL = """
 import time
@@ -68,7 +68,7 @@ def test_as_many_run_as_are_asked_for_and_each_question_knows_the_answers_before
         return int(items[0])
 
     with ThreadPoolExecutor(3) as executor:
-        for answer in converse(executor, work, ask, under_way=3):
+        for answer in run_asynchronously(executor, work, ask, under_way=3):
             if answer is not None:
                 answers.append(answer)
     assert sorted(answers) == list(range(1, 13))
@@ -87,7 +87,7 @@ def test_what_has_not_begun_is_given_up() -> None:
 
     with ThreadPoolExecutor(1) as executor:
         until = {"under_way": 8, "until": lambda: len(begun) >= 3}
-        found = [a for a in converse(executor, work, lambda: next(numbers), **until) if a is not None]
+        found = [a for a in run_asynchronously(executor, work, lambda: next(numbers), **until) if a is not None]
     assert len(begun) < 8
     assert found == begun
 

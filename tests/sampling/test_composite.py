@@ -106,7 +106,7 @@ def test_steps_through_decoder_and_solver_come_nearer(vae: VAE, structures: Stru
     z, eps = known.latents[0], 1e-2
 
     def expected(latents: Any) -> Any:
-        output = vae.output(torch.as_tensor(latents[None]).float(), vae.told(None, 1))
+        output = vae.output(torch.as_tensor(latents[None]).float(), vae.network_conditions(None, 1))
         grey = vae.likelihood(output).mean[:, 0].double().detach().numpy()
         k = SOLVER.evaluate(Structures.from_values(grey, 1e-6))["conductivity"][0]
         return np.array([k[0, 0], k[1, 1]])

@@ -80,7 +80,7 @@ def _found(context: Context, structures: Structures, folder: str) -> list[Struct
         table = earlier.store(stage).load()
         if stage.startswith(("search-", "control-")) and table.done.any():
             vae = load_model(earlier.model_file_of(stage))
-            vae.asked = asked_conditions(earlier.study)
+            vae.default_conditions = asked_conditions(earlier.study)
             parts.append(designs(vae, table, np.flatnonzero(table.done), structures.quantities))
     if not parts:
         raise StudyError(f"{key}: the run '{folder}' has no designs that the solver verified")

@@ -135,6 +135,6 @@ def _search(context: Context, known: Structures, losses: Losses, judge: Judge) -
         searcher,
         design.budget,
         context.run.model_file,
-        told=lambda table: searcher.tell(table.latents, np.zeros(0), table.properties),
+        on_answer=lambda table: searcher.tell(table.latents, np.zeros(0), table.properties),
     ).held()
     return whole, np.where(judge.counts(whole)[:, None], losses(whole.properties), np.nan)

@@ -41,7 +41,7 @@ def run(context: Context) -> Table:
     structures = training_structures(context)
     check_dependence(context, design, structures)
     vae = trained(context, structures)
-    vae.asked = asked_conditions(context.study)
+    vae.default_conditions = asked_conditions(context.study)
     judge = Judge.of(context, vae, structures)
     structures = with_earlier(context, structures)
     if design.objectives:

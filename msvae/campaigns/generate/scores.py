@@ -19,7 +19,7 @@ def scores(
     context: Context, structures: Structures, vae: VAE, head: StructureHead | None
 ) -> list[tuple[str, str, str]]:
     """Return rows (what, measure, value) over the held-back structures."""
-    test = structures[sides_of(context, structures, vae.blueprint).aside]
+    test = structures[sides_of(context, structures, vae.blueprint).held_out]
     latents = vae.encode(test)
     conditions = _conditions(vae, test)
     again = vae.decode(latents, conditions)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from msvae.campaigns.gradation.graded_part import Grading, natural, save
+from msvae.campaigns.gradation.graded_part import Grading, save, values_of_structures
 from msvae.errors import StudyError
 from msvae.part.elastic import Solution
 from msvae.part.problem import Problem
@@ -41,7 +41,7 @@ def stiffest_part(grading: Grading) -> Table:
     )
     start = grading.start(seed_of(context.study.seed, "gradation"))
     along = grading.positions[:, part_settings.axis]
-    spread = 0.5 * float(natural(grading).std())
+    spread = 0.5 * float(values_of_structures(grading).std())
     designs: dict[str, Array] = {
         "uniform": np.full(len(along), fraction),
         "step": np.where(along < 0.5, fraction - spread, fraction + spread),
@@ -89,7 +89,7 @@ def _stiffest(grading: Grading, problem: Problem, start: Structures, fraction: f
         latents = grading.vae.encode(grading.windows.cut(part))
         for _ in range(max(s.steps // ASCENT, 1)):
             now = torch.as_tensor(latents).float()
-            latents = brief.led(latents, _energy_loss(grading, problem, elements, asked, now))
+            latents = brief.descend(latents, _energy_loss(grading, problem, elements, asked, now))
         part = grading.seamless(latents, f"stiffest-{sweep}")
         miss = fraction - float(part.fractions[0, s.phase])
         asked += miss

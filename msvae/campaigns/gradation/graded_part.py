@@ -24,7 +24,7 @@ from msvae.structures import Array, Grid, Structures
 from msvae.vae.blueprint import component_values
 from msvae.vae.model import VAE
 
-__all__ = ["Grading", "groups_of", "misses_of", "natural", "save"]
+__all__ = ["Grading", "groups_of", "misses_of", "save", "values_of_structures"]
 
 DRAWN_SWEEPS, LAST_SWEEPS, SWEEPS = 8, 2, 3  # of settling: a part to begin with; after its windows were led
 MOST_GROUPS = 24  # of windows with about the same target
@@ -96,9 +96,9 @@ class Grading:
         return mean if self.settings.phase == 1 else 1 - mean
 
     def _output(self, latents: Tensor) -> Tensor:
-        return self.vae.output(latents, self.vae.told(None, len(latents)))
+        return self.vae.output(latents, self.vae.network_conditions(None, len(latents)))
 
-    def led(self, starts: Array, loss: Callable[[Tensor], Tensor]) -> Array:
+    def descend(self, starts: Array, loss: Callable[[Tensor], Tensor]) -> Array:
         """Return the latents that descend from starts."""
         s = self.settings
         return graded(starts, loss, self.manifold, self.pairs, smoothness=s.smoothness, typicality=s.typicality,
@@ -109,7 +109,7 @@ class Grading:
 
         start: a part whose windows scatter by nature. Of several sweeps the one that misses means and scatter least.
         """
-        own = float(natural(self).std())
+        own = float(values_of_structures(self).std())
         part, wanted, scatter = start, target.copy(), self.settings.fluctuation * own
         asked = scatter
         best: tuple[float, Structures, Array] | None = None
@@ -119,7 +119,7 @@ class Grading:
                 now = self.value(torch.as_tensor(latents).float()).double().numpy()
             rest = now - target - misses_of(now, target)
             aim = torch.as_tensor(wanted + asked * rest / max(float(rest.std()), 1e-12)).float()
-            latents = self.led(latents, lambda z, aim=aim: ((self.value(z) - aim) / own).square().mean())  # type: ignore[misc]
+            latents = self.descend(latents, lambda z, aim=aim: ((self.value(z) - aim) / own).square().mean())  # type: ignore[misc]
             part, measured = self.made(latents, f"{stage}-{sweep}", target, wanted)
             misses = misses_of(measured, target)
             found = float(np.nanstd((measured - target - misses)[self.inner]))
@@ -208,7 +208,7 @@ def _beside(values: Array, groups: Array) -> Array:
     return np.asarray((0.25 * each[:-2] + 0.5 * each[1:-1] + 0.25 * each[2:])[groups])
 
 
-def natural(grading: Grading) -> Array:
+def values_of_structures(grading: Grading) -> Array:
     """Return what is graded of the data set's structures (n,)."""
     structures, s = grading.context.run.labelled, grading.settings
     if not s.property:

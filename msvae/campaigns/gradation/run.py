@@ -11,7 +11,7 @@ import numpy as np
 
 from msvae.campaigns.gradation.campaign import Gradation
 from msvae.campaigns.gradation.compliance import stiffest_part
-from msvae.campaigns.gradation.graded_part import Grading, groups_of, misses_of, natural, save
+from msvae.campaigns.gradation.graded_part import Grading, groups_of, misses_of, save, values_of_structures
 from msvae.errors import StudyError
 from msvae.run.table import Table
 from msvae.sampling.fields.grading import position_formula
@@ -52,7 +52,7 @@ def _profile(grading: Grading) -> Table:
         here = (places == k) & grading.inner
         rows.append((f"{target[here].mean():.5g}", f"{np.nanmean(measured[here]):.5g}", f"{misses[here][0]:+.3g}",
                      f"{np.nanstd(measured[here] - target[here]):.3g}", str(here.sum())))  # fmt: skip
-    rest, known = measured - target - misses, natural(grading)
+    rest, known = measured - target - misses, values_of_structures(grading)
     notes = (
         f"largest error of a mean: {np.abs(misses[grading.inner]).max():.3g}; scatter in the part "
         f"{np.nanstd(rest[grading.inner]):.3g}, in the data set {known.std():.3g}",

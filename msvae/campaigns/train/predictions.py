@@ -44,7 +44,7 @@ def halves(context: Context, test: Structures) -> tuple[Array, Array] | None:
         sides = split_of(test, 0.5, seed_of(context.study.seed, "halves"), gap=context.study.training.gap)
     except DataError:
         return None
-    return sides.train, sides.aside
+    return sides.train, sides.held_out
 
 
 def predictions(

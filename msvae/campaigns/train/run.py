@@ -18,4 +18,4 @@ def run(context: Context) -> Table:
     head = structure_head(context, structures)
     sides = sides_of(context, structures, vae.blueprint)
     context.run.journal.show_stage("model card")
-    return model_card(context, vae, structures[sides.train], structures[sides.aside], head, sides=sides)
+    return model_card(context, vae, structures[sides.train], structures[sides.held_out], head, sides=sides)

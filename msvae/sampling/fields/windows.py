@@ -212,7 +212,7 @@ class Windows:
     def _decoded(self, vae: VAE, latents: Array, conditions: Array | None, fractions: list[float]) -> Iterator[Array]:
         """Yield the decoder's output for every window, and take note of the fraction that it expects."""
         z = torch.as_tensor(np.asarray(latents, dtype=np.float32))
-        told = vae.told(conditions, len(z))
+        told = vae.network_conditions(conditions, len(z))
         for start in range(0, len(z), AT_ONCE):
             rows = slice(start, start + AT_ONCE)
             output = vae.output(z[rows], told[rows])

@@ -48,7 +48,7 @@ class Ranks:
         """Return the sum of a tensor over the ranks."""
         return tensor
 
-    def told(self, value: Value) -> Value:
+    def broadcast(self, value: Value) -> Value:
         """Return the first rank's value."""
         return value
 
@@ -71,7 +71,7 @@ class Distributed(Ranks):
         distributed.all_reduce(summed)
         return summed
 
-    def told(self, value: Value) -> Value:
+    def broadcast(self, value: Value) -> Value:
         box = [value]
         distributed.broadcast_object_list(box, src=0)
         return box[0]

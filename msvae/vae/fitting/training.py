@@ -38,7 +38,7 @@ Save = Callable[[], None]
 def split(structures: Structures, held_back: float, seed: int, gap: float = 1.0) -> tuple[Array, Array]:
     """Return the indices of training and held-back structures; see `msvae.structures.splits.split_of`."""
     found = split_of(structures, held_back, seed, gap=gap)
-    return found.train, found.aside
+    return found.train, found.held_out
 
 
 @dataclass
@@ -193,7 +193,7 @@ def fit(
     """
     first = ranks.rank == 0
     both = split_of(structures, settings.held_back, seed, gap=settings.gap) if sides is None else sides
-    train, aside = both.train, both.aside
+    train, held_out = both.train, both.held_out
     resumed = first and checkpoint is not None and checkpoint.exists()
     if first and not resumed:
         vae.fit_scales(structures[train])
@@ -202,13 +202,13 @@ def fit(
         assert checkpoint is not None
         trainer.restore(*load_tensors(checkpoint), checkpoint)
     if ranks.size > 1:
-        trainer.restore(*ranks.told(trainer.state() if first else ({}, {})), Path("the first rank"))
+        trainer.restore(*ranks.broadcast(trainer.state() if first else ({}, {})), Path("the first rank"))
     save = Checkpoints(trainer, checkpoint if first else None, 60 * settings.checkpoint_minutes, limit)
-    inside, outside = batch_of(vae, structures[train]), batch_of(vae, structures[aside])
+    inside, outside = batch_of(vae, structures[train]), batch_of(vae, structures[held_out])
     while not trainer.finished:
         vae.train()
         row = trainer.epoch(inside, save.due)
-        trainer.record(row | ranks.told(held_back_terms(vae.eval(), outside, seed) if first else {}))
+        trainer.record(row | ranks.broadcast(held_back_terms(vae.eval(), outside, seed) if first else {}))
         if report is not None:
             elbo = -row["reconstruction"] - row["divergence"]
             report(len(trainer.history), settings.epochs, f"ELBO {elbo:.1f} nats, best epoch {trainer.kept + 1}")

@@ -1,4 +1,4 @@
-"""Questions and answers: a searcher asks, workers evaluate, and it is told; in rounds, or as workers become free."""
+"""Questions and answers: a search asks, workers evaluate, it is told; in rounds, or whenever a worker is free."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Conversation:
     """One search: its questions, until the budget is spent or there is enough.
 
     calls: that may be made, but for plain candidates, which a searcher returns beside what it is asked for. model: file
-    of the one that decodes. told: called with each answer, of which it tells the searcher. enough: ends the search.
+    of the one that decodes. on_answer: called with each answer, to tell the searcher. enough: ends the search.
     text: how far it is, in words. conditions: (k,) under which latents are decoded.
     """
 
@@ -38,7 +38,7 @@ class Conversation:
     searcher: AskTell
     calls: int
     model: Path
-    told: Callable[[Evaluations], None]
+    on_answer: Callable[[Evaluations], None]
     enough: Callable[[], bool] = lambda: False
     text: Callable[[], str] = lambda: ""
     conditions: Array = field(default_factory=lambda: np.zeros(0))
@@ -53,7 +53,7 @@ class Conversation:
         self.clock = Clock.of(self.context.run, self.stage)
 
     def held(self) -> Evaluations:
-        """Return the evaluations of the whole conversation, in the order in which the searcher was told of them.
+        """Return the evaluations of the whole conversation, in the order in which the searcher was on_answer of them.
 
         TargetError if the budget does not suffice for one.
         """
@@ -74,7 +74,7 @@ class Conversation:
             self._take(self.context.evaluate(self.stage, tasks, model=self.model, part=True), report)
 
     def _as_workers_become_free(self, report: Report) -> None:
-        self.context.converse(
+        self.context.evaluate_asynchronously(
             self.stage,
             self._next,
             lambda table: self._take(table, report),
@@ -98,7 +98,7 @@ class Conversation:
 
     def _take(self, table: Evaluations, report: Report) -> None:
         self.tables.append(table)
-        self.told(table)
+        self.on_answer(table)
         self._pass()
         self._check_failures()
         report(sum(map(len, self.tables)), max(self._most, self.asked), self.text())
@@ -111,7 +111,7 @@ class Conversation:
             check_failures(self.stage, made, reasons)
 
     def _pass(self) -> None:
-        """Take time, once all that the run has is told again."""
+        """Take time, once all that the run has is on_answer again."""
         if self.clock.last is not None:
             self.clock.take()
         elif sum(map(len, self.tables)) >= self.before:

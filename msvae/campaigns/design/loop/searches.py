@@ -179,7 +179,7 @@ def _held(context: Context, searcher: AskTell, asked: _Asked, judge: Judge, lear
     found: list[Array] = []
     unread: list[Evaluations] = []
 
-    def told(table: Evaluations) -> None:
+    def on_answer(table: Evaluations) -> None:
         found.append(judge.distances(table, below=min(map(nearest, found), default=np.inf)))
         searcher.tell(table.latents, distance_from(design.targets, table.properties), table.properties)
         unread.append(table)
@@ -194,9 +194,9 @@ def _held(context: Context, searcher: AskTell, asked: _Asked, judge: Judge, lear
         searcher,
         asked.calls,
         asked.model,
-        told,
+        on_answer,
         enough=lambda: any((d <= 1).any() for d in found),
-        conditions=judge.vae.asked,
+        conditions=judge.vae.default_conditions,
         text=lambda: f"nearest design at {min(map(nearest, found)):.2f} tolerances",
     )
     table = conversation.held()
@@ -226,5 +226,5 @@ def _retrained(context: Context, structures: Structures, judge: Judge, file: Pat
             fit(vae, structures, settings, seed=seed, sides=sides, limit=context.limits.check, report=report)
         vae.eval().fit_aggregate(structures[sides.train], seed=seed)
         save_model(vae, file)
-    vae.asked = judge.vae.asked
+    vae.default_conditions = judge.vae.default_conditions
     return Judge.of(context, vae.eval(), structures)

@@ -19,7 +19,7 @@ def drafts(vae: VAE, latents: Array) -> Structures:
     """Return what latents (n, d) decode to, many at a time: faster than `vae.decode`, and but for round-off alike."""
     if not vae.blueprint.specification.is_discrete:
         return vae.decode(latents)
-    z, told = torch.as_tensor(latents, dtype=torch.float32), vae.told(None, len(latents))
+    z, told = torch.as_tensor(latents, dtype=torch.float32), vae.network_conditions(None, len(latents))
     parts = [vae.likelihood.mode(vae.reconstruct(z[rows], told[rows], vae.sites)).numpy()
              for rows in (slice(k, k + TOGETHER) for k in range(0, len(z), TOGETHER))]  # fmt: skip
     return Structures(np.concatenate(parts), vae.blueprint.specification)

@@ -99,7 +99,7 @@ class GradientSearch:
         """Return the derivatives (numbers, d) of the targeted numbers with respect to latents (d,)."""
         z = torch.as_tensor(latents[None], dtype=torch.float32).requires_grad_()
         grid = self.vae.blueprint.specification.grid
-        grey = self.vae.likelihood(self.vae.output(z, self.vae.told(None, 1))).mean[:, 0].double()
+        grey = self.vae.likelihood(self.vae.output(z, self.vae.network_conditions(None, 1))).mean[:, 0].double()
         found = differentiable(self.solver, grey, grid.spacing, periodic=all(grid.periodic))
         rows = []
         for number in self.numbers:
