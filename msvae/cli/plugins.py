@@ -38,17 +38,21 @@ def plugin_show(name: str) -> None:
     """Print what a plugin takes and gives, and its settings."""
     if world.rank() > 0:
         return
+    from msvae.study.schema import descriptions
+
     console = Console(soft_wrap=True)
     for entry in plugins.registry().named(name):
         plugin: Any = entry.plugin
         say(console, f"{entry.family} {name} (from {entry.distribution})\n\n{plugin.__doc__}")
         if entry.family == "campaign":
             say(console, f"tables: {', '.join([plugin.table, *plugin.tables])}")
-        else:
+        elif entry.family != "searcher":
             say(console, f"kinds: {', '.join(plugin.kinds)}; dimensions: {', '.join(map(str, plugin.dimensions))}")
         for q in getattr(plugin, "computes", ()):
             say(console, f"computes: {q.name} in {q.unit}, shape {list(q.shape)}")
-        print_table(console, "Settings", ("key", "type", "default"), list(plugins.settings_of(plugin)))
+        said = descriptions(plugin)
+        rows = [(key, kind, default, said.get(key, "")) for key, kind, default in plugins.settings_of(plugin)]
+        print_table(console, "Settings", ("key", "type", "default", "what"), rows)
 
 
 @app.command("check")

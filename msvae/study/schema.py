@@ -11,7 +11,7 @@ from msvae import plugins
 from msvae.study.settings import Sections
 from msvae.study.study import PLUGIN_TABLES, campaign_tables
 
-__all__ = ["schema"]
+__all__ = ["descriptions", "schema"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Json = dict[str, Any]
@@ -49,6 +49,13 @@ def schema() -> Json:
     return {"$schema": DIALECT, **whole, "$defs": definitions}
 
 
+def descriptions(table: type[Any]) -> dict[str, str]:
+    """Return what each key of a table is, by its key, as the docstring of its class says."""
+    found = TypeAdapter(table).json_schema()
+    _describe(found)
+    return {key: item.get("description", "") for key, item in found.get("properties", {}).items()}
+
+
 def _resolved(table: Json, definitions: dict[str, Json]) -> Json:
     """Return a schema that may be a reference to a definition as itself."""
     reference = table.get("$ref")
@@ -80,6 +87,7 @@ def _describe(table: Json) -> None:
     word = "|".join(map(re.escape, properties))
     marks = list(re.finditer(rf"\b((?:(?:{word}), )*(?:{word}))(?: \(\w+\))?: ", text)) if properties else []
     for mark, following in zip(marks, [*marks[1:], None], strict=False):
-        said = " ".join(text[mark.end() : following.start() if following else len(text)].split())
+        rest = text[mark.end() : following.start() if following else len(text)]
+        said = " ".join(rest.partition("\n\n")[0].split())
         for name in mark[1].split(", "):
             properties[name].setdefault("description", said)
