@@ -327,7 +327,7 @@ def test_the_preconditioner_solves_the_homogeneous_problem(
     shape: tuple[int, int, int], components: int, threads: int, pieces: int
 ) -> None:
     """Of every length of axis: against Fourier transforms of numpy and the operator's own symbol, inverted by numpy."""
-    from msvae_voxelfe.kernels.arguments import Forces, Workspace
+    from msvae_voxelfe.kernels.arguments import Forces
     from msvae_voxelfe.kernels.compiled import kernels
     from msvae_voxelfe.kernels.memory import side_by_side
     from msvae_voxelfe.kernels.plan import Plan
@@ -342,7 +342,7 @@ def test_the_preconditioner_solves_the_homogeneous_problem(
     room, layout = preconditioner.layout()
     q = Forces(side_by_side(((room,), np.float32))[0], layout)
     r = rng.standard_normal((components, *shape, 2)).view(complex)[..., 0]
-    space = Workspace.of(shape, components, np.float32, Plan(threads, pieces))
+    space = backends[0].workspace(shape, components, Plan(threads, pieces))
     products = preconditioner.apply(r.astype(np.complex64), q, space)
     identity = np.zeros((components, components, *shape), dtype=complex)
     for c in range(components):  # columns of the operator: its answers to unit impulses

@@ -114,7 +114,7 @@ class Operator:
         shape = (self.components, *self.grid)
         room, layout = self.preconditioner.layout()
         q, r, x, p = side_by_side(((room,), np.float32), *[(shape, np.complex64)] * 3)
-        return Vectors(r, x, p, Forces(q, layout), Workspace.of(self.grid, self.components, np.float32, self.plan))
+        return Vectors(r, x, p, Forces(q, layout), self.single.workspace(self.grid, self.components, self.plan))
 
     def _fields(self) -> tuple[Array, Array]:
         u, force = side_by_side(*[((self.components, *self.grid), np.complex128)] * 2)

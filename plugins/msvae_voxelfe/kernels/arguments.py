@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 from msvae import Array
 from msvae_voxelfe.kernels.plan import Plan
 
-LANES, UNIT = 8, 16  # complex numbers of single precision in a vector of kernels.c; vectors of a unit of the spectrum
+LANES = 8  # complex numbers of single precision in a vector of kernels.c
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,6 +21,10 @@ class Forces:
 
     memory: Array
     layout: Array
+
+    @property
+    def arrays(self) -> Mapping[str, Array]:
+        return {"force": self.memory, "layout": self.layout}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,31 +41,59 @@ class Inverse:
     tables: Array
     starts: Array
 
+    @property
+    def arrays(self) -> Mapping[str, Array]:
+        return vars(self)
+
 
 @dataclass(frozen=True, eq=False)
 class Workspace:
-    """Memory of the kernels for one pair of load cases; see kernels.c. sizes: threads, pieces, of work and of rows."""
+    """Memory of the kernels for one pair of load cases, as large as they ask for: see call.h."""
 
-    sizes: tuple[int, int, int, int]
+    plan: Plan
     work: Array
     rows: Array
     edges: Array
     sums: Array
     units: Array
 
-    @classmethod
-    def of(cls, grid: tuple[int, ...], components: int, dtype: Any, plan: Plan) -> Workspace:
-        """Return it for arrays of a precision on a grid."""
-        nx, ny, nz = grid
-        groups, slabs = -(-nz // LANES), -(-ny // LANES)
-        buffers = max(ny, groups * LANES, 3 * nx) + 10 * max(nx, ny, nz) + 2
-        work = (slabs * LANES * groups + buffers + 1) * 2 * LANES  # of single precision, which alone transforms
-        rows = 30 * (2 * nz + 4 * LANES) + 2 * LANES
-        edges = np.empty((plan.pieces if plan.pieces > 1 else 0, components, ny, nz, 2), dtype=dtype)
-        return cls((plan.threads, plan.pieces, work, rows), np.empty((plan.threads, work), dtype=np.float32),
-                   np.empty((plan.threads, rows), dtype=dtype), edges, np.empty((plan.pieces, 10, 2)),
-                   np.empty(slabs * -(-nz // UNIT)))  # fmt: skip
+    @property
+    def arrays(self) -> Mapping[str, Array]:
+        return {name: array for name, array in vars(self).items() if name != "plan"}
 
-    def plan(self, limit: int = 0) -> Array:
-        """Return the sizes as kernels.c takes them, and a limit of steps."""
-        return np.array([*self.sizes, limit], dtype=np.int64)
+
+class _Numbers(ctypes.Structure):
+    _fields_ = (("at", ctypes.c_void_p), ("size", ctypes.c_long))
+
+
+class Call:
+    """Calls functions that take a `struct call` of call.h, and says what is wrong with the arrays that it refuses."""
+
+    def __init__(self, described: str, real: np.dtype[Any]) -> None:
+        """described: types and names of the arrays in the structure's order, as `voxelfe_arrays` has them."""
+        words = described.split()
+        kinds = {"real": real, "double": np.dtype(np.float64), "long": np.dtype(np.int64)}
+        self.kinds = {name: kinds[kind] for kind, name in zip(words[::2], words[1::2], strict=True)}
+        self.names = list(self.kinds)
+        numbers = [(name, ctypes.c_long) for name in ("threads", "pieces", "limit", "wanted")]
+        fields = [*((name, _Numbers) for name in self.names), *numbers]
+        self.structure = type("Structure", (ctypes.Structure,), {"_fields_": fields})
+
+    def __call__(self, function: Any, arrays: Mapping[str, Array], plan: Plan, limit: int = 0) -> int:
+        """Return what a function returns for some of the arrays; complex ones are pairs of real ones.
+
+        ValueError for an array of another type, not contiguous, or of another size than the function touches.
+        """
+        given: Any = self.structure(threads=plan.threads, pieces=plan.pieces, limit=limit)
+        for name, array in arrays.items():
+            kind, parts = self.kinds[name], 2 if array.dtype.kind == "c" else 1
+            if not array.flags.c_contiguous or array.real.dtype != kind:
+                raise ValueError(f"'{name}' is to be a contiguous array of {kind}, found {array.dtype}")
+            setattr(given, name, _Numbers(array.ctypes.data, parts * array.size))
+        found = int(function(ctypes.byref(given)))
+        if found >= 0:
+            return found
+        if -found > len(self.names):
+            raise ValueError(f"no such grid, or its forces are not aligned: {arrays['grid']}, {plan}")
+        name = self.names[-found - 1]
+        raise ValueError(f"'{name}' holds {getattr(given, name).size} numbers, the kernels need {given.wanted}")

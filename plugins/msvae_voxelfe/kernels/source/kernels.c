@@ -15,6 +15,7 @@
 #include "fourier.h"
 #include "preconditioner.h"
 #include "elements.h"
+#include "call.h"
 
 /* How many work together, on how many pieces of the grid, and the memory of each: of the transforms and of the elements,
  * and what the members share: norms of units of the spectrum */
@@ -24,6 +25,20 @@ struct crew {
     long work_size, rows_size;
     double *norms;
 };
+
+static struct crew crew_of(const struct call *c, int components) {
+    const struct memory m = memory_of(c->grid.at, components, c->pieces);
+    return (struct crew){c->threads, c->pieces, c->work.at, c->rows.at, m.work, m.rows, c->units.at};
+}
+
+static struct inverse inverse_of(const struct call *c) {
+    return (struct inverse){c->layout.at, c->symbol.at, c->grid.at, c->factors.at, c->tables.at, c->starts.at};
+}
+
+static struct product product_of(const struct call *c) {
+    return (struct product){c->u.at, c->force.at, c->layout.at, c->material.at, c->grid.at, c->spacing.at,
+                            c->macro.at, c->pieces, c->edges.at, c->sums.at};
+}
 
 INLINE double sum_of(const double *values, long count, long apart) {
     double sum = 0;
@@ -73,12 +88,12 @@ INLINE void precondition(int components, struct team *team, long number, const s
     static void precondition_by##components(struct team *team, long number, void *given) {                            \
         precondition(components, team, number, given);                                                                \
     }                                                                                                                 \
-    void precondition##components(real *r, real *q, const long *layout, const real *symbol, const long *n,            \
-                                  const long *factors, const real *tables, const long *starts, double *sums,          \
-                                  const long *plan, real *work, double *norms) {                                      \
-        struct solution s = {{plan[0], plan[1], work, NULL, plan[2], plan[3], norms},                                 \
-                             {layout, symbol, n, factors, tables, starts}, r, q, sums};                               \
-        teamwork(plan[0], precondition_by##components, &s);                                                           \
+    long voxelfe_precondition##components(struct call *c) {                                                           \
+        const long wrong = misfit(c, components, 0, 1);                                                               \
+        if (wrong) return wrong;                                                                                      \
+        struct solution s = {crew_of(c, components), inverse_of(c), c->r.at, c->force.at, c->sums.at};                \
+        teamwork(c->threads, precondition_by##components, &s);                                                        \
+        return 0;                                                                                                     \
     }
 
 PRECONDITION(1)
@@ -144,29 +159,28 @@ INLINE void multiply(int components, int laws, struct team *team, long number, c
                    edge_before(components, a, piece) + c * plane, 1, plane);
 }
 
-/* product_...: the force of macro + B u, and its sums; gradients_...: see above, norms are norm and goal.
- * plan: size, pieces, work_size, rows_size of the crew, and the limit */
+/* voxelfe_product_...: the force of macro + B u, and its sums; 0. voxelfe_gradients_...: see above, the steps. Both: a
+ * negative number, see call.h, if an array does not fit. */
 #define MATERIAL(name, components, laws)                                                                              \
     static void multiply_##name(struct team *team, long number, void *given) {                                        \
         multiply(components, laws, team, number, given);                                                              \
     }                                                                                                                 \
-    void product_##name(real *u, real *force, const long *layout, const real *material, const long *n, const real *h, \
-                        const real *macro, double *sums, const long *plan, real *rows, real *edges) {                 \
-        struct multiplication m = {{plan[0], plan[1], NULL, rows, plan[2], plan[3], NULL},                            \
-                                   {u, force, layout, material, n, h, macro, plan[1], edges, sums}};                  \
-        teamwork(plan[0], multiply_##name, &m);                                                                       \
+    long voxelfe_product_##name(struct call *c) {                                                                     \
+        const long wrong = misfit(c, components, laws, 0);                                                            \
+        if (wrong) return wrong;                                                                                      \
+        struct multiplication m = {crew_of(c, components), product_of(c)};                                            \
+        teamwork(c->threads, multiply_##name, &m);                                                                    \
+        return 0;                                                                                                     \
     }                                                                                                                 \
     static void gradients_by_##name(struct team *team, long number, void *given) {                                    \
         gradients(components, laws, team, number, given);                                                             \
     }                                                                                                                 \
-    long gradients_##name(real *p, real *q, const long *layout, const real *material, const long *n, const real *h,   \
-                          real *x, real *r, const real *symbol, const long *factors, const real *tables,              \
-                          const long *starts, const double *norms, const long *plan, real *work, real *rows,          \
-                          real *edges, double *sums, double *units) {                                                 \
-        struct descent d = {{plan[0], plan[1], work, rows, plan[2], plan[3], units},                                  \
-                            {p, q, layout, material, n, h, NULL, plan[1], edges, sums},                               \
-                            {layout, symbol, n, factors, tables, starts}, x, r, norms[0], norms[1], plan[4], 0};      \
-        teamwork(plan[0], gradients_by_##name, &d);                                                                   \
+    long voxelfe_gradients_##name(struct call *c) {                                                                   \
+        const long wrong = misfit(c, components, laws, 1);                                                            \
+        if (wrong) return wrong;                                                                                      \
+        struct descent d = {crew_of(c, components), product_of(c), inverse_of(c), c->x.at, c->r.at, c->norms.at[0],   \
+                            c->norms.at[1], c->limit, 0};                                                             \
+        teamwork(c->threads, gradients_by_##name, &d);                                                                \
         return d.used;                                                                                                \
     }
 
@@ -175,7 +189,7 @@ MATERIAL(elastic, 3, 2)
 MATERIAL(anisotropic, 3, 21)
 
 /* sums[4]: of the products of a's real and imaginary parts with b's, the latter's faster; threads of BLAS would spin */
-void products(const double *restrict a, const double *restrict b, long size, double *sums) {
+void voxelfe_products(const double *restrict a, const double *restrict b, long size, double *sums) {
     double same_real = 0, mixed = 0, other = 0, same_imaginary = 0;
 #pragma omp simd reduction(+ : same_real, mixed, other, same_imaginary)
     for (long k = 0; k < size; k += 2) {
@@ -226,31 +240,31 @@ CONVERSION(scale, {
     c->here[2 * pair + 1] *= (real)other;
 })
 
-void narrow(const double *rest, real *r, const double *factor, long size, long threads) {
+void voxelfe_narrow(const double *rest, real *r, const double *factor, long size, long threads) {
     struct conversion c = {.from = rest, .here = r, .factor = factor, .size = size};
     teamwork(threads, narrow_by, &c);
 }
 
-void widen(const real *x, double *u, const double *factor, long size, long threads) {
+void voxelfe_widen(const real *x, double *u, const double *factor, long size, long threads) {
     struct conversion c = {.near = x, .to = u, .factor = factor, .size = size};
     teamwork(threads, widen_by, &c);
 }
 
-void replace(const real *x, double *u, const double *factor, long size, long threads) {
+void voxelfe_replace(const real *x, double *u, const double *factor, long size, long threads) {
     struct conversion c = {.near = x, .to = u, .factor = factor, .size = size};
     teamwork(threads, replace_by, &c);
 }
 
-void scale(real *r, const double *factor, long size, long threads) {
+void voxelfe_scale(real *r, const double *factor, long size, long threads) {
     struct conversion c = {.here = r, .factor = factor, .size = size};
     teamwork(threads, scale_by, &c);
 }
 
 /* Conjugate gradients with the diagonal as preconditioner for a symmetric matrix in compressed rows. work: 3 vectors.
  * Returns the iterations, or -1 if the residual, in the preconditioner's norm, was not reduced by `reduction`. */
-long jacobi_gradients(const int *restrict start, const int *restrict column, const real *restrict value,
-                      const real *restrict inverse, const real *restrict force, real *restrict x, real *restrict work,
-                      long size, double reduction, long limit) {
+long voxelfe_jacobi_gradients(const int *restrict start, const int *restrict column, const real *restrict value,
+                              const real *restrict inverse, const real *restrict force, real *restrict x,
+                              real *restrict work, long size, double reduction, long limit) {
     real *restrict r = work, *restrict p = work + size, *restrict q = work + 2 * size;
     double norm = 0;
     for (long k = 0; k < size; k++) {
