@@ -32,10 +32,10 @@ from msvae.campaigns.design.campaign import InverseDesign
 from msvae.campaigns.design.pareto import Aimed, Losses
 from msvae.metrics.pareto import hypervolume
 from msvae.sampling.search.aims import Objective
-from msvae.sampling.search.composite import CompositeSearch, Known
 from msvae.sampling.search.guards import Guards
-from msvae.sampling.search.plain import PlainSearch
-from msvae.sampling.search.searcher import Searcher
+from msvae.sampling.search.problem import AskTell, Known
+from msvae.sampling.search.searchers.composite import CompositeSearch
+from msvae.sampling.search.searchers.plain import PlainSearch
 from msvae.sampling.search.thought import Thought
 from msvae.structures import Array, Structures
 
@@ -283,7 +283,7 @@ def paced(task: Task, seed: int, seconds: float, allowed: Any) -> float:
 
     start, calls, found = time.process_time(), 0, np.inf
     targets, plain = list(task.targets), thought.plain
-    search: Searcher = (
+    search: AskTell = (
         PlainSearch(task.vae, targets, task.distance, other=thoughtful, plain=plain, seed=seed)
         if plain
         else thoughtful()

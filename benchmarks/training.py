@@ -33,8 +33,9 @@ from msvae import Architecture, Dataset, Structures
 from msvae.plugins import registry
 from msvae.study.settings import ModelSettings, TrainingSettings
 from msvae.vae.blueprint import Blueprint
+from msvae.vae.fitting.devices import reduced_precision
 from msvae.vae.fitting.objective import batch_of
-from msvae.vae.fitting.training import Trainer, reduced_precision
+from msvae.vae.fitting.training import Trainer
 from msvae.vae.model import VAE
 
 LATENTS, BATCH, CLIP = 16, 64, 10.0

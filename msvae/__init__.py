@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from msvae.files.structures import read_structures
     from msvae.plugins import hook
     from msvae.plugins.differentiable import differentiable
-    from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Settings, Solver
+    from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Searcher, Settings, Solver
     from msvae.plugins.native import native_library
     from msvae.report.drawing import Drawing
     from msvae.run.directory import Run
     from msvae.run.table import Table
+    from msvae.sampling.search.problem import AskTell, Problem
     from msvae.seeds import seed_of
     from msvae.stages.context import Context
     from msvae.stages.labelling import labelled
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from msvae.vae.model import VAE
 
 _HOME = {
+    "AskTell": "sampling.search.problem",
+    "Problem": "sampling.search.problem",
+    "Searcher": "plugins.interfaces",
     "Campaign": "plugins.interfaces",
     "Component": "study.numbers",
     "Context": "stages.context",
@@ -90,6 +94,7 @@ __all__ = [
     "VAE",
     "Architecture",
     "Array",
+    "AskTell",
     "Campaign",
     "Component",
     "Context",
@@ -101,10 +106,12 @@ __all__ = [
     "MsvaeError",
     "PluginError",
     "Positions",
+    "Problem",
     "Properties",
     "Quantity",
     "Run",
     "RunError",
+    "Searcher",
     "Settings",
     "Solver",
     "SpacingError",

@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rooms import CORE, PLUGINS, ROOT, imported, room, room_of
 
-ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors", "seeds", "structures", "files", "metrics", "plugins", "study", "vae", "sampling", "part", "dispatch",
     "progress", "run", "stages", "report", "campaigns", "cli", "testing", "__main__",
 ]  # fmt: skip
-CORE = sorted((ROOT / "msvae").rglob("*.py"))
-PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
-
-
-INTERFACES = ROOT / "msvae" / "plugins" / "interfaces.py"  # names the types of what a campaign is given
-
-
-def imported(path: Path) -> set[str]:
-    """Return the dotted names that a file imports; of the interfaces those that it executes."""
-    found: set[str] = set()
-    tree = ast.parse(path.read_text())
-    if path == INTERFACES:
-        tree.body = [node for node in tree.body if not isinstance(node, ast.If)]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
-def room(dotted: str) -> str:
-    return dotted.split(".")[1]
 
 
 @pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(ROOT)))
 def test_core_imports_run_down_the_road_and_never_reach_a_plugin(path: Path) -> None:
     if path == ROOT / "msvae" / "__init__.py":
         return
-    here = path.relative_to(ROOT / "msvae").parts[0].removesuffix(".py")
+    here = room_of(path)
     for name in imported(path):
         assert not name.startswith("msvae_"), f"{path} imports the plugin {name}"
         if name.startswith("msvae."):

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from msvae import Run, RunError, Study, StudyError, plugins
+from msvae import Run, RunError, Study, StudyError
 from msvae.campaigns.launch import launch
+from msvae.plugins import registration
 from msvae.plugins.files import helpers_of, module_name
 from msvae.run.cache import solver_key
 
@@ -53,7 +54,7 @@ table = "{table}"
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a study in a folder of its own, whose solver imports two modules and a package; nothing is loaded yet."""
-    monkeypatch.setattr(plugins, "_registry", None)
+    monkeypatch.setattr(registration, "_registry", None)
     folder = tmp_path / "mine"
     (folder / "laws").mkdir(parents=True)
     (tmp_path / "tables").mkdir()

@@ -23,6 +23,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        if not path.parent.is_dir():
+            raise RunError(f"'{path}' cannot be written: its folder vanished") from None
         temporary.unlink(missing_ok=True)
         raise RunError(
             f"'{path}' cannot be written: {error.strerror}; free space or permit writing, then --resume"

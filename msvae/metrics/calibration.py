@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from msvae.errors import DataError
 from msvae.structures import Array
@@ -17,7 +17,7 @@ FEWEST = 20  # values that a factor is told from
 
 def interval_coverage(mean: Array, spread: Array, true: Array, level: float = 0.9) -> float:
     """Return the part of true values in the central intervals of normal predictions that claim to hold `level`."""
-    half = stats.norm.ppf(0.5 + level / 2)
+    half = special.ndtri(0.5 + level / 2)
     return float((np.abs(true - mean) <= half * spread).mean())
 
 
@@ -47,7 +47,7 @@ def widening(residuals: Array, spread: Array, level: float = 0.9) -> Array:
     for j, (r, s) in enumerate(zip(residuals.T, spread.T, strict=True)):
         known = np.isfinite(r)
         if known.sum() >= FEWEST and np.isfinite(factor := Conformal.fit(r[known], s[known], level=level).factor):
-            factors[j] = factor / stats.norm.ppf(0.5 + level / 2)
+            factors[j] = factor / special.ndtri(0.5 + level / 2)
     return factors
 
 

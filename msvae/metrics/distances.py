@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import linalg, stats
+from scipy import linalg
 from scipy.spatial import cKDTree
 
 from msvae.structures import Array
@@ -17,12 +17,16 @@ def wasserstein(a: Array, b: Array) -> float:
     >>> round(wasserstein(np.array([0.0, 1.0]), np.array([1.0, 3.0])), 6)  # moved by 1 and 2; the deviation is 1
     1.5
     """
+    from scipy import stats  # half a second, which workers do not have to spend
+
     spread = float(np.std(b))
     return float(stats.wasserstein_distance(a, b)) / (spread if spread > 0 else 1.0)
 
 
 def kolmogorov_smirnov(a: Array, b: Array) -> float:
     """Return the probability that two samples of one distribution differ at least as much as these do."""
+    from scipy import stats
+
     return float(stats.ks_2samp(a, b).pvalue)
 
 

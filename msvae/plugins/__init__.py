@@ -1,7 +1,7 @@
 """Plugins: the interfaces that they implement, how they are found, and the checks that they have to pass."""
 
+from msvae.plugins.families import FAMILIES
 from msvae.plugins.registration import (
-    FAMILIES,
     Announced,
     Loaded,
     Refused,

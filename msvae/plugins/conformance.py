@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,9 +15,10 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from msvae.errors import DataError
-from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Settings, Solver
+from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Searcher, Settings, Solver
+from msvae.plugins.leaks import leak
 from msvae.structures import Array, Grid, Kind, Specification, Structures
-from msvae.structures.splits import blank, split_of
+from msvae.structures.splits import split_of
 
 __all__ = ["Check", "checks", "example_structures", "leak"]
 
@@ -65,13 +67,14 @@ def example_structures(kind: Kind, dimensions: int, n: int, seed: int = 0) -> St
     return Structures(values, specification)
 
 
-def checks(plugin: type[Plugin | Campaign]) -> list[Check]:
+def checks(plugin: type[Plugin | Campaign | Searcher]) -> list[Check]:
     """Return the checks of a plugin class: for each kind and number of dimensions that it says it takes."""
     family = {
         Dataset: dataset_checks,
         Architecture: architecture_checks,
         Solver: solver_checks,
         Campaign: campaign_checks,
+        Searcher: searcher_checks,
     }
     maker: Any = next(f for interface, f in family.items() if issubclass(plugin, interface))
     return list(maker(plugin))
@@ -89,12 +92,15 @@ def campaign_checks(plugin: type[Campaign]) -> Iterator[Check]:
         yield Check(f"[{key}] has a schema", partial(_describe, table))
 
 
+def searcher_checks(plugin: type[Searcher]) -> Iterator[Check]:
+    """Yield the checks of a searcher: a study can hold its settings, and says what they are."""
+    yield Check("its settings have a schema", partial(_describe, plugin))
+
+
 def _describe(table: type[Settings]) -> None:
-    properties = TypeAdapter(table).json_schema().get("properties", {})
-    missing = [
-        key for key in properties if f"{key}:" not in (table.__doc__ or "") and f"{key}," not in (table.__doc__ or "")
-    ]
-    assert not missing, f'the docstring of {table.__name__} does not say what {", ".join(missing)} are ("key: text")'
+    said = re.findall(r"\w+(?=(?: \(\w+\))?[,:])", table.__doc__ or "")
+    missing = [key for key in TypeAdapter(table).json_schema().get("properties", {}) if key not in said]
+    assert not missing, f"the docstring of {table.__name__} has no 'key: text' for {', '.join(missing)}"
 
 
 def dataset_checks(plugin: type[Dataset]) -> Iterator[Check]:
@@ -129,47 +135,6 @@ def _dataset_split(plugin: type[Dataset]) -> None:
         raise AssertionError(f"example({ENOUGH}) cannot be split: {error}") from None
     why = leak(structures, sides.train, sides.aside)
     assert not why, why
-
-
-def leak(structures: Structures, train: Array, aside: Array) -> str:
-    """Return one sentence for what of the structures aside (indices) is also in those to train on; "" where nothing is.
-
-    Groups, contents, and windows on the same page of an image that are less than a window apart; where there are no
-    positions, also blocks of half a window that stand in both, unless they have hardly any pattern. Structures that are
-    the same in every voxel count for nothing.
-    """
-    if structures.groups is not None and set(structures.groups[train]) & set(structures.groups[aside]):
-        return "a group has structures on both sides of the split"
-    ids, some = np.array(structures.ids), ~blank(structures)
-    train, aside = train[some[train]], aside[some[aside]]
-    if set(ids[train]) & set(ids[aside]):
-        return "the same structure is on both sides of the split"
-    if structures.positions is not None:
-        shape = structures.specification.grid.shape
-        places = np.column_stack([structures.positions.image_of_each, structures.positions.corners])
-        pages, corners = np.hsplit(places, [places.shape[1] - len(shape)])
-        for k in aside:
-            same = (pages[train] == pages[k]).all(axis=1)
-            if (np.abs(corners[train] - corners[k]) < 2 * np.array(shape)).all(axis=1)[same].any():
-                return f"structure {k} is held back, and a window less than its size away is trained on"
-        return ""
-    known = set().union(*(_blocks(structures.values[k]) for k in train))
-    shared = [k for k in aside if not known.isdisjoint(_blocks(structures.values[k]))]
-    if not shared:
-        return ""
-    return f"structure {shared[0]} is held back, and a part of it is trained on: give Structures groups, or positions"
-
-
-def _blocks(values: Array) -> Iterator[bytes]:
-    """Yield the blocks of half the size of a structure (channels, *grid) that have a pattern to be known by."""
-    if values.ndim == 1:
-        return
-    size = tuple(-(-n // 2) for n in values.shape[1:])
-    faces = 3 * max(size) ** (len(size) - 1)
-    for corner in np.ndindex(*(n - b + 1 for n, b in zip(values.shape[1:], size, strict=True))):
-        block = values[(slice(None), *(slice(c, c + b) for c, b in zip(corner, size, strict=True)))]
-        if sum(int((np.diff(block, axis=k) != 0).sum()) for k in range(1, block.ndim)) >= faces:
-            yield block.tobytes()
 
 
 def _frozen(plugin: type[Plugin]) -> None:

@@ -29,16 +29,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from msvae.structures import KINDS, Array, Kind, Quantity, Specification, Structures
 
 if TYPE_CHECKING:  # a campaign is given what stands above it
+    import numpy as np
     from torch import nn
 
     from msvae.report.drawing import Drawing
     from msvae.run.directory import Run
     from msvae.run.table import Table
+    from msvae.sampling.search.problem import AskTell, Problem
     from msvae.stages.context import Context
     from msvae.study import Study
     from msvae.study.numbers import Component
 
-__all__ = ["Architecture", "Campaign", "Dataset", "Place", "Plugin", "Settings", "Solver"]
+__all__ = ["Architecture", "Campaign", "Dataset", "Place", "Plugin", "Searcher", "Settings", "Solver"]
 
 Place = tuple[str | int, ...]  # of a key in a study: its tables and positions
 
@@ -191,6 +193,40 @@ class Solver(Plugin):
     def example(cls) -> Solver:
         """Return a solver for two-constituent test structures; override it where the defaults do not fit them."""
         return cls()
+
+
+@dataclass(frozen=True)
+class Searcher(Settings, ABC):
+    """A strategy that looks for structures with asked properties: which latents the solver is asked for next.
+
+    name: what the study calls it (design.searcher); lower case with hyphens.
+    learns: whether it is given what is known of the data set, and heads that learn from the answers.
+    heads: whether it is led by the model's heads, which then have to predict every targeted property.
+    conditions: whether the model has to be conditional, on the targets.
+    fronts: whether it can seek the front of two objectives.
+    package: a module that it needs, and the extra of msvae that brings it.
+    """
+
+    name: ClassVar[str]
+    learns: ClassVar[bool] = True
+    heads: ClassVar[bool] = False
+    conditions: ClassVar[bool] = False
+    fronts: ClassVar[bool] = False
+    package: ClassVar[tuple[str, str] | None] = None
+
+    @abstractmethod
+    def search(self, problem: Problem) -> AskTell:
+        """Return a search under way: its `ask(n)` returns latents (n, d), its `tell` learns what became of them.
+
+        The same seed, told the same, asks the same: a search that was killed goes on by being told its own record.
+        """
+
+    def front(self, problem: Problem, losses: Any, rng: np.random.Generator) -> AskTell:
+        """Return a search for the front of two losses, of a searcher with `fronts`.
+
+        losses: of properties, (n, 2); its `weighed(share, properties)` gives (n,).
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

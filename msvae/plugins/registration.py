@@ -1,6 +1,6 @@
-"""Plugins: how data sets, architectures, solvers and campaigns are announced, found and checked.
+"""Plugins: how data sets, architectures, solvers, campaigns and searchers are announced, found and checked.
 
-The whole contract is four hooks without arguments that return classes (and one, msvae_evaluated, that only observes):
+The whole contract is five hooks without arguments that return classes (and one, msvae_evaluated, that only observes):
 
     import msvae
 
@@ -18,7 +18,7 @@ import dataclasses
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -28,9 +28,9 @@ from typing import Any, TypeVar
 import pluggy
 
 from msvae.errors import PluginError, did_you_mean
+from msvae.plugins.families import FAMILIES, HOOK_OF, check_class
 from msvae.plugins.files import digest_of, import_file, module_name
-from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Solver
-from msvae.structures import KINDS
+from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Searcher, Solver
 from msvae.structures.evaluations import Evaluation
 
 __all__ = [
@@ -48,13 +48,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 hook = pluggy.HookimplMarker("msvae")
 _specification = pluggy.HookspecMarker("msvae")
-
-FAMILIES: Mapping[str, type[Plugin | Campaign]] = {
-    "dataset": Dataset,
-    "architecture": Architecture,
-    "solver": Solver,
-    "campaign": Campaign,
-}
 
 
 class Hooks:
@@ -77,16 +70,12 @@ class Hooks:
         """Return the campaigns that the plugin offers."""
 
     @_specification
+    def msvae_searchers(self) -> list[type[Searcher]]:  # type: ignore[empty-body]
+        """Return the searchers that the plugin offers."""
+
+    @_specification
     def msvae_evaluated(self, evaluation: Evaluation) -> None:
         """See an evaluation that has been written to the run; what it raises is logged, and changes nothing."""
-
-
-HOOK_OF = {
-    "dataset": "msvae_datasets",
-    "architecture": "msvae_architectures",
-    "solver": "msvae_solvers",
-    "campaign": "msvae_campaigns",
-}
 
 
 @dataclass(frozen=True)
@@ -102,7 +91,7 @@ class Announced:
 class Loaded:
     """A plugin class and where it came from."""
 
-    plugin: type[Plugin | Campaign]
+    plugin: type[Plugin | Campaign | Searcher]
     family: str
     distribution: str
     module: str
@@ -117,7 +106,7 @@ class Refused:
     reason: str
 
 
-AnyPlugin = TypeVar("AnyPlugin", bound=Plugin | Campaign)
+AnyPlugin = TypeVar("AnyPlugin", bound=Plugin | Campaign | Searcher)
 
 
 def _new_manager() -> pluggy.PluginManager:
@@ -209,7 +198,7 @@ class Registry:
     def _check(self, offered: list[Loaded]) -> None:
         """Check the class offered last: its form, and that nobody else has its name."""
         entry = offered[-1]
-        _check_class(entry.plugin, entry.family)
+        check_class(entry.plugin, entry.family)
         if issubclass(entry.plugin, Campaign):
             self._check_tables(entry.plugin)
         twins = [
@@ -234,25 +223,6 @@ class Registry:
                         f"campaign '{campaign.name}' brings a table [{key}], which is another one in campaign "
                         f"'{other.name}': rename it"
                     )
-
-
-def _check_class(plugin: Any, family: str) -> None:
-    """Raise PluginError unless this is a well-formed plugin class of its family."""
-    interface = FAMILIES[family]
-    if not (isinstance(plugin, type) and issubclass(plugin, interface)):
-        raise PluginError(f"{HOOK_OF[family]} returned {plugin!r}, expected a subclass of msvae.{interface.__name__}")
-    if "__dataclass_params__" not in vars(plugin):
-        raise PluginError(f"{plugin.__name__} is not a dataclass: write @dataclass(frozen=True) above it")
-    if not isinstance(getattr(plugin, "name", None), str):
-        raise PluginError(f"{plugin.__name__} has no class attribute 'name'")
-    missing = sorted(getattr(plugin, "__abstractmethods__", ()))
-    if missing:
-        raise PluginError(f"{plugin.__name__} lacks the method {', '.join(missing)}")
-    unknown = sorted(set(plugin.kinds) - set(KINDS)) if issubclass(plugin, Plugin) else []
-    if unknown:
-        raise PluginError(f"{plugin.__name__}.kinds names {', '.join(unknown)}, expected some of {', '.join(KINDS)}")
-    if issubclass(plugin, Solver) and not plugin.computes:
-        raise PluginError(f"{plugin.__name__} has no class attribute 'computes' with the Quantity of each property")
 
 
 def discover() -> tuple[Announced, ...]:

@@ -25,10 +25,11 @@ import tomli_w
 from msvae.errors import RunError
 from msvae.files.atomic import write_atomically
 from msvae.files.border import check_folder, fitting
+from msvae.files.json_values import read_json
 from msvae.files.structures import read_structures, structures_to_bytes, unpacked_values
+from msvae.run.files import RunFiles
 from msvae.run.frozen_study import mesh_sources, own_study, plugin_sources, with_file_names
 from msvae.run.journal import Journal
-from msvae.run.json_file import read_json
 from msvae.run.lock import NAME as LOCK
 from msvae.run.provenance import provenance
 from msvae.run.store import EvaluationStore
@@ -46,7 +47,7 @@ UNFINISHED = "unfinished"  # a mark: the run is being made or deleted, and what 
 PHASES = "phases"  # the stage in which the pure phases are
 
 
-class Run:
+class Run(RunFiles):
     """A run directory; made by `Run.start`, read by `Run.open`.
 
     study: if it has been loaded already. trust: whether plugin files of the run may be executed to load it.
@@ -165,35 +166,6 @@ class Run:
                 "another --output"
             )
         return run
-
-    @property
-    def frozen_study(self) -> Path:
-        """The file with the study that workers read."""
-        return self.path / "study.toml"
-
-    @property
-    def structures_file(self) -> Path:
-        """The file with the data set's structures."""
-        return self.path / "structures.h5"
-
-    @property
-    def model_file(self) -> Path:
-        """The file with the model's weights."""
-        return self.path / "model.safetensors"
-
-    def own_model_file(self, stage: str) -> Path:
-        """The weights of the model that was trained anew for a stage, if it was."""
-        return self.path / f"model-{stage}.safetensors"
-
-    def model_file_of(self, stage: str) -> Path:
-        """The weights of the model that decodes a stage's latents."""
-        own = self.own_model_file(stage)
-        return own if own.exists() else self.model_file
-
-    @property
-    def structure_head_file(self) -> Path:
-        """The file with the structure-space head."""
-        return self.path / "structure_head.safetensors"
 
     @cached_property
     def structures(self) -> Structures:

@@ -15,7 +15,7 @@ from msvae.study import Study, parse_assignment
 __all__ = ["check_outside"]
 
 Key = tuple[str, ...]
-TABLES = ("dataset", "architecture", "solver", "part", "design")
+PLUGINS = ("dataset", "architecture", "solver")
 OTHERS = ("cache", "path"), ("design", "start_from"), ("part", "file")  # keys that are paths, though not by their type
 
 
@@ -54,8 +54,8 @@ def _named(study: Study) -> Iterator[tuple[Key, str]]:
         yield ("cache", "path"), study.cache.path
     if study.training.start_from:
         yield ("training", "start_from"), study.training.start_from
-    for table in TABLES:
-        plugin = getattr(study, table)
+    tables = {name: getattr(study, name) for name in PLUGINS} | {study.campaign.table: study.campaign, **study.more}
+    for table, plugin in tables.items():
         for key, value in _texts(plugin, (table,)):
             if isinstance(value, Path) or key[:2] in OTHERS:
                 yield key[:2], str(value)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from msvae.errors import DataError
 from msvae.structures import Array
@@ -88,7 +88,7 @@ class Estimator:
             return Estimate(value, value, value)
         freedom = max(2 * (value / error) ** 2, 1.0)  # of the chi-squared distribution with this mean and error
         tail = (1 - self.confidence) / 2
-        return Estimate(value, *(value * freedom / stats.chi2.ppf(p, freedom) for p in (1 - tail, tail)))
+        return Estimate(value, *(value * freedom / special.chdtri(freedom, 1 - p) for p in (1 - tail, tail)))
 
     def _tails(self, centres: list[float]) -> float:
         """Return by how much the scatter of squares is larger than the n samples show, for want of rare large ones.
@@ -134,7 +134,7 @@ class Estimator:
 
     @property
     def _t(self) -> float:
-        return float(stats.t.ppf(0.5 + self.confidence / 2, max(len(self.y) - 1, 1)))
+        return float(special.stdtrit(max(len(self.y) - 1, 1), 0.5 + self.confidence / 2))
 
     def _folds(self) -> Iterator[tuple[Array, Array]]:
         """Yield the rows of every fold, and those of the others."""

@@ -13,9 +13,10 @@ from msvae.errors import DataError, StudyError
 from msvae.run.directory import Run
 from msvae.seeds import seed_of
 from msvae.stages.checks import check
-from msvae.stages.context import Context, torch_threads
+from msvae.stages.context import Context
 from msvae.stages.labelling import labelled, the_structures
 from msvae.stages.sides import sides_of
+from msvae.stages.threads import torch_threads
 from msvae.structures import Structures
 from msvae.structures.splits import Split, split_of
 from msvae.study.settings import TrainingSettings

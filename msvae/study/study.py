@@ -22,7 +22,7 @@ import tomli_w
 
 from msvae import plugins
 from msvae.errors import PluginError, StudyError, did_you_mean
-from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Settings, Solver
+from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Searcher, Settings, Solver
 from msvae.study.settings import PluginFiles, Sections
 from msvae.study.source import Source
 from msvae.study.validation import validated
@@ -38,7 +38,7 @@ PLUGIN_TABLES: Mapping[str, type[Plugin]] = {"dataset": Dataset, "architecture":
 DEFAULT_ARCHITECTURE = "convolutional"
 WITHOUT_EFFECT = ("title", "executor", "limits", "cache", "store")  # on results: a resumed run may differ in them
 Value = TypeVar("Value")
-AnyPlugin = TypeVar("AnyPlugin", bound=Plugin)
+AnyPlugin = TypeVar("AnyPlugin", bound=Plugin | Searcher)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,17 +242,22 @@ def _lacks(table: str, campaign: str, source: Source) -> StudyError:
     return StudyError(f"{source.at([])} has no [{table}], which campaign '{campaign}' needs")
 
 
-def load_plugin(interface: type[AnyPlugin], table: Any, source: Source) -> AnyPlugin:
-    """Return the plugin of an interface that a table names, with the table's other keys as its settings."""
-    family = next(f for f, i in PLUGIN_TABLES.items() if i is interface)
+def load_plugin(
+    interface: type[AnyPlugin], table: Any, source: Source, place: tuple[str, ...] | None = None
+) -> AnyPlugin:
+    """Return the plugin of an interface that a table names, with the table's other keys as its settings.
+
+    place: of the table in the study, by default that of the family.
+    """
+    path = place or (next(f for f, i in plugins.FAMILIES.items() if i is interface),)
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
-        raise StudyError(f'{source.at([family])}: expected a table with name = "...", found {table!r}')
+        raise StudyError(f'{source.at(path)}: expected a table with name = "...", found {table!r}')
     try:
         plugin = plugins.registry().find(interface, table["name"])
     except PluginError as error:
-        raise PluginError(f"{source.at([family, 'name'])}: {error}") from None
+        raise PluginError(f"{source.at([*path, 'name'])}: {error}") from None
     settings = {k: v for k, v in table.items() if k != "name"}
-    return validated(plugin, settings, source, (family,))
+    return validated(plugin, settings, source, path)
 
 
 def _check_executor(study: Study) -> None:

@@ -22,8 +22,8 @@ from msvae.plugins.interfaces import Architecture
 from msvae.seeds import seed_of
 from msvae.structures import Array, Quantity, Specification, Structures
 from msvae.study.settings import StructureHeadSettings
+from msvae.vae.likelihoods.choice import likelihood_for
 from msvae.vae.likelihoods.hurdle import Form, TwoPart, chance_of_zero, hurdled
-from msvae.vae.likelihoods.likelihood import likelihood_for
 from msvae.vae.scaling import Standardiser
 
 __all__ = ["StructureHead", "fit_structure_head"]

@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import fft
 from scipy.spatial import cKDTree
 
 from msvae import Array
@@ -89,6 +88,8 @@ def spinodal(
     stabiliser = height
     inverse = 1 / (1 + step * (stabiliser * k2 + gradient * k2**2))
     drive = step * k2 * inverse
+    from scipy import fft
+
     c = fft.rfftn(start)
     frames: list[Array] = []
     asked = np.round(np.asarray(times) / step).astype(int).tolist()

@@ -14,7 +14,8 @@ from msvae.campaigns.design import run as inverse_design
 from msvae.campaigns.launch import launch
 from msvae.report.page import write_report
 from msvae.sampling.search.aims import Target
-from msvae.sampling.search.searcher import GaussianProcessSearch, RandomSearch
+from msvae.sampling.search.searchers.optimiser import GaussianProcessSearch
+from msvae.sampling.search.searchers.random import RandomSearch
 
 GENERATE = """
 [generate]
@@ -258,6 +259,62 @@ def test_designs_are_asked_of_a_conditional_model(
         found += table.properties["conductivity"][table.done, 0, 0].tolist()
     assert np.median(far) > np.median(near) + 1
     assert abs(np.median(near) - 4) < 1.5
+
+
+OWN_SEARCHER = """
+from dataclasses import dataclass
+import numpy as np
+import msvae
+
+@dataclass(frozen=True)
+class Nearby(msvae.Searcher):
+    "Moves from the structures that are nearest. step: of a move. leaders: that moves start from."
+    name = "nearby"
+    step: float = 0.3
+    leaders: int = 4
+
+    def search(self, problem):
+        return Walk(self, problem)
+
+class Walk:
+    price = 1
+
+    def __init__(self, settings, problem):
+        self.settings, self.rng = settings, np.random.default_rng(problem.seed)
+        self.latents, self.distances = problem.known.latents, problem.distance(problem.known.properties)
+
+    def ask(self, n):
+        best = self.latents[np.argsort(np.nan_to_num(self.distances, nan=np.inf))[: self.settings.leaders]]
+        return np.resize(best, (n, best.shape[1])) + self.settings.step * self.rng.standard_normal((n, best.shape[1]))
+
+    def tell(self, latents, distances, properties):
+        self.latents = np.concatenate([self.latents, latents])
+        self.distances = np.concatenate([self.distances, distances])
+
+@msvae.hook
+def msvae_searchers():
+    return [Nearby]
+"""
+
+
+def test_a_search_strategy_is_a_file_with_settings_of_its_own(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "nearby.py").write_text(OWN_SEARCHER)
+    study = study_file("inverse-design")
+    study.write_text('plugin_files = ["nearby.py"]\n' + study.read_text())
+    launch(study, tmp_path / "run", overrides=['design.searcher={name="nearby", step=0.1}'])
+    run = Run.open(tmp_path / "run", trust=True)
+    assert run.study.tables["design"]["searcher"] == {"name": "nearby", "step": 0.1}
+    near = run.store("search-0").load()
+    launch(study, tmp_path / "again", overrides=['design.searcher={name="nearby", step=0.1}'])
+    np.testing.assert_array_equal(
+        Run.open(tmp_path / "again", trust=True).store("search-0").load().latents, near.latents
+    )
+    for wrong, said in {
+        '{name="nearby", setp=0.1}': r"design.searcher.setp: unknown key - did you mean 'step'\?",
+        "nearbye": r"no searcher is called 'nearbye' - did you mean 'nearby'\?",
+    }.items():
+        with pytest.raises(MsvaeError, match=said):
+            launch(study, tmp_path / "wrong", overrides=[f"design.searcher={wrong}"])
 
 
 def test_a_design_is_interpreted(study_file: Callable[..., Path], tmp_path: Path) -> None:

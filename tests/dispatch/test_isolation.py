@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msvae import PluginError, Structures, plugin_files
+from msvae import PluginError, Structures
 from msvae.dispatch.isolation.isolated import IsolatedSolver
 from msvae.dispatch.isolation.processes import resident, without_mpi
+from msvae.plugins import files as plugin_files
 from msvae.plugins.conformance import example_structures
 
 SOLVER = """

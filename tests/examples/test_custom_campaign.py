@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,14 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=cwd, check=False)
 
 
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Return the example's study, which does without the file, as the package is installed."""
+    file = tmp_path / "study.toml"
+    file.write_text(re.sub("plugin_files.*\n", "", (EXAMPLE / "study.toml").read_text()))
+    return file
+
+
 @pytest.fixture(scope="module", autouse=True)
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("packages")
@@ -42,10 +51,11 @@ def test_the_example_has_fewer_than_sixty_lines() -> None:
 
 def test_it_runs_over_ranks_and_a_killed_one_goes_on_to_the_same_end(
     tmp_path: Path,
+    study: Path,
     start_job: Callable[..., subprocess.Popen[str]],
     mpiexec: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    arguments = ["-m", "msvae", "run", str(EXAMPLE / "study.toml"), "--set", "evolve.rounds=10", "--output"]
+    arguments = ["-m", "msvae", "run", str(study), "--set", "evolve.rounds=10", "--output"]
     job = start_job(3, *arguments, "killed")
     while not (tmp_path / "killed" / "evaluations" / "evolve").exists():
         assert job.poll() is None, (tmp_path / "job.log").read_text()
@@ -65,12 +75,12 @@ def test_it_runs_over_ranks_and_a_killed_one_goes_on_to_the_same_end(
     assert (tmp_path / "killed" / "figures" / "evolve.png").stat().st_size > 5000
 
 
-def test_its_keys_are_described_and_a_misspelt_one_is_said_like_one_of_the_core(tmp_path: Path) -> None:
+def test_its_keys_are_described_and_a_misspelt_one_is_said_like_one_of_the_core(tmp_path: Path, study: Path) -> None:
     schema = json.loads(command("msvae", "study", "schema", cwd=tmp_path).stdout)
     assert schema["properties"]["evolve"]["properties"]["rounds"]["description"] == "of solving and sampling."
     said = []
     for key in ("evolve.ruonds", "training.epohcs"):
-        done = command("msvae", "run", str(EXAMPLE / "study.toml"), "--set", f"{key}=3", cwd=tmp_path)
+        done = command("msvae", "run", str(study), "--set", f"{key}=3", cwd=tmp_path)
         assert done.returncode == 2
         said.append(done.stderr.strip().replace("\n", " "))
     assert (

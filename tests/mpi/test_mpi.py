@@ -83,8 +83,9 @@ def test_a_mistake_under_mpi_is_one_sentence_and_exit_code_two(mpiexec: Callable
 def test_only_rank_zero_scans_the_entry_points(mpiexec: Callable[..., Any]) -> None:
     code = (
         "import importlib.metadata as m, sys\nfrom mpi4py import MPI\nfrom msvae import plugins\n"
-        "calls = []\nreal = plugins.entry_points\n"
-        "plugins.entry_points = lambda **k: calls.append(1) or real(**k)\n"
+        "from msvae.plugins import registration\n"
+        "calls = []\nreal = registration.entry_points\n"
+        "registration.entry_points = lambda **k: calls.append(1) or real(**k)\n"
         "from msvae.dispatch.world import share_plugins\nshare_plugins()\n"
         "assert len(calls) == (MPI.COMM_WORLD.rank == 0), calls\n"
         "assert len(plugins.registry().loaded) >= 8\n"

@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 
 from msvae import Architecture, Dataset, Run, Structures, load_solver
 from msvae.campaigns.launch import launch
-from msvae.campaigns.train.model_card import PrincipalComponents
+from msvae.campaigns.train.principal_components import PrincipalComponents
 from msvae.metrics.descriptors import describe, feature_vectors
 from msvae.metrics.distances import coverage, kolmogorov_smirnov, wasserstein
 from msvae.metrics.prediction import determination

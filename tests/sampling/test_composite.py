@@ -13,11 +13,12 @@ from msvae import VAE, Architecture, Dataset, Structures, TargetError, load_solv
 from msvae.metrics.bounds import Bounds, hashin_shtrikman
 from msvae.metrics.pareto import hypervolume
 from msvae.sampling.search.aims import Constraint, Target
-from msvae.sampling.search.botorch import BotorchSearch
-from msvae.sampling.search.composite import CompositeSearch, Known
 from msvae.sampling.search.constraints import meets
-from msvae.sampling.search.gradient import GradientSearch
 from msvae.sampling.search.guards import Guards
+from msvae.sampling.search.problem import Known
+from msvae.sampling.search.searchers.botorch import BotorchSearch
+from msvae.sampling.search.searchers.composite import CompositeSearch
+from msvae.sampling.search.searchers.gradient import GradientSearch
 from msvae.study import load_plugin
 from msvae.study.numbers import Component
 from msvae.study.settings import ModelSettings, TrainingSettings

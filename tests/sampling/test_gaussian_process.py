@@ -10,7 +10,13 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from msvae import load_solver
-from msvae.sampling.search.gaussian_process import Coordinates, GaussianProcesses, Kernel, features_of, unlikelihood
+from msvae.sampling.search.searchers.coordinates import (
+    Coordinates,
+    GaussianProcesses,
+    Kernel,
+    features_of,
+    unlikelihood,
+)
 from msvae.structures import Structures
 
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from msvae import VAE, Architecture, Structures
-from msvae.sampling.search.composite import CompositeSearch, Known
-from msvae.sampling.search.plain import PlainSearch
-from msvae.sampling.search.searcher import RandomSearch
+from msvae.sampling.search.problem import Known
+from msvae.sampling.search.searchers.composite import CompositeSearch
+from msvae.sampling.search.searchers.plain import PlainSearch
+from msvae.sampling.search.searchers.random import RandomSearch
 from msvae.sampling.search.thought import Thought, rounded
 from msvae.study import load_plugin
 from msvae.study.numbers import Component

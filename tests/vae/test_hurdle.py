@@ -17,9 +17,10 @@ from msvae.metrics.calibration import cross_coverage
 from msvae.plugins import registry
 from msvae.study.settings import ModelSettings, StructureHeadSettings, TrainingSettings
 from msvae.vae.blueprint import Blueprint
+from msvae.vae.fitting.heads import refit_heads
 from msvae.vae.fitting.objective import batch_of, terms
 from msvae.vae.fitting.parallel import Share
-from msvae.vae.fitting.training import fit, refit_heads
+from msvae.vae.fitting.training import fit
 from msvae.vae.likelihoods.hurdle import Form, TwoPart, hurdled
 from msvae.vae.structure_head import StructureHead, fit_structure_head
 

@@ -11,7 +11,9 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from msvae import Grid, MsvaeError, Specification, Structures
 from msvae.plugins.conformance import example_structures
-from msvae.vae.likelihoods.likelihood import COUNTS, CensoredNormal, likelihood_for
+from msvae.vae.likelihoods.choice import likelihood_for
+from msvae.vae.likelihoods.compositions import COUNTS
+from msvae.vae.likelihoods.grey import CensoredNormal
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -21,9 +21,10 @@ from msvae.structures import KINDS, Kind
 from msvae.study.settings import Condition, ModelSettings, StructureHeadSettings, TrainingSettings
 from msvae.vae.blueprint import Blueprint, component_values
 from msvae.vae.files import load_model, load_tensors, save_model
+from msvae.vae.fitting.heads import refit_heads
 from msvae.vae.fitting.objective import batch_of, terms, total
 from msvae.vae.fitting.parallel import Share
-from msvae.vae.fitting.training import Trainer, fit, refit_heads, split
+from msvae.vae.fitting.training import Trainer, fit, split
 from msvae.vae.model import VAE
 from msvae.vae.structure_head import StructureHead, fit_structure_head
 

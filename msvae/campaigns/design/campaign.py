@@ -5,13 +5,16 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 from msvae.errors import StudyError
-from msvae.plugins.interfaces import Campaign, Place
+from msvae.plugins import registry
+from msvae.plugins.interfaces import Campaign, Place, Searcher
 from msvae.sampling.search.aims import Constraint, FractionRange, Objective, Target
+from msvae.study import load_plugin
 from msvae.study.checks import check_component, check_extra, check_phase
 from msvae.study.numbers import Component, Count, Number, Positive
+from msvae.study.source import Source
 
 if TYPE_CHECKING:
     from msvae.report.drawing import Drawing
@@ -36,12 +39,9 @@ class InverseDesign(Campaign):
         under way at any time. What is asked then depends on which evaluation ends first, and so on the machine.
     retrain_every: rounds (batches) between two trainings of the head on what the solver found.
     retrainings: of the whole model during a search, evenly spread over its budget, on the data set and best designs.
-    searcher: "composite" (a Gaussian process for every targeted number, candidates from the prior and around the best),
-        "gaussian-process" (scikit-optimize), "botorch" (its noisy expected improvement, on the composite search's
-        candidates; needs msvae[botorch]), "gradient" (steps with derivatives through decoder and solver, where it has
-        them; each costs two solver calls and one for every number), "random" (samples of the prior), or "conditional"
-        (samples under the targets, of a model whose conditions they are). With such a model every searcher samples and
-        decodes under them.
+    searcher: the strategy, a plugin: its name, or a table with its name and its settings. The core has "composite",
+        "gaussian-process", "botorch", "gradient", "random" and "conditional": `msvae plugin show NAME` describes them.
+        With a conditional model every searcher samples and decodes under the targets.
     fractions: ranges of phase fractions, and constraints: on connectivity, feature size and symmetry, that a design has
         to keep to; exact, for they are of its decode.
     guards: only designs count that the data set's own structures do not make unlikely.
@@ -70,7 +70,7 @@ class InverseDesign(Campaign):
     asynchronous: bool = False
     retrain_every: Count = 2
     retrainings: Number = 0
-    searcher: Literal["composite", "gaussian-process", "botorch", "gradient", "conditional", "random"] = "composite"
+    searcher: str | dict[str, Any] = "composite"
     fractions: tuple[FractionRange, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     guards: bool = True
@@ -84,8 +84,15 @@ class InverseDesign(Campaign):
     def __post_init__(self) -> None:
         if bool(self.targets) == bool(self.objectives) or len(self.objectives) not in (0, 2):
             raise ValueError("a design has targets, or two objectives")
-        if self.objectives and self.searcher not in ("composite", "botorch"):
-            raise ValueError(f"objectives are for the searchers 'composite' and 'botorch', found '{self.searcher}'")
+
+    @builtins.property
+    def strategy(self) -> Searcher:
+        """The searcher, with its settings; StudyError or PluginError if there is none of this name."""
+        return self._strategy(Source("the study", ""))
+
+    def _strategy(self, source: Source) -> Searcher:
+        table = {"name": self.searcher} if isinstance(self.searcher, str) else self.searcher
+        return load_plugin(Searcher, table, source, ("design", "searcher"))
 
     @builtins.property
     def components(self) -> tuple[Component, ...]:
@@ -98,10 +105,17 @@ class InverseDesign(Campaign):
             computed = {q.name: q for q in study.solver.computes}
             for place, number in self.numbers():
                 check_component(number, computed, study.source, place)
-        if self.searcher == "botorch":
-            check_extra(study, ("design", "searcher"), "botorch", "botorch")
-        if self.searcher == "conditional" and not study.model.conditions:
-            raise StudyError(f"{study.source.at(['design', 'searcher'])}: 'conditional' needs model.conditions")
+        strategy, place = self._strategy(study.source), ("design", "searcher")
+        if strategy.package is not None:
+            check_extra(study, place, *strategy.package)
+        if self.objectives and not strategy.fronts:
+            able = [e.plugin.name for e in registry().loaded.values() if getattr(e.plugin, "fronts", False)]
+            raise StudyError(
+                f"{study.source.at(place)}: '{strategy.name}' seeks no fronts: with objectives take one of "
+                f"{', '.join(sorted(able))}"
+            )
+        if strategy.conditions and not study.model.conditions:
+            raise StudyError(f"{study.source.at(place)}: '{strategy.name}' needs model.conditions")
         given = {(t.property, t.component) for t in self.targets if t.value is not None}
         for k, condition in enumerate(study.model.conditions):
             if (condition.property, condition.component) not in given:
@@ -110,9 +124,9 @@ class InverseDesign(Campaign):
                     "has to be among design.targets"
                 )
         missing = {t.property for t in self.targets} - set(study.model.heads)
-        if missing and self.searcher in ("composite", "gaussian-process"):
+        if missing and strategy.heads:
             raise StudyError(
-                f"{study.source.at(['model', 'heads'])}: searcher '{self.searcher}' is led by the heads, so "
+                f"{study.source.at(['model', 'heads'])}: searcher '{strategy.name}' is led by the heads, so "
                 f"model.heads has to name every targeted property; '{min(missing)}' is missing"
             )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -21,16 +20,16 @@ from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
 from msvae.metrics.pareto import front, hypervolume
 from msvae.run.table import Table
-from msvae.sampling.search.botorch import BotorchSearch
-from msvae.sampling.search.composite import CompositeSearch, Known
-from msvae.sampling.search.searcher import RandomSearch, Searcher
+from msvae.sampling.search.problem import Known, Problem
+from msvae.sampling.search.searchers.random import RandomSearch
 from msvae.seeds import seed_of
-from msvae.stages.context import Context, torch_threads
+from msvae.stages.context import Context
+from msvae.stages.threads import torch_threads
 from msvae.structures import Array, Structures
 from msvae.structures.evaluations import Evaluations
 from msvae.vae.blueprint import component_values
 
-__all__ = ["Aimed", "Losses", "run"]
+__all__ = ["Losses", "run"]
 
 AUGMENTED = 0.05  # weight of the sum beside the larger loss
 WORSE = 0.1  # of the front's range, by which the reference point is worse than it
@@ -113,46 +112,27 @@ def run(context: Context, structures: Structures, judge: Judge) -> Table:
     return Table(f"Pareto front, {len(own)} solver calls", columns, tuple(rows), notes)
 
 
-@dataclass(frozen=True, eq=False)
-class Aimed:
-    """A composite searcher that aims at another weighing with every question."""
-
-    searcher: CompositeSearch
-    losses: Losses
-    rng: np.random.Generator
-    price: int = 1
-
-    def ask(self, n: int) -> Array:
-        self.searcher.aim(partial(self.losses.weighed, float(self.rng.uniform(0.02, 0.98))))
-        return self.searcher.ask(n)
-
-    def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
-        self.searcher.tell(latents, distances, properties)
-
-
 def _search(context: Context, known: Structures, losses: Losses, judge: Judge) -> tuple[Evaluations, Array]:
     """Return the designs of the search and their losses (n, 2); NaN for those that do not count."""
     design, vae, seed = judge.design, judge.vae, seed_of(context.study.seed, "search", 0)
     names = {objective.property for objective in design.objectives}
-    maker = BotorchSearch if design.searcher == "botorch" else CompositeSearch
-    searcher = maker(
+    problem = Problem(
         vae,
-        [objective.of for objective in design.objectives],
+        context.study.need_solver(),
+        (),
+        tuple(objective.of for objective in design.objectives),
         losses.weighed_equally,
-        seed=seed,
-        known=Known(vae.encode(known), known, {n: np.array(known.properties[n]) for n in names}),
-        expected=vae.predict if names <= set(vae.heads) else None,
-        allowed=judge.allowed,
-        thought=thought_of(context),
+        judge.allowed,
+        Known(vae.encode(known), known, {n: np.array(known.properties[n]) for n in names}),
+        seed,
+        thought_of(context),
     )
-    aimed: Searcher = Aimed(searcher, losses, np.random.default_rng(seed_of(seed, "weights")))
-    if isinstance(searcher, BotorchSearch):
-        aimed = searcher.towards(losses, losses.reference(known.properties))
+    searcher = design.strategy.front(problem, losses, np.random.default_rng(seed_of(seed, "weights")))
     whole = Conversation(
         context,
         design,
         "search-0",
-        aimed,
+        searcher,
         design.budget,
         context.run.model_file,
         told=lambda table: searcher.tell(table.latents, np.zeros(0), table.properties),

@@ -16,7 +16,7 @@ from msvae.part.problem import Problem
 from msvae.part.settings import PartSettings
 from msvae.part.voxels import resolve
 from msvae.run.table import Table
-from msvae.sampling.search.searcher import head_means
+from msvae.sampling.search.descent import head_means
 from msvae.seeds import seed_of
 from msvae.structures import Array, Structures
 

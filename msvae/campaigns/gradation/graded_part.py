@@ -17,7 +17,7 @@ from msvae.part.export import export
 from msvae.plugins.differentiable import differentiable
 from msvae.sampling.fields.grading import Manifold, graded, neighbours
 from msvae.sampling.fields.windows import Windows
-from msvae.sampling.search.searcher import head_means
+from msvae.sampling.search.descent import head_means
 from msvae.seeds import seed_of
 from msvae.stages.context import Context
 from msvae.structures import Array, Grid, Structures

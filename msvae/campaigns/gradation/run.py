@@ -16,7 +16,8 @@ from msvae.errors import StudyError
 from msvae.run.table import Table
 from msvae.sampling.fields.grading import position_formula
 from msvae.seeds import seed_of
-from msvae.stages.context import Context, torch_threads
+from msvae.stages.context import Context
+from msvae.stages.threads import torch_threads
 from msvae.stages.training import trained, training_structures
 from msvae.structures import Array, Structures
 

@@ -14,7 +14,7 @@ from operator import methodcaller
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from msvae.campaigns.design.accuracy import discretisation_error, sampling_doubt
 from msvae.campaigns.push_forward.campaign import Fidelity, PushForward
@@ -254,7 +254,7 @@ def _sobol(samples: Samples, wanted: PushForward) -> Found:
     """Return the estimates from independent scramblings, whose scatter is the error."""
     batch = _batch(wanted)
     values = samples.of(wanted.fidelity, range(batch * wanted.replicates)).reshape(wanted.replicates, batch)
-    t = float(stats.t.ppf(0.5 + wanted.confidence / 2, wanted.replicates - 1))
+    t = float(special.stdtrit(wanted.replicates - 1, 0.5 + wanted.confidence / 2))
 
     def estimate(each: Array) -> Estimate:
         half = t * float(each.std(ddof=1)) / math.sqrt(len(each))

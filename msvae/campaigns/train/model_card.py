@@ -13,10 +13,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from msvae.campaigns.train.campaign import Train
 from msvae.campaigns.train.predictions import Line, halves, predictions
+from msvae.campaigns.train.principal_components import PrincipalComponents
 from msvae.campaigns.train.verdict import verdict
 from msvae.dispatch.tasks import Task
 from msvae.errors import RunError
@@ -207,6 +207,8 @@ def _axes(vae: VAE, train: Structures, test: Structures, means: Array, seed: int
         )
     yield Line("latent flow: error of its inverse", float(np.abs(flow.latents_of(axes) - means).max()))
     inside = vae.draw(train, seed)
+    from scipy import stats
+
     normal = stats.multivariate_normal(inside.mean(axis=0), np.cov(inside.T), allow_singular=True)
     yield Line("latent flow: held-out log-density over a normal distribution's (nats)",
                float((flow.log_prob(latents) - normal.logpdf(latents)).mean()))  # fmt: skip
@@ -270,53 +272,3 @@ def _solved(context: Context, latents: Array, conditions: Array, train: Structur
             made, learnt, held = whole
             yield Line(f"generated, by the solver: {q.name}, Frechet distance", distances.frechet(made, held),
                        floor=distances.frechet(learnt, held))  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class PrincipalComponents:
-    """The control: principal components of the values, or of the indicators of the phases; samples are normal."""
-
-    like: Structures
-    components: Any
-
-    @classmethod
-    def of(cls, train: Structures, latents: int) -> PrincipalComponents:
-        """Return it for as many components as the model has latents, or as there can be."""
-        from sklearn.decomposition import PCA
-
-        vectors = _vectors(train)
-        count = min(latents, len(vectors) - 1, vectors.shape[1])
-        return cls(train[:0], PCA(count, svd_solver="randomized", random_state=0).fit(vectors))
-
-    def reconstruct(self, structures: Structures) -> Structures:
-        """Return the nearest structures in the span of the components."""
-        return self._structures(self.components.inverse_transform(self.scores(structures)))
-
-    def scores(self, structures: Structures) -> Array:
-        """Return the scores (n, d) of structures."""
-        return np.asarray(self.components.transform(_vectors(structures)))
-
-    def sample(self, n: int, seed: int) -> Structures:
-        """Return structures from normal scores of the components' variances."""
-        scores = np.random.default_rng(seed).standard_normal((n, self.components.n_components_))
-        return self._structures(
-            self.components.inverse_transform(scores * np.sqrt(self.components.explained_variance_))
-        )
-
-    def _structures(self, vectors: Array) -> Structures:
-        specification = self.like.specification
-        if specification.is_discrete:
-            parts = vectors.reshape(len(vectors), *specification.shape, len(specification.constituents))
-            return Structures(parts.argmax(axis=-1), specification)
-        values = vectors.reshape(len(vectors), *specification.shape)
-        if specification.kind == "composition":
-            values = np.maximum(values, 1e-9)
-            values = values / values.sum(axis=1, keepdims=True)
-        return Structures(values, specification)
-
-
-def _vectors(structures: Structures) -> Array:
-    values = structures.values
-    if structures.specification.is_discrete:
-        values = np.eye(len(structures.specification.constituents), dtype=np.float32)[values.astype(int)]
-    return np.asarray(values.reshape(len(values), -1), dtype=np.float32)

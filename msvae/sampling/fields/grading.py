@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import spatial, stats
+from scipy import spatial, special
 from torch import Tensor
 
 from msvae.structures import Array
@@ -42,7 +42,7 @@ class Manifold:
     def excess(self, latents: Tensor) -> Tensor:
         """Return how far (n,) squared distances of latents (n, d) are beyond those of 99 % of the data, relatively."""
         squared = ((latents - self.centre) @ self.root.T).square().sum(dim=1)
-        limit = float(stats.chi2.ppf(0.99, len(self.centre)))
+        limit = float(special.chdtri(len(self.centre), 0.01))
         return (squared / limit - 1).clamp_min(0)
 
 

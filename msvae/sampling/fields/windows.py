@@ -19,7 +19,7 @@ from scipy.spatial.distance import cdist
 
 from msvae.errors import DataError
 from msvae.structures import Array, Grid, Specification, Structures
-from msvae.vae.likelihoods.likelihood import BernoulliLikelihood
+from msvae.vae.likelihoods.discrete import BernoulliLikelihood
 
 if TYPE_CHECKING:
     from msvae.vae.model import VAE

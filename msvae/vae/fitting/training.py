@@ -23,16 +23,16 @@ from msvae.structures import Array, Structures
 from msvae.structures.splits import Split, split_of
 from msvae.study.settings import TrainingSettings
 from msvae.vae.files import load_tensors, restore, save_tensors
+from msvae.vae.fitting.devices import device_of, reduced_precision
 from msvae.vae.fitting.history import History, is_over, kept_epoch
 from msvae.vae.fitting.objective import Batch, batch_of, terms, total
 from msvae.vae.fitting.parallel import ALONE, Ranks, Share
 from msvae.vae.model import VAE
 
-__all__ = ["History", "fit", "refit_heads", "split"]
+__all__ = ["History", "fit", "split"]
 
 Report = Callable[[int, int, str], None]
 Save = Callable[[], None]
-SITES = 256  # below which bfloat16 costs more than it saves
 
 
 def split(structures: Structures, held_back: float, seed: int, gap: float = 1.0) -> tuple[Array, Array]:
@@ -172,22 +172,6 @@ class Trainer:
                 yield name, self.optimiser.state[parameter]
 
 
-def reduced_precision(choice: str, device: torch.device, sites: int) -> bool:
-    """Return whether networks for structures of so many sites run in bfloat16.
-
-    "auto" does where the processor multiplies it in hardware, and structures are large enough for it to pay.
-    """
-    if choice != "auto":
-        return choice == "bfloat16"
-    if sites < SITES:
-        return False
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()) and any(
-        flag in torch.backends.cpu.get_cpu_capability() for flag in ("AVX512", "AMX")
-    )
-
-
 def fit(
     vae: VAE,
     structures: Structures,
@@ -267,15 +251,6 @@ class Checkpoints:
         self.last = time.monotonic()
 
 
-def device_of(choice: str, ranks: Ranks) -> torch.device:
-    """Return the device of a rank: "auto" takes the CUDA devices of its node in turn, if there are any."""
-    if choice == "cpu" or (choice == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise MsvaeError("training.device is 'cuda', but torch finds no CUDA device: use 'auto', or install its build")
-    return torch.device("cuda", ranks.rank % torch.cuda.device_count())
-
-
 @torch.no_grad()
 def held_back_terms(vae: VAE, batch: Batch, seed: int) -> dict[str, float]:
     """Return the mean terms over held-back structures, with noise that is the same in every epoch."""
@@ -287,26 +262,3 @@ def held_back_terms(vae: VAE, batch: Batch, seed: int) -> dict[str, float]:
         for name, value in terms(vae, batch[chosen].to(device), share).items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(chosen)
     return {f"held back {name}": value / len(batch) for name, value in sums.items()}
-
-
-def refit_heads(
-    vae: VAE, latents: Array, properties: dict[str, Array], *, seed: int, steps: int = 300, weights: Array | None = None
-) -> None:
-    """Train the heads alone on latents (n, d) and their properties (n, *shape), encoder and decoder held fixed.
-
-    weights: (n,) how often each row is drawn, relative to the others.
-    """
-    generator = torch.Generator().manual_seed(seed_of(seed, "heads"))
-    z = torch.as_tensor(latents, dtype=torch.float32)
-    chances = torch.ones(len(z)) if weights is None else torch.as_tensor(weights, dtype=torch.float32)
-    targets = {name: vae.scale_of(name)(torch.as_tensor(properties[name].reshape(len(z), -1))) for name in vae.heads}
-    optimiser = torch.optim.AdamW(vae.heads.parameters(), lr=2e-3, weight_decay=1e-3)
-    for _ in range(steps):
-        chosen = torch.multinomial(chances, min(64, len(z)), replacement=True, generator=generator)
-        loss = torch.stack(
-            [-(vae.heads[name](z[chosen]).log_prob(targets[name][chosen])).mean() for name in vae.heads]
-        ).sum()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.heads.parameters(), 5.0)
-        optimiser.step()

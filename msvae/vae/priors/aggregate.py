@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import special, stats
+from scipy import special
 from torch import Tensor, nn
 
 from msvae.seeds import seed_of
@@ -222,7 +222,9 @@ def _maximise(flow: nn.Module, z: Tensor, c: Tensor) -> None:
 
 def _sobol(n: int, dimensions: int, seed: int) -> Array:
     """Return the first n points (n, dimensions) of a scrambled Sobol' sequence, inside (0, 1)."""
-    sampler = stats.qmc.Sobol(dimensions, rng=np.random.default_rng(seed))
+    from scipy.stats import qmc  # half a second, which a worker that only decodes does not have to spend
+
+    sampler = qmc.Sobol(dimensions, rng=np.random.default_rng(seed))
     points = sampler.random_base2(max(n - 1, 0).bit_length())[:n]
     return np.asarray(np.clip(points, 1e-12, 1 - 1e-12))
 

@@ -15,7 +15,7 @@ from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
 from msvae.progress import Report
 from msvae.run.journal import FIRST, check_failures
-from msvae.sampling.search.searcher import Searcher
+from msvae.sampling.search.problem import AskTell
 from msvae.stages.context import Context
 from msvae.structures import Array
 from msvae.structures.evaluations import Evaluations, joined
@@ -35,7 +35,7 @@ class Conversation:
     context: Context
     design: InverseDesign
     stage: str
-    searcher: Searcher
+    searcher: AskTell
     calls: int
     model: Path
     told: Callable[[Evaluations], None]

@@ -10,20 +10,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from msvae.campaigns.design.designs import designs, joined_structures
 from msvae.campaigns.design.judge import Judge, distance_from
+from msvae.campaigns.design.loop.learner import Learner
 from msvae.campaigns.design.loop.pace import thought_of
 from msvae.campaigns.design.loop.questions import Conversation
-from msvae.campaigns.design.loop.searchers import Learner, searcher_of
 from msvae.errors import TargetError
-from msvae.sampling.search.searcher import RandomSearch, Searcher
+from msvae.sampling.search.problem import AskTell, Known, Problem
+from msvae.sampling.search.searchers.random import RandomSearch
 from msvae.seeds import seed_of
-from msvae.stages.context import Context, torch_threads
+from msvae.stages.context import Context
 from msvae.stages.sides import sides_of
+from msvae.stages.threads import torch_threads
 from msvae.structures import Array, Structures
 from msvae.structures.evaluations import Evaluations, joined
 from msvae.vae.files import load_model, save_model
@@ -139,13 +142,26 @@ def control(context: Context, judge: Judge, *, repeat: int) -> Search:
     return Search(asked.stage, (_held(context, searcher, asked, judge, None),), searcher.price)
 
 
-def _searcher(context: Context, structures: Structures, judge: Judge, seed: int) -> tuple[Searcher, Learner | None]:
-    if judge.design.searcher in ("random", "conditional"):
-        return RandomSearch(judge.vae, seed), None
-    wanted = {target.property for target in judge.design.targets}
-    learner = Learner.of(copy.deepcopy(judge.vae), structures, wanted, seed=seed, thought=thought_of(context))
+def _searcher(context: Context, structures: Structures, judge: Judge, seed: int) -> tuple[AskTell, Learner | None]:
+    """Return the study's search under way, and what learns beside it; a fast solver is asked plain candidates too."""
+    design, solver, thought = judge.design, context.study.need_solver(), thought_of(context)
+    learner = None
+    if design.strategy.learns:
+        wanted = {target.property for target in design.targets}
+        learner = Learner.of(copy.deepcopy(judge.vae), structures, wanted, seed=seed, thought=thought)
+    problem = Problem(
+        judge.vae if learner is None else learner.vae,
+        solver,
+        design.targets,
+        design.components,
+        partial(distance_from, design.targets),
+        judge.allowed,
+        None if learner is None else Known(learner.latents, learner.structures, learner.properties),
+        seed,
+        thought,
+    )
     with torch_threads(context.study.executor.threads):
-        return searcher_of(context.study.need_solver(), learner, judge, seed), learner
+        return design.strategy.search(problem), learner
 
 
 @dataclass(frozen=True)
@@ -157,7 +173,7 @@ class _Asked:
     calls: int
 
 
-def _held(context: Context, searcher: Searcher, asked: _Asked, judge: Judge, learner: Learner | None) -> Part:
+def _held(context: Context, searcher: AskTell, asked: _Asked, judge: Judge, learner: Learner | None) -> Part:
     """Ask, evaluate, tell, until the target is met or the calls are spent."""
     design = judge.design
     found: list[Array] = []

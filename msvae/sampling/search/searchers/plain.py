@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from msvae.sampling.search.composite import STEPS, Distance, Known
-from msvae.sampling.search.searcher import Searcher
-from msvae.sampling.search.targeted import properties_of, slopes_of
+from msvae.sampling.search.problem import AskTell, Distance, Known
+from msvae.sampling.search.searchers.composite import STEPS
+from msvae.sampling.search.searchers.targeted import properties_of, slopes_of
 from msvae.seeds import seed_of
 from msvae.structures import Array
 from msvae.study.numbers import Component
@@ -40,7 +40,7 @@ class PlainSearch:
         targets: Sequence[Component],
         distance: Distance,
         *,
-        other: Callable[[], Searcher],
+        other: Callable[[], AskTell],
         plain: int,
         seed: int,
         known: Known | None = None,
@@ -54,7 +54,7 @@ class PlainSearch:
         if known is not None:
             self._learn(known.latents, distance(known.properties), known.properties, found=False)
 
-    other: Searcher | None
+    other: AskTell | None
 
     def ask(self, n: int) -> Array:
         """Return latents (n + plain, d): of the other searcher, and plain ones; in the first question all are plain."""

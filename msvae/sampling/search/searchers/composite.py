@@ -10,47 +10,34 @@ prior, moves from the best designs that leave the prior invariant, and what a ca
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.spatial.distance import cdist
 
 from msvae.errors import TargetError
-from msvae.sampling.search.gaussian_process import Coordinates, GaussianProcesses, Groupings, features_of
-from msvae.sampling.search.targeted import properties_of, slopes_of
+from msvae.sampling.search.problem import Allowed, Distance, Known
+from msvae.sampling.search.searchers.coordinates import Coordinates, GaussianProcesses, Groupings, features_of
+from msvae.sampling.search.searchers.drafts import chance_of_answer, drafts
+from msvae.sampling.search.searchers.targeted import properties_of, slopes_of
 from msvae.sampling.search.thought import Thought
 from msvae.seeds import seed_of
-from msvae.structures import Array, Structures
+from msvae.structures import Array
 from msvae.study.numbers import Component
 from msvae.vae.blueprint import component_values
 from msvae.vae.model import VAE
 
-__all__ = ["STEPS", "CompositeSearch", "Distance", "Known"]
+__all__ = ["STEPS", "CompositeSearch"]
 
-FIRST, FEWEST = 16, 4  # latents that are drawn before anything is modelled; of them, at least, with a result
+FIRST, FEWEST = 16, 8  # latents that are drawn before anything is modelled; at least so many with a result, and moves
 POOL, MOVES, LEADERS = 400, 120, 6  # candidates from the prior, around the best designs, and how many of these
 STEPS = (0.05, 0.1, 0.2, 0.35, 0.6)  # of a move, against the spread of the prior
-TOGETHER = 32  # latents that are decoded at once
-TREES, RELIABLE = 80, 0.8  # that say whether a design will fail; of the best chance, below which none is asked for
-FEWEST = 8  # moves that are looked at in a question
 WIDE = 30  # largest over least value of a number that is modelled by its logarithm
 MOST = 200  # points that a model knows
+RELIABLE = 0.8  # of the best chance of an answer, below which none is asked for
 RENEWED = 20  # parts of the designs, of which one more is found before kernels are fitted anew
 
-Distance = Callable[[Mapping[str, Array]], Array]
 Candidates = Callable[[int, int], Array]
 Expected = Callable[[Array], Mapping[str, Array]]
-Allowed = Callable[[Array, Structures], Array]
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """What is known before the search: latents (n, d), their structures, and properties (n, *shape)."""
-
-    latents: Array
-    structures: Structures
-    properties: Mapping[str, Array]
 
 
 class CompositeSearch:
@@ -235,18 +222,14 @@ class CompositeSearch:
 
     def _works(self, where: Array) -> Array:
         """Return the chance (m,) that the solver has an answer, as past designs show; 0 where it is too low."""
-        from sklearn.ensemble import ExtraTreesClassifier
-
         failed = ~np.isfinite(self.values).all(axis=1) & self.found
         if not failed.any():
             return np.ones(len(where))
         told = np.flatnonzero(self.found)
         asked = self._described(told[np.argsort(~failed[told], kind="stable")][:MOST])
         points = self._at(self.latents[asked], self.features[asked])
-        forest = ExtraTreesClassifier(TREES, min_samples_leaf=2, random_state=seed_of(self.seed, "works") % 2**31)
-        chance = forest.fit(points, ~failed[asked]).predict_proba(where)
-        works = chance[:, -1] if len(forest.classes_) == 2 else np.full(len(where), 0.5)
-        return np.where(works < RELIABLE * works.max(), 0.0, works)
+        chance = chance_of_answer(points, failed[asked], where, seed_of(self.seed, "works"))
+        return np.where(chance < RELIABLE * chance.max(), 0.0, chance)
 
     def _rows(self, known: Array) -> Array:
         """Return the rows that models know: the designs, and of the rest those nearest the target."""
@@ -315,14 +298,3 @@ class CompositeSearch:
         """Return values (n, targets) as they are modelled; what is not positive is taken for the least known number."""
         least = np.where(self.values > 0, self.values, np.inf).min(axis=0, initial=np.inf)
         return np.where(self._wide, np.log(np.maximum(values, np.where(self._wide, least, 1.0))), values)
-
-
-@torch.no_grad()
-def drafts(vae: VAE, latents: Array) -> Structures:
-    """Return what latents (n, d) decode to, many at a time: faster than `vae.decode`, and but for round-off alike."""
-    if not vae.blueprint.specification.is_discrete:
-        return vae.decode(latents)
-    z, told = torch.as_tensor(latents, dtype=torch.float32), vae.told(None, len(latents))
-    parts = [vae.likelihood.mode(vae.reconstruct(z[rows], told[rows], vae.sites)).numpy()
-             for rows in (slice(k, k + TOGETHER) for k in range(0, len(z), TOGETHER))]  # fmt: skip
-    return Structures(np.concatenate(parts), vae.blueprint.specification)

@@ -15,7 +15,7 @@ import torch
 
 from msvae.plugins.differentiable import differentiable
 from msvae.sampling.search.aims import Target
-from msvae.sampling.search.composite import Allowed, Known
+from msvae.sampling.search.problem import Allowed, Known
 from msvae.seeds import seed_of
 from msvae.structures import Array
 from msvae.vae.blueprint import component_values

@@ -10,7 +10,6 @@ likelihood of the mixture: D_k(z) = T_k([z, 0]) has the left inverse E_k(x) = th
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -21,15 +20,11 @@ from msvae.errors import DataError
 from msvae.seeds import seed_of
 from msvae.structures import Array
 
-__all__ = ["Charts", "fit_charts"]
+__all__ = ["ANCHORS", "Charts"]
 
 TRANSFORMS, HIDDEN, BINS = 8, (32, 32), 8
-LAYING, EPOCHS, BATCH, RATE = 700, 20, 256, 5e-3  # steps with points held to their flat map, then epochs of the mixture
 THICKNESS = 0.05
-NEIGHBOURS, LANDMARKS, STARTS = 10, 1000, 5  # of the graph along which ways are measured; tries of the medoids
-AROUND = 1.1  # how far beyond its cell a chart is laid
 ANCHORS = 1000
-SHARED, GAP = 2.0, 1.2  # nats within which a point is explained as well; of the usual gap between anchors
 HALVINGS, LOOK = 8, 10  # of a step of descent; steps after which another chart is looked for
 LEAST = 1e-5  # part by which a step has to lower an objective
 AHEAD, FAR_AHEAD = (2.0, 1.0, 0.3), (10.0, 5.0, 2.5, 1.2, 0.6, 0.3)  # lengths of steps across charts
@@ -215,127 +210,3 @@ class Charts(nn.Module):
         along, across = inner[:, : self.dimensions], inner[:, self.dimensions :] / THICKNESS
         size = 0.5 * ((along**2).sum(dim=1) + (across**2).sum(dim=1) + self.ambient * math.log(2 * math.pi))
         return slope - size - (self.ambient - self.dimensions) * math.log(THICKNESS)
-
-
-def fit_charts(points: Array, count: int, dimensions: int, *, seed: int) -> Charts:
-    """Return charts of the manifold that points (m, n) lie near; DataError if there are too few to tell.
-
-    Each chart is first laid over a flat map (Isomap; Tenenbaum et al. 2000, Science 290, 2319) of the points around its
-    centre, some of its neighbours' among them; then all are trained together by the likelihood of their mixture.
-    """
-    if points.ndim != 2 or len(points) < 20 * count or not np.isfinite(points).all():
-        raise DataError(f"{count} charts need at least {20 * count} finite points (m, n), found {points.shape}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(seed, "charts"))
-        charts = Charts(count, dimensions, points.shape[1])
-        x = torch.as_tensor(points, dtype=torch.float64)
-        for k, around in enumerate(neighbourhoods(points, count, seed)):
-            charts.start(k, x[around])
-            seen = (x[around] - charts.centre[k]) @ charts.turn[k]
-            flat = flat_map(points[around], seen[:, :dimensions].numpy())
-            _lay(charts, k, x[around], torch.as_tensor(flat))
-        _train(charts, x)
-        _bound(charts, x)
-    return charts.eval()
-
-
-@torch.no_grad()
-def _bound(charts: Charts, x: Tensor) -> None:
-    """Take from points (m, n) how far each chart is followed: as far as it explains them about as well as any other."""
-    joint = charts.log_joint(x)
-    best = joint.max(dim=1).values
-    for k in range(len(charts.maps)):
-        z = charts.encode(k, x[joint[:, k] >= best - SHARED])
-        if len(z) < 3:
-            charts.logits[k] = -math.inf  # a chart of nothing
-            continue
-        charts.anchors[k] = z[torch.arange(ANCHORS) * max(len(z), ANCHORS) // ANCHORS % len(z)]
-        apart = torch.cdist(charts.anchors[k], charts.anchors[k])
-        charts.gaps[k] = GAP * torch.where(apart > 0, apart, math.inf).amin(dim=1).quantile(0.9)
-
-
-def neighbourhoods(points: Array, count: int, seed: int) -> list[Array]:
-    """Return for each chart the indices of the points around one of `count` centres, by the way along the manifold.
-
-    Centres are medoids of geodesic distances (along the graph of nearest neighbours), which makes cells as round as can
-    be: discs, where a chart of a tube's whole girth would have a hole. A neighbourhood goes a little beyond its cell.
-    """
-    from scipy.sparse.csgraph import shortest_path
-    from sklearn.neighbors import NearestNeighbors, kneighbors_graph
-
-    rng = np.random.default_rng(seed_of(seed, "neighbourhoods"))
-    few = np.sort(rng.permutation(len(points))[:LANDMARKS])
-    graph = kneighbors_graph(points[few], min(NEIGHBOURS, len(few) - 1), mode="distance")
-    ways = shortest_path(graph, directed=False)
-    ways[np.isinf(ways)] = 10 * ways[np.isfinite(ways)].max()
-    centres = min(
-        (_medoids(ways, count, rng) for _ in range(STARTS)), key=lambda c: float((ways[c].min(axis=0) ** 2).sum())
-    )
-    far = ways[centres]
-    inside = far <= AROUND * far.min(axis=0) + ways[ways > 0].min()
-    nearest = NearestNeighbors(n_neighbors=1).fit(points[few]).kneighbors(points, return_distance=False)[:, 0]
-    return [np.flatnonzero(row[nearest]) for row in inside]
-
-
-def _medoids(ways: Array, count: int, rng: np.random.Generator) -> Array:
-    """Return the indices of `count` medoids of a matrix of distances, by Lloyd's iteration from far-apart points."""
-    centres = [int(rng.integers(len(ways)))]
-    while len(centres) < count:
-        centres.append(int(ways[centres].min(axis=0).argmax()))
-    for _ in range(50):
-        cell = ways[centres].argmin(axis=0)
-        members = [np.flatnonzero(cell == k) for k in range(count)]
-        moved = [int(m[(ways[np.ix_(m, m)] ** 2).sum(axis=1).argmin()]) for m in members]
-        if moved == centres:
-            break
-        centres = moved
-    return np.array(centres)
-
-
-def flat_map(points: Array, seen: Array) -> Array:
-    """Return coordinates (m, d) in which distances are the ways along the manifold, of unit mean square.
-
-    They are turned, or mirrored, as near as can be to coordinates (m, d) in which the points are seen already: monotone
-    splines would find it hard to mirror an axis.
-    """
-    from sklearn.manifold import Isomap
-
-    few = points[:: -(-len(points) // LANDMARKS)]
-    isomap = Isomap(n_neighbors=min(NEIGHBOURS, len(few) - 1), n_components=seen.shape[1])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pieces that hang together nowhere are joined where they are nearest
-        flat = isomap.fit(few).transform(points)
-    flat = flat - flat.mean(axis=0)
-    left, _, right = np.linalg.svd(flat.T @ seen)
-    return np.asarray(flat @ left @ right / np.sqrt((flat**2).mean()))
-
-
-def _lay(charts: Charts, k: int, x: Tensor, flat: Tensor) -> None:
-    """Bend chart k until it takes coordinates (m, d) to points (m, n), and points that are off it to its normals."""
-    optimiser = torch.optim.Adam(charts.maps[k].parameters(), lr=RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, LAYING)
-    unit = torch.linalg.matrix_norm(charts.turn[k], ord=2)
-    for _ in range(LAYING):
-        chosen = torch.randint(len(x), (BATCH,))
-        inner, _ = charts._straight(k, x[chosen])
-        along = (inner[:, : charts.dimensions] - flat[chosen]).square().sum(dim=1).mean()
-        across = inner[:, charts.dimensions :].square().sum(dim=1).mean()
-        missed = (unit * (charts.decode(k, flat[chosen]) - x[chosen])).square().sum(dim=1).mean()
-        optimiser.zero_grad()
-        (along + across + missed).backward()
-        torch.nn.utils.clip_grad_norm_(charts.parameters(), 5.0)
-        optimiser.step()
-        schedule.step()
-
-
-def _train(charts: Charts, x: Tensor) -> None:
-    optimiser = torch.optim.Adam(charts.parameters(), lr=RATE / 2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS)
-    for _ in range(EPOCHS):
-        for chosen in torch.randperm(len(x)).split(BATCH):
-            loss = -torch.logsumexp(charts.log_joint(x[chosen]), dim=1).mean()
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(charts.parameters(), 5.0)
-            optimiser.step()
-        schedule.step()

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from msvae.errors import StudyError
-from msvae.sampling.search.composite import CompositeSearch
-from msvae.sampling.search.targeted import properties_of
+from msvae.sampling.search.searchers.composite import CompositeSearch
+from msvae.sampling.search.searchers.targeted import properties_of
 from msvae.structures import Array
 
 __all__ = ["BotorchSearch"]

@@ -1,54 +1,20 @@
-"""Searchers: ask for a batch of latents, tell what became of them.
-
-A searcher's state is what it was told, in order, and its seed: telling the same again gives the same next questions, so
-a search that was killed goes on by being told its own record.
-"""
+"""Search by scikit-optimize's Gaussian process, and by descent through the head."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
-from msvae.seeds import seed_of
+from msvae.sampling.search.descent import Distance, descend, head_means
 from msvae.structures import Array
 from msvae.vae.model import VAE
 
-__all__ = ["GaussianProcessSearch", "RandomSearch", "Searcher", "descend", "descents"]
+__all__ = ["GaussianProcessSearch"]
 
-Distance = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 REMEMBERED = 60  # encoded structures that the Gaussian process starts from
-
-
-class Searcher(Protocol):
-    """What a campaign needs of a searcher. price: solver calls that a question costs, its answer included."""
-
-    @property
-    def price(self) -> int: ...
-
-    def ask(self, n: int) -> Array:
-        """Return n latents (n, d) to evaluate next."""
-
-    def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
-        """Learn the properties of evaluated latents (n, d), and distances (n,) from the target; NaN for failures."""
-
-
-class RandomSearch:
-    """Samples of the fitted prior: the control that every search has to beat."""
-
-    price = 1
-
-    def __init__(self, vae: VAE, seed: int) -> None:
-        self.vae, self.seed, self.asked = vae, seed, 0
-
-    def ask(self, n: int) -> Array:
-        self.asked += 1
-        return self.vae.sample_latents(n, seed_of(self.seed, "ask", self.asked))
-
-    def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
-        """Learn nothing."""
 
 
 class GaussianProcessSearch:
@@ -130,55 +96,3 @@ def _optimiser(encoded: Array, seed: int) -> Any:
     return Optimizer(
         box, base_estimator="GP", n_initial_points=0, acq_func="EI", acq_optimizer="sampling", random_state=seed % 2**32
     )
-
-
-def head_means(vae: VAE, latents: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return the heads' means (n, *shape) in the properties' units, differentiable in latents (n, d)."""
-    return {
-        q.name: vae.scale_of(q.name).inverse(vae.heads[q.name](latents).mean).reshape(-1, *q.sizes)
-        for q in vae.blueprint.quantities
-    }
-
-
-def descend(
-    vae: VAE,
-    distance: Distance,
-    starts: Array,
-    *,
-    anchor: Array,
-    shift: dict[str, torch.Tensor] | None = None,
-    tether: Array | None = None,
-    steps: int = 60,
-    rate: float = 0.05,
-) -> Array:
-    """Return latents (n, d) after gradient descent of the predicted distance, kept near the encoded data.
-
-    anchor: encoded latents (m, d), whose mean and spread say where the decoder has been trained.
-    shift: what is added to the head's means (n, *shape). tether: latents (n, d) that are not to be left far behind.
-    """
-    centre = torch.as_tensor(anchor.mean(axis=0), dtype=torch.float32)
-    width = torch.as_tensor(anchor.std(axis=0) + 1e-3, dtype=torch.float32)
-    home = None if tether is None else torch.as_tensor(tether, dtype=torch.float32)
-    latents = torch.as_tensor(starts, dtype=torch.float32).requires_grad_()
-    optimiser = torch.optim.Adam([latents], lr=rate)
-    for _ in range(steps):
-        means = head_means(vae, latents)
-        means = means if shift is None else {name: mean + shift[name] for name, mean in means.items()}
-        loss = (distance(means).log1p() + (((latents - centre) / width).square().mean(dim=1) - 1.5).clamp_min(0)).sum()
-        loss = loss if home is None else loss + 0.5 * ((latents - home) / width).square().sum()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return latents.detach().numpy().astype(np.float64)
-
-
-def descents(vae: VAE, distance: Distance, encoded: Array, n: int, seed: int) -> Array:
-    """Return n latents (n, d): descents through the heads from near encoded structures, those that come nearest."""
-    rng = np.random.default_rng(seed_of(seed, "descents"))
-    starts = encoded[rng.integers(len(encoded), size=2 * n)]
-    found = descend(
-        vae, distance, starts + 0.1 * rng.standard_normal(starts.shape), anchor=encoded, steps=20, rate=0.15
-    )
-    with torch.no_grad():
-        predicted = distance(head_means(vae, torch.as_tensor(found, dtype=torch.float32))).numpy()
-    return found[np.argsort(predicted)[:n]]

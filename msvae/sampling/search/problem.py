@@ -1,0 +1,89 @@
+"""What a searcher is given: a model, targets, what is known of them; and how a search under way is asked and told.
+
+A search's state is what it was told, in order, and its seed: telling the same again gives the same next questions, so
+that a search that was killed goes on by being told its own record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msvae.sampling.search.aims import Target
+from msvae.sampling.search.thought import Thought
+from msvae.structures import Array, Structures
+from msvae.study.numbers import Component
+
+if TYPE_CHECKING:
+    import torch
+
+    from msvae.plugins.interfaces import Solver
+    from msvae.vae.model import VAE
+
+__all__ = ["Allowed", "AskTell", "Distance", "Known", "Problem"]
+
+Distance = Callable[[Mapping[str, Array]], Array]
+Allowed = Callable[[Array, Structures], Array]
+
+
+class AskTell(Protocol):
+    """A search under way. price: solver calls that a question costs, its answer included."""
+
+    @property
+    def price(self) -> int: ...
+
+    def ask(self, n: int) -> Array:
+        """Return n latents (n, d) to evaluate next."""
+
+    def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
+        """Learn the properties of evaluated latents (n, d), and distances (n,) from the target; NaN for failures."""
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known before the search: latents (n, d), their structures, and properties (n, *shape)."""
+
+    latents: Array
+    structures: Structures
+    properties: Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A search that is to be made.
+
+    vae: the model whose latents are searched; its heads go on learning meanwhile. solver: that answers. targets: what
+    a design has to reach. numbers: of properties, that these are about. distance: (n,) of properties from the targets,
+    in tolerances; 1 and less meets them. allowed: which (n,) of latents, and of what they decode to, may be asked for.
+    known: labelled structures; None for a searcher that learns nothing. thought: how much a question is worth. seed:
+    of everything random.
+    """
+
+    vae: VAE
+    solver: Solver
+    targets: tuple[Target, ...]
+    numbers: tuple[Component, ...]
+    distance: Distance
+    allowed: Allowed
+    known: Known | None
+    seed: int
+    thought: Thought = field(default_factory=Thought)
+
+    def smooth(self, properties: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the root mean square of the distances (n,) from the targets, which can be descended."""
+        import torch
+
+        parts = torch.cat([_parts(target, properties) for target in self.targets])
+        return (parts.square().mean(dim=0) + 1e-12).sqrt()
+
+
+def _parts(target: Target, properties: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Return the distances (numbers, n) of the numbers of a target, in tolerances."""
+    import torch
+
+    array = properties[target.property]
+    places: list[tuple[Any, ...]] = [(slice(None), *number.component) for number in target.numbers]
+    values = torch.stack([array[place] for place in places])
+    low, high = torch.tensor(target.ends, dtype=values.dtype).T[..., None]
+    return torch.maximum(low - values, values - high).clamp_min(0) / (target.tolerance * target.scale)
