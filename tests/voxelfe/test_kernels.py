@@ -106,6 +106,13 @@ def test_a_workspace_of_another_plan_is_refused(single: Kernels) -> None:
         problem.precondition()
 
 
+def test_pieces_without_a_plane_are_refused(single: Kernels) -> None:
+    u = np.zeros((3, *GRID), dtype=np.complex64)
+    material = np.ones((2, *GRID), dtype=np.float32)
+    with pytest.raises(ValueError, match="no such grid"):
+        single.product(u, np.empty_like(u), material, SPACING, plan=Plan(1, 5))
+
+
 def test_factors_of_another_length_are_refused(single: Kernels) -> None:
     problem = Problem(single)
     factors = problem.inverse.factors.copy()

@@ -1,4 +1,4 @@
-"""The rooms of the plugin: imports run one way between them, and each can be taken in at a glance."""
+"""The rooms of the plugin: imports run one way between them."""
 
 from __future__ import annotations
 
@@ -40,10 +40,3 @@ def test_a_room_uses_itself_and_those_before_it(path: Path) -> None:
 def test_there_are_no_circles() -> None:
     graph = {f"{path.parent.name}.{path.stem}": imported(path) for path in FILES}
     assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(MODULES)
-
-
-def test_rooms_and_files_stay_small() -> None:
-    for name in ORDER:
-        assert len(list((ROOT / name).glob("*.py"))) <= 12, name
-    for path in FILES:
-        assert len(path.read_text().splitlines()) <= 300, path

@@ -94,6 +94,6 @@ class Call:
         if found >= 0:
             return found
         if -found > len(self.names):
-            raise ValueError(f"no such grid, or its forces are not aligned: {arrays['grid']}, {plan}")
+            raise ValueError(f"forces that are not aligned, or no such grid: {arrays['grid']} in {plan}")
         name = self.names[-found - 1]
         raise ValueError(f"'{name}' holds {getattr(given, name).size} numbers, the kernels need {given.wanted}")

@@ -111,7 +111,8 @@ static long misfit(struct call *c, int components, int laws, int inverse) {
     long found = first_misfit(c, &need);
     if (found) return found;
     const long *n = c->grid.at, *beyond = n + 3, *layout = c->layout.at, voxels = n[0] * n[1] * n[2];
-    if (n[0] < 1 || n[1] < 1 || n[2] < 1 || c->threads < 1 || c->pieces < 1 || c->pieces > n[0]) return NO_GRID;
+    if (n[0] < 1 || n[1] < 1 || n[2] < 1 || c->threads < 1 || c->pieces < 1) return NO_GRID;
+    if (laws && c->pieces > n[0]) return NO_GRID; /* an empty piece leaves no edge for the next one */
     const struct memory m = memory_of(n, components, c->pieces);
     const long slabs = (n[1] + LANES - 1) / LANES, plane = inverse ? slabs * n[2] * WIDTH : 2 * n[1] * n[2];
     const long reach = (components - 1) * layout[0] + (n[0] - 1) * layout[1] + plane;

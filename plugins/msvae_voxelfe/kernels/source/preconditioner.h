@@ -174,7 +174,7 @@ enum { UNIT = 16 }; /* vectors of the spectrum whose columns are one unit of wor
 INLINE long units_of(const struct inverse *a) { return (a->n[1] + LANES - 1) / LANES * ((a->n[2] + UNIT - 1) / UNIT); }
 
 /* planes [first, end): r -= alpha (q + edge), edge being missing from the first plane of q; their spectra to q.
- * q: aligned to vectors; every plane has room for its spectrum, which takes its place. work: see preconditioner.py */
+ * q: aligned to vectors; every plane has room for its spectrum, which takes its place. work: see call.h */
 INLINE void onto_planes(int components, const struct inverse *a, real *r, real *q, const real *edge, real alpha, long first,
                         long end, real *work) {
     const struct bench b = bench_of(a, work);
