@@ -10,9 +10,6 @@ from rooms import CORE, PAGE, PICTURE, PLUGINS, ROOT, late, neighbours, picture,
 
 FILES, LINES = 12, 300  # of a folder, of a file, at most
 
-# Work is under way on both lists. They shrink: who mends an entry takes it out, and nobody adds one.
-CROWDED = {"plugins/msvae_voxelfe"}
-LONG = {"plugins/msvae_voxelfe/kernel_backend.py"}
 UPWARDS = {("run", "report")}  # Run.plot, when somebody asks for a plot: said below the picture
 
 
@@ -41,9 +38,9 @@ def test_what_is_imported_by_name_at_run_time_is_known() -> None:
 
 def test_no_folder_has_more_files_than_can_be_looked_over() -> None:
     counts = Counter(str(path.parent.relative_to(ROOT)) for path in CORE + PLUGINS)
-    assert {folder for folder, count in counts.items() if count > FILES} == CROWDED
+    assert not {folder for folder, count in counts.items() if count > FILES}
 
 
 def test_no_file_is_longer_than_can_be_read_at_once() -> None:
     counts = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in CORE + PLUGINS}
-    assert {file for file, count in counts.items() if count > LINES} == LONG
+    assert not {file for file, count in counts.items() if count > LINES}

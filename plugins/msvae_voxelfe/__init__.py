@@ -1,13 +1,13 @@
 """Solvers on voxel grids: effective properties of periodic structures, finite strain, flow through pores."""
 
 from msvae import Solver, hook
-from msvae_voxelfe.conductivity import Conductivity
-from msvae_voxelfe.elasticity import Elasticity
-from msvae_voxelfe.hyperelasticity import Hyperelasticity
-from msvae_voxelfe.periodic_hyperelasticity import PeriodicHyperelasticity
-from msvae_voxelfe.permeability import Permeability
-from msvae_voxelfe.plasticity import Plasticity
-from msvae_voxelfe.through_conductivity import ThroughConductivity
+from msvae_voxelfe.flow.permeability import Permeability
+from msvae_voxelfe.linear.conductivity import Conductivity
+from msvae_voxelfe.linear.elasticity import Elasticity
+from msvae_voxelfe.linear.through_conductivity import ThroughConductivity
+from msvae_voxelfe.nonlinear.hyperelasticity import Hyperelasticity
+from msvae_voxelfe.nonlinear.periodic_hyperelasticity import PeriodicHyperelasticity
+from msvae_voxelfe.nonlinear.plasticity import Plasticity
 
 
 @hook

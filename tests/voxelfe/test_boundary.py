@@ -10,7 +10,7 @@ from scipy import sparse
 
 import msvae
 from msvae import Structures
-from msvae_voxelfe.element import corners, elastic_element
+from msvae_voxelfe.elements.trilinear import corners, elastic_element
 
 CONDUCTIVE: list[dict[str, Any]] = [{"conductivity": 1.0}, {"conductivity": 10.0}]
 ELASTIC = [{"youngs_modulus": 1.0, "poissons_ratio": 0.2}, {"youngs_modulus": 10.0, "poissons_ratio": 0.3}]

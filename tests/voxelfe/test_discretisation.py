@@ -9,8 +9,8 @@ import pytest
 
 import msvae
 from msvae import Structures
-from msvae_voxelfe import homogenization
-from msvae_voxelfe.discretisation import slabs
+from msvae_voxelfe.elements.discretisation import slabs
+from msvae_voxelfe.linear import homogenization
 
 NAMES = ["conductivity", "elasticity", "through-conductivity"]
 
@@ -85,7 +85,7 @@ def test_a_part_of_a_large_grid_says_what_the_whole_says(monkeypatch: pytest.Mon
     labels = blobs((40, 20, 20), 3)
     assert len(slabs(labels.shape)) > 1
     part = solved("conductivity", labels, 1, 10.0).errors["conductivity"][0]
-    monkeypatch.setattr("msvae_voxelfe.discretisation.ENOUGH", labels.size)
+    monkeypatch.setattr("msvae_voxelfe.elements.discretisation.ENOUGH", labels.size)
     whole = solved("conductivity", labels, 1, 10.0).errors["conductivity"][0]
     np.testing.assert_allclose(np.diag(part), np.diag(whole), rtol=0.4)
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import msvae
 from msvae import Structures
 from msvae.cli import app
-from msvae_voxelfe.through_conductivity import ThroughConductivity
+from msvae_voxelfe.linear.through_conductivity import ThroughConductivity
 
 PHASES = {
     "conductivity": [{"conductivity": 1.0}, {"conductivity": 8.0}],

@@ -53,7 +53,7 @@ def test_the_adjoint_gradient_is_that_of_finite_differences(name: str, shape: tu
 
 @pytest.mark.parametrize("name", ["elasticity", "through-conductivity"])
 def test_without_a_compiler_the_gradient_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from msvae_voxelfe import homogenization
+    from msvae_voxelfe.linear import homogenization
 
     solver = msvae.load_solver(name, **SOLVERS[name])
     structures = msvae.Structures.from_values(np.random.default_rng(1).random((1, 5, 4)))

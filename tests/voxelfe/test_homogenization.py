@@ -103,7 +103,7 @@ def anisotropic(seed: int, size: int = 6) -> np.ndarray:
 def test_stiffness_of_a_laminate_of_anisotropic_phases_is_the_exact_one(
     axis: int, without_compiler: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from msvae_voxelfe import homogenization
+    from msvae_voxelfe.linear import homogenization
 
     if without_compiler:
         monkeypatch.setattr(homogenization, "kernels", lambda precision: None)
@@ -233,8 +233,9 @@ def test_pores_of_zero_stiffness_converge_and_iterations_do_not_grow_with_the_gr
 @pytest.mark.parametrize("shape", [(7, 6), (5, 6, 4), (1, 6, 6)])
 @pytest.mark.parametrize("contrast", [10.0, 0.0])
 def test_compiled_kernels_and_torch_give_the_same_tensors(shape: tuple[int, ...], contrast: float) -> None:
-    from msvae_voxelfe import compiled, kernel_backend, tensor_backend
-    from msvae_voxelfe.element import conduction_element, elastic_element
+    from msvae_voxelfe.backends import in_torch, periodic
+    from msvae_voxelfe.elements.trilinear import conduction_element, elastic_element
+    from msvae_voxelfe.kernels import compiled
 
     backends = compiled.kernels("float32"), compiled.kernels("float64")
     if backends[0] is None or backends[1] is None:
@@ -243,8 +244,8 @@ def test_compiled_kernels_and_torch_give_the_same_tensors(shape: tuple[int, ...]
     spacing = tuple(rng.uniform(0.5, 2.0, len(shape)))
     for element, laws in ((conduction_element(spacing), 1), (elastic_element(spacing), 2)):
         material = rng.uniform(0.5, 1.5, (2, laws, *shape)) * np.where(rng.random((2, 1, *shape)) < 0.3, contrast, 1.0)
-        fast, *_ = kernel_backend.solve_batch(material, element, 1e-7, 2000, backends=backends)
-        plain, *_ = tensor_backend.solve_batch(material, element, 1e-7, 2000)
+        fast, *_ = periodic.solve_batch(material, element, 1e-7, 2000, backends=backends)
+        plain, *_ = in_torch.solve_batch(material, element, 1e-7, 2000)
         np.testing.assert_allclose(fast, plain, rtol=1e-6, atol=1e-8 * plain.max())
 
 
@@ -254,7 +255,7 @@ def test_without_a_compiler_the_solvers_still_work() -> None:
         "s = msvae.Structures.from_labels([[[0, 1], [0, 1]]])\n"
         "k = msvae.load_solver('conductivity', phases=[{'conductivity': 1.0}, {'conductivity': 4.0}])\n"
         "assert np.allclose(k.evaluate(s)['conductivity'], [[[2.5, 0], [0, 1.6]]])\n"
-        "from msvae_voxelfe.compiled import kernels\nassert kernels('float32') is None\n"
+        "from msvae_voxelfe.kernels.compiled import kernels\nassert kernels('float32') is None\n"
     )
     environment = {**os.environ, "MSVAE_NO_COMPILER": "1"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, stdin=subprocess.DEVNULL)
@@ -264,7 +265,7 @@ def test_without_a_compiler_the_solvers_still_work() -> None:
 def test_the_estimated_error_of_iterations_bounds_the_true_one(
     without_compiler: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from msvae_voxelfe import homogenization
+    from msvae_voxelfe.linear import homogenization
 
     if without_compiler:
         monkeypatch.setattr(homogenization, "kernels", lambda precision: None)
@@ -326,9 +327,11 @@ def test_the_preconditioner_solves_the_homogeneous_problem(
     shape: tuple[int, int, int], components: int, threads: int, pieces: int
 ) -> None:
     """Of every length of axis: against Fourier transforms of numpy and the operator's own symbol, inverted by numpy."""
-    from msvae_voxelfe.compiled import Forces, Plan, Workspace, kernels
-    from msvae_voxelfe.memory import side_by_side
-    from msvae_voxelfe.preconditioner import Preconditioner
+    from msvae_voxelfe.kernels.arguments import Forces
+    from msvae_voxelfe.kernels.compiled import kernels
+    from msvae_voxelfe.kernels.memory import side_by_side
+    from msvae_voxelfe.kernels.plan import Plan
+    from msvae_voxelfe.kernels.preconditioner import Preconditioner
 
     backends = kernels("float32"), kernels("float64")
     if backends[0] is None or backends[1] is None:
@@ -339,7 +342,7 @@ def test_the_preconditioner_solves_the_homogeneous_problem(
     room, layout = preconditioner.layout()
     q = Forces(side_by_side(((room,), np.float32))[0], layout)
     r = rng.standard_normal((components, *shape, 2)).view(complex)[..., 0]
-    space = Workspace.of(shape, components, np.float32, Plan(threads, pieces))
+    space = backends[0].workspace(shape, components, Plan(threads, pieces))
     products = preconditioner.apply(r.astype(np.complex64), q, space)
     identity = np.zeros((components, components, *shape), dtype=complex)
     for c in range(components):  # columns of the operator: its answers to unit impulses
@@ -364,28 +367,28 @@ def test_the_preconditioner_solves_the_homogeneous_problem(
 
 def test_threads_that_share_a_large_grid_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A grid in pieces along its first axis: the same to the last bit on 1, 2 and 3 threads, and as in one piece."""
-    from msvae_voxelfe import kernel_backend
-    from msvae_voxelfe.homogenization import compiled
+    from msvae_voxelfe.kernels import plan
+    from msvae_voxelfe.linear.homogenization import compiled
 
     if compiled() is None:
         pytest.skip("no compiler")
     labels = np.random.default_rng(0).integers(0, 2, (16, 8, 8)).repeat(4, 0).repeat(5, 1).repeat(5, 2)
     structures = Structures.from_labels(labels[None], 1e-6, phases=2)
-    assert kernel_backend.plan_of(labels.shape, 3).pieces == 4
+    assert plan.plan_of(labels.shape, 3).pieces == 4
     found = []
     for threads in (1, 2, 3):
         monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
         found.append(elasticity((1.0, 0.3), (0.0, 0.0)).evaluate(structures)["stiffness"])
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
-    monkeypatch.setattr(kernel_backend, "LARGE", 10**9)
+    monkeypatch.setattr(plan, "LARGE", 10**9)
     whole = elasticity((1.0, 0.3), (0.0, 0.0)).evaluate(structures)["stiffness"]
     np.testing.assert_allclose(found[0], whole, rtol=1e-6, atol=1e-7 * whole.max())
 
 
 def test_loading_the_kernels_leaves_the_process_its_arithmetic() -> None:
     """A library linked with -ffast-math flushes subnormal numbers to zero everywhere; scipy's trees then overflow."""
-    from msvae_voxelfe.homogenization import compiled
+    from msvae_voxelfe.linear.homogenization import compiled
 
     if compiled() is None:
         pytest.skip("no compiler")

@@ -11,7 +11,7 @@ import pytest
 import msvae
 from msvae import Structures
 from msvae_microstructures.mechanical_mnist import MechanicalMnist
-from msvae_voxelfe import neo_hookean
+from msvae_voxelfe.materials import neo_hookean
 
 E, NU = 3.0, 0.3
 LAM, MU = E * NU / ((1 + NU) * (1 - 2 * NU)), E / (2 * (1 + NU))

@@ -9,7 +9,7 @@ import pytest
 
 import msvae
 from msvae import Structures
-from msvae_voxelfe import neo_hookean
+from msvae_voxelfe.materials import neo_hookean
 
 SOFT, HARD = {"youngs_modulus": 2e6, "poissons_ratio": 0.3}, {"youngs_modulus": 9e6, "poissons_ratio": 0.25}
 PORE = {"youngs_modulus": 0.0}

@@ -12,8 +12,8 @@ from scipy.stats import spearmanr
 import msvae
 from msvae import Structures
 from msvae_microstructures.tiff import Tiff
-from msvae_voxelfe.percolation import percolating
-from msvae_voxelfe.stokes import flow_along
+from msvae_voxelfe.flow.stokes import flow_along
+from msvae_voxelfe.voxels.percolation import percolating
 
 
 def permeability(labels: np.ndarray, spacing: float = 1.0, **settings: Any) -> msvae.Properties:

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 
 import msvae
 from msvae import Structures
-from msvae_voxelfe.j2 import History, Material, radial_return
+from msvae_voxelfe.materials.j2 import History, Material, radial_return
 
 E, NU, Y0, H, Q, B = 70e9, 0.33, 200e6, 2e9, 100e6, 30.0
 PHASE = {"youngs_modulus": E, "poissons_ratio": NU, "yield_stress": Y0, "hardening": H, "saturation": Q, "rate": B}

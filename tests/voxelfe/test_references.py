@@ -7,7 +7,7 @@ import pytest
 
 import msvae
 from msvae import DataError, Structures
-from msvae_voxelfe.element import VOIGT
+from msvae_voxelfe.elements.trilinear import VOIGT
 
 
 def ball(n: int, fraction: float, dimensions: int) -> np.ndarray:
@@ -175,7 +175,7 @@ def test_dilute_spheres_and_cylinders_tend_to_eshelbys_moduli(inside: tuple[floa
 
 
 def test_a_structure_that_does_not_fit_the_memory_is_refused_with_its_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    from msvae_voxelfe import homogenization
+    from msvae_voxelfe.linear import homogenization
 
     monkeypatch.setattr(homogenization, "free_bytes", lambda: 10_000)
     with pytest.raises(DataError, match=r"needs about [\d,]+ bytes, 10,000 are free"):

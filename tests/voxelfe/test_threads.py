@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import msvae
-from msvae_voxelfe import threads as threads_of
+from msvae_voxelfe.kernels import threads as threads_of
 
 ROOT = Path(__file__).parents[2]
 ELASTIC = [{"youngs_modulus": 1.0, "poissons_ratio": 0.3}, {"youngs_modulus": 0.0}]

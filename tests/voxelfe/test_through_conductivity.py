@@ -8,9 +8,9 @@ from scipy import sparse
 
 import msvae
 from msvae import Structures
-from msvae_voxelfe import homogenization
-from msvae_voxelfe.element import conduction_element, corners
-from msvae_voxelfe.mirror import mirrored
+from msvae_voxelfe.elements.trilinear import conduction_element, corners
+from msvae_voxelfe.linear import homogenization
+from msvae_voxelfe.voxels.mirror import mirrored
 
 
 def through(labels: np.ndarray, *values: float) -> msvae.Properties:

@@ -1,0 +1,1 @@
+"""Flow through pores: the permeability of a structure."""

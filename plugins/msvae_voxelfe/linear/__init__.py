@@ -1,0 +1,1 @@
+"""Linear solvers: conductivity and elasticity, their effective tensors, gradients and errors."""

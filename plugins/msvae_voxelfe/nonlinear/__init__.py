@@ -1,0 +1,1 @@
+"""Nonlinear solvers: plasticity and finite strain along a path of loads."""
