@@ -77,7 +77,6 @@ def test_poissons_ratio_of_an_incompressible_phase_is_refused(name: str, value: 
     ("name", "phases"),
     [
         ("conductivity", [{"conductivity": 0.0}, {"conductivity": 1.0}]),
-        ("through-conductivity", [{"conductivity": 0.0}, {"conductivity": 1.0}]),
         ("elasticity", [{"youngs_modulus": 0.0}, ELASTIC[0]]),
         ("periodic-hyperelasticity", [{"youngs_modulus": 0.0}, ELASTIC[0]]),
         ("plasticity", [{"youngs_modulus": 0.0}, ELASTIC[0]]),
