@@ -1,4 +1,4 @@
-"""Signs of life: every worker writes into a small file of the run how it does; the manager reads who has gone silent.
+"""Heartbeats: every worker writes its state into a small file of the run; the manager notices who has stopped.
 
     RUN/workers/HOST-PROCESS         one record of JSON, as long as it always is, written over the last
     RUN/workers/HOST-PROCESS.fault   what Python says when a process ends by a fault, of ranks that solve together

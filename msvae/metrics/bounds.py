@@ -1,4 +1,4 @@
-"""Bounds of effective tensors: no composite is outside of them, and a design that is has been made by a mistake.
+"""Bounds of effective tensors: a design outside of them is an error of the solver or of its materials.
 
 Every tensor lies between the harmonic and the arithmetic mean of its phases (Reuss 1929, Voigt 1889). A polycrystal
 of randomly turned grains of the composite is an isotropic composite itself, with moduli above the Reuss mean over turns

@@ -1,4 +1,4 @@
-"""Do intervals cover what they claim to: calibration of predictions, and its repair by conformal prediction."""
+"""Calibration: whether prediction intervals cover as often as they claim, and their correction (conformal prediction)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the study of a run would have read, written or executed outside of the run: a stranger's must not be obeyed."""
+"""Paths and executors outside of a run that its study names: they are refused where the run is a stranger's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Allocation: how many samples each fidelity is to have, so that a mean is known best for what may be spent."""
+"""Allocation: the number of samples of each fidelity that minimises the variance of a mean for a given cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Estimators: what few values of an expensive quantity, and many of cheap ones, say of its distribution.
+"""Multi-fidelity estimators: mean, variance and quantiles from few expensive values and many cheap ones.
 
 Cheap values (of a surrogate, or of a solver on a coarser grid) are control variates whose means are estimated too
 (approximate control variates: Gorodetsky et al. 2020, J. Comput. Phys. 408, 109257). Coefficients come from other

@@ -1,4 +1,4 @@
-"""The crew of a campaign: who works for it, who was lost, and which evaluations have ended a job before."""
+"""The crew of a campaign: its workers, those that were lost, and evaluations that have ended a job before."""
 
 from __future__ import annotations
 

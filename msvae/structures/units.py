@@ -1,4 +1,4 @@
-"""Properties as a person reads them: in units of a fitting size, with the errors that are known of them."""
+"""Properties for people: in units of a suitable size, with their known errors."""
 
 from __future__ import annotations
 

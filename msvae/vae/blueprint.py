@@ -1,4 +1,4 @@
-"""What a VAE is made for: a study's composition and the structures it is to learn; and the numbers these are told."""
+"""The blueprint of a VAE: the study's settings and the structures' specification; and conditions of structures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A straight way through the VAE, beside the networks: whitened principal components of the training structures.
+"""A linear path beside the networks: whitened principal components of the training structures.
 
 The networks start as a residual of zero, so that training starts from probabilistic PCA (Tipping and Bishop 1999, J. R.
 Stat. Soc. B 61, 611) and can only improve on it; without it a VAE that is trained briefly loses to PCA. The components

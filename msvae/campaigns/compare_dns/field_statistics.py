@@ -1,4 +1,4 @@
-"""Generated parts against the image: how much a decoded field keeps of the correlation and scatter of real structures.
+"""Generated parts against the image: correlation and scatter of decoded fields beside those of real structures.
 
 These are of another region of the image than the field was fitted to, if the study says so.
 """

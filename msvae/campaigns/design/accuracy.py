@@ -1,4 +1,4 @@
-"""What the solver's own discretisation error says of answers: designs that meet a target, means over samples."""
+"""Effect of the solver's discretisation error on results: on designs that meet a target, on means over samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Interpretation of a design: which latents and which voxels its properties are due to, by the solver."""
+"""Interpretation of a design: sensitivities of its properties to latents and to voxels, by the solver."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generate: train a conditional VAE, decode structures for asked conditions, and judge what was got."""
+"""Generate: train a conditional VAE, decode structures for given conditions, and compare them with what was asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stiffest part of a given mass: latents that ascend its stiffness, beside a uniform part and a step of two."""
+"""The stiffest part of a given mass, by gradient ascent over latents, beside a uniform part and one of two steps."""
 
 from __future__ import annotations
 

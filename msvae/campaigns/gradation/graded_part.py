@@ -1,4 +1,4 @@
-"""A part whose microstructure is being graded: windows of latents, what they have, and how they are led to a target."""
+"""A part during gradation: latents of its windows, the value in each window, and gradient descent to the target."""
 
 from __future__ import annotations
 

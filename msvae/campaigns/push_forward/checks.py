@@ -1,4 +1,4 @@
-"""What a part asks of the structures that it is made of."""
+"""Checks that a part fits the structures that it is made of."""
 
 from __future__ import annotations
 

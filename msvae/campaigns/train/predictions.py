@@ -1,4 +1,4 @@
-"""What the model card says of predictions: how near they are, what their intervals hold, how well zeros are told."""
+"""Prediction scores of the model card: accuracy, coverage of the intervals, detection of zeros."""
 
 from __future__ import annotations
 

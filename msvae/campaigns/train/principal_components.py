@@ -1,4 +1,4 @@
-"""The control of a model: principal components of as many numbers as it has latents."""
+"""The baseline of the model card: PCA with as many components as the model has latents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes: what the kernel says of those that solvers live in, and the last that they wrote (Linux's /proc)."""
+"""Solver processes: their state according to /proc (Linux), and the last lines of their standard error."""
 
 from __future__ import annotations
 

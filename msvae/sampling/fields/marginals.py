@@ -1,4 +1,4 @@
-"""Marginals: maps between latents, whose distribution is what it is, and normal scores, which Gaussian fields have.
+"""Marginals: transforms between latents of any distribution and the normal scores that Gaussian fields have.
 
 A field of latents is z(s) = T^-1(u(s)) with u Gaussian: with T applied to each latent alone (a Gaussian copula) or to
 all of a point together, by a flow, where their joint distribution at a point is kept exactly.

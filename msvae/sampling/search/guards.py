@@ -1,4 +1,4 @@
-"""Guards: whether a design can be believed, for an optimiser finds first what a model has never seen.
+"""Guards: they reject designs far from the training data, where an optimiser is drawn to and a model errs.
 
 Every guard is a number with a limit that the data set itself sets: typicality, the log-density of the latents under the
 fitted prior (at least that of all but 0.5 % of the structures); re-encoding, how far the latents are from those of what

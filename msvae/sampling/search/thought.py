@@ -1,4 +1,4 @@
-"""How much thought a question of a search is worth: about as long as an evaluation takes, or .3 s if that is longer.
+"""Acquisition effort: a question of a search may take as long as an evaluation, or 0.3 s if that is longer.
 
 Nothing here looks at a clock: a run measures once how long its solver takes, and what is asked follows from that number
 alone, so that any number of ranks and a search that goes on ask the same.

@@ -1,4 +1,4 @@
-"""The pace of a search: how long its solver takes, as the run has measured once, and how long its stages have taken."""
+"""The pace of a search: the solver's wall time per call, measured once a run, and the wall time of the stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What candidates are worth a closer look: what they decode to, many at a time, and whether the solver will answer."""
+"""Screening of candidates: decoding in batches, and the probability that the solver has an answer."""
 
 from __future__ import annotations
 

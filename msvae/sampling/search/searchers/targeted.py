@@ -1,4 +1,4 @@
-"""Targeted numbers: as properties of which nothing else is known, and linear models of them."""
+"""Targeted numbers in the form of properties, and linear models of them."""
 
 from __future__ import annotations
 
