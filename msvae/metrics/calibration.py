@@ -1,4 +1,4 @@
-"""Calibration: whether prediction intervals cover as often as they claim, and their correction (conformal prediction)."""
+"""Calibration: whether prediction intervals cover as often as they claim, and their conformal correction."""
 
 from __future__ import annotations
 
