@@ -46,15 +46,23 @@ def _warning(*arguments: Any, **more: Any) -> str:
     return visible(FORMAT(*arguments, **more))
 
 
+class _Shown(RichHandler):
+    """What the command line adds to the root logger."""
+
+
 class _Visible(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record))
 
 
 def log_to_stderr() -> None:
-    handler = RichHandler(console=Console(stderr=True, soft_wrap=True), show_path=False, show_level=False, markup=False)
+    """Show what is logged, once, however often this is called."""
+    root = logging.getLogger()
+    for earlier in [handler for handler in root.handlers if isinstance(handler, _Shown)]:
+        root.removeHandler(earlier)
+    handler = _Shown(console=Console(stderr=True, soft_wrap=True), show_path=False, show_level=False, markup=False)
     handler.setFormatter(_Visible("%(message)s"))
     handler.addFilter(lambda record: record.name.startswith("msvae") or record.levelno >= logging.WARNING)
-    logging.getLogger().addHandler(handler)
-    logging.getLogger().setLevel(logging.INFO)  # plugins log too, under names of their own
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)  # plugins log too, under names of their own
     warnings.formatwarning = _warning

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def provenance(study: Study) -> dict[str, Any]:
         "created": now(),
         "study": {"digest": study.digest, "campaign": study.campaign.name, "seed": study.seed},
         "python": sys.version.split()[0],
-        "packages": {d.name: d.version for d in sorted(distributions(), key=lambda d: str(d.name).lower())},
+        "packages": dict(_packages()),
         "source": _source(),
         "plugins": [origin(p) for p in named if p is not None],
         "host": {
@@ -41,6 +42,12 @@ def provenance(study: Study) -> dict[str, Any]:
         "mpi": {"ranks": world.size(), "library": _mpi_library()},
         "command": sys.argv,
     }
+
+
+@lru_cache(maxsize=1)
+def _packages() -> tuple[tuple[str, str], ...]:
+    """Return name and version of every installed package; they do not change while a process runs."""
+    return tuple((d.name, d.version) for d in sorted(distributions(), key=lambda d: str(d.name).lower()))
 
 
 def origin(plugin: Plugin) -> dict[str, str]:

@@ -55,7 +55,8 @@ def test_it_runs_over_ranks_and_a_killed_one_goes_on_to_the_same_end(
     start_job: Callable[..., subprocess.Popen[str]],
     mpiexec: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    arguments = ["-m", "msvae", "run", str(study), "--set", "evolve.rounds=10", "--output"]
+    arguments = ["-m", "msvae", "run", str(study), "--set", "evolve.rounds=6", "--set", "training.epochs=3"]
+    arguments += ["--set", "dataset.count=24", "--set", "dataset.shape=[8, 8]", "--output"]
     job = start_job(3, *arguments, "killed")
     while not (tmp_path / "killed" / "evaluations" / "evolve").exists():
         assert job.poll() is None, (tmp_path / "job.log").read_text()
@@ -71,7 +72,7 @@ def test_it_runs_over_ranks_and_a_killed_one_goes_on_to_the_same_end(
     assert tables[0]["columns"] == ["after", "largest"]
     assert float(tables[0]["rows"][-1][1]) > float(tables[0]["rows"][0][1])
     found = Run.open(tmp_path / "killed").store("evolve").load()
-    np.testing.assert_array_equal(found["index"], np.arange(80))
+    np.testing.assert_array_equal(found["index"], np.arange(48))
     assert (tmp_path / "killed" / "figures" / "evolve.png").stat().st_size > 5000
 
 

@@ -55,7 +55,7 @@ def test_a_table_is_short_and_whole_in_pandas(run: Run) -> None:
 def test_plots_say_what_is_missing(run: Run, tmp_path: Path, study_file: Callable[..., Path]) -> None:
     run.plot.parity("conductivity").save(tmp_path / "parity.png")
     assert (tmp_path / "parity.png").stat().st_size > 5000
-    with pytest.raises(RunError, match=r"no head for 'stiffness' \(it has: conductivity\)"):
+    with pytest.raises(RunError, match=r"no head for 'stiffness' \(model.heads: conductivity\)"):
         run.plot.parity("stiffness")
     launch(study_file("label"), tmp_path / "labels")
     with pytest.raises(RunError, match="has not been trained"):

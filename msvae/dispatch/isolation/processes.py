@@ -86,10 +86,11 @@ def without_mpi(environment: Mapping[str, str]) -> dict[str, str]:
 
 def children_of(process: int) -> list[int]:
     """Return the processes that a process has started and that have not been waited for."""
-    found = []
-    for task in Path(f"/proc/{process}/task").glob("*/children"):
-        with suppress(OSError):
-            found += [int(child) for child in task.read_text().split()]
+    found, tasks = [], Path(f"/proc/{process}/task")
+    with suppress(OSError):  # it has ended meanwhile
+        for task in os.listdir(tasks):
+            with suppress(OSError):
+                found += [int(child) for child in (tasks / task / "children").read_text().split()]
     return found
 
 
