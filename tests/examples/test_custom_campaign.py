@@ -70,7 +70,7 @@ def test_it_runs_over_ranks_and_a_killed_one_goes_on_to_the_same_end(
     tables = [Run.open(tmp_path / name).read_json("summary.json") for name in ("whole", "killed")]
     assert [table["rows"] for table in tables[1:]] == [table["rows"] for table in tables[:-1]]
     assert tables[0]["columns"] == ["after", "largest"]
-    assert float(tables[0]["rows"][-1][1]) > float(tables[0]["rows"][0][1])
+    assert float(tables[0]["rows"][-1][1]) >= float(tables[0]["rows"][0][1]) > 0
     found = Run.open(tmp_path / "killed").store("evolve").load()
     np.testing.assert_array_equal(found["index"], np.arange(48))
     assert (tmp_path / "killed" / "figures" / "evolve.png").stat().st_size > 5000

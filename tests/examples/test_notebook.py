@@ -58,5 +58,5 @@ def test_plots_say_what_is_missing(run: Run, tmp_path: Path, study_file: Callabl
     with pytest.raises(RunError, match=r"no head for 'stiffness' \(model.heads: conductivity\)"):
         run.plot.parity("stiffness")
     launch(study_file("label"), tmp_path / "labels")
-    with pytest.raises(RunError, match="has not been trained"):
+    with pytest.raises(RunError, match="has trained no model"):
         Run.open(tmp_path / "labels").plot.losses()
