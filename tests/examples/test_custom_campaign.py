@@ -63,7 +63,7 @@ def test_it_runs_over_ranks_and_a_killed_one_goes_on_to_the_same_end(
         time.sleep(0.02)
     job.kill()
     job.wait()
-    whole = mpiexec(3, *arguments, "whole")
+    whole = command(*arguments[1:], "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     resumed = mpiexec(3, *arguments, "killed", "--resume")
     assert resumed.returncode == 0, resumed.stderr
