@@ -42,6 +42,20 @@ def test_only_one_file_imports_pluggy() -> None:
     assert users == ["registration.py"]
 
 
+PUBLIC = [  # names that users import: some are added, none is taken away
+    "VAE", "Architecture", "Array", "DataError", "Dataset", "Grid", "MsvaeError", "PluginError", "Positions",
+    "Properties", "Quantity", "Run", "RunError", "Settings", "Solver", "SpacingError", "Specification",
+    "Structures", "Study", "StudyError", "TargetError", "__version__", "differentiable", "hook", "load_solver",
+    "native_library", "read_structures",
+]  # fmt: skip
+
+
+def test_no_public_name_is_taken_away() -> None:
+    import msvae
+
+    assert set(PUBLIC) <= set(msvae.__all__)
+
+
 def test_everything_exported_exists() -> None:
     import msvae
 

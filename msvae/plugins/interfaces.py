@@ -75,7 +75,11 @@ class Plugin(Settings, ABC):
     def misfit(self, specification: Specification) -> str | None:
         """Return why structures of this specification cannot be taken, or None if they can."""
         if specification.kind not in self.kinds:
-            return f"'{self.name}' takes structures of kind {' or '.join(self.kinds)}, found '{specification.kind}'"
+            cut = specification.kind == "field" and "phases" in self.kinds
+            how = ": cut grey values to phases, with dataset.threshold or dataset.labels" if cut else ""
+            return (
+                f"'{self.name}' takes structures of kind {' or '.join(self.kinds)}, found '{specification.kind}'{how}"
+            )
         if specification.grid.dimensions not in self.dimensions:
             allowed = " or ".join(map(str, self.dimensions))
             return f"'{self.name}' takes grids of {allowed} dimensions, found {specification.grid.dimensions}"

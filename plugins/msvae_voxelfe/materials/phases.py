@@ -26,7 +26,8 @@ def interpolate(structures: Structures, table: Array) -> tuple[Array, dict[int, 
             fields[:, k] = parameter[labels]
         return fields, missing
     if len(table) != 2:
-        raise DataError(f"solver.phases: grey values need the materials at grey 0 and 1, found {len(table)} phases")
+        raise DataError(f"solver.phases: grey values need the materials at grey 0 and 1, found {len(table)} phases: "
+                        "give two, or cut the image to phases with dataset.threshold or dataset.labels")  # fmt: skip
     grey = structures.labels.astype(np.float64)[:, None]
     low, high = (row.reshape(1, -1, *(1,) * (grey.ndim - 2)) for row in table)
     return np.asarray(low + (high - low) * grey), dict(structures.damaged)
