@@ -159,6 +159,17 @@ def test_windows_in_which_there_is_nothing_are_no_copies_and_stand_on_both_sides
     assert not conformance.leak(windows, sides.train, sides.held_out)
 
 
+def test_a_block_in_which_there_is_nothing_is_not_held_back_alone(tmp_path: Path) -> None:
+    image = (np.random.default_rng(0).random((128, 64)) > 0.5).astype(np.uint8)
+    image[:40] = image[-40:] = 0
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    windows = Tiff(path=tmp_path, patch=(8, 8), spacing=1.0, threshold=0.5).load(0)
+    for seed in range(3):
+        sides = split_of(windows, 0.2, seed)
+        for side in (sides.train, sides.held_out):
+            assert blank(windows)[side].mean() == pytest.approx(blank(windows).mean(), abs=0.25)
+
+
 def test_compositions_have_one_voxel_and_are_copies_all_the_same() -> None:
     assert not blank(conformance.example_structures("composition", 0, 5)).any()
 

@@ -112,7 +112,7 @@ def split_of(structures: Structures, held_back: float, seed: int, *, gap: float 
     held_out = np.zeros(n, dtype=bool)
     largest = int(np.bincount(specimens).max(initial=0))
     if places is not None and structures.groups is None and wanted < n and largest > LARGE * wanted:
-        held_out = _blocks(places, specimens, wanted / n, rng)
+        held_out = _blocks(places, specimens, wanted / n, rng, blank(structures))
     if not held_out.any() or held_out.all():
         held_out = _whole(specimens, wanted, rng)
     train = ~(held_out if places is None else places.near(held_out))
@@ -191,7 +191,7 @@ def _whole(specimens: Array, wanted: int, rng: np.random.Generator) -> Array:
     return np.asarray(np.isin(specimens, chosen))
 
 
-def _blocks(places: Places, specimens: Array, share: float, rng: np.random.Generator) -> Array:
+def _blocks(places: Places, specimens: Array, share: float, rng: np.random.Generator, empty: Array) -> Array:
     """Return which structures (n,) are held out where a block of every specimen is, or some whole ones."""
     held_out = np.zeros(len(specimens), dtype=bool)
     for specimen in np.unique(specimens):
@@ -203,7 +203,9 @@ def _blocks(places: Places, specimens: Array, share: float, rng: np.random.Gener
             mine = np.zeros(len(specimens), dtype=bool)
             mine[rows[block]] = True
             lost = int((places.near(mine) & ~mine).sum())
-            costs.append(np.inf if lost + block.sum() >= len(rows) else abs(int(block.sum()) - wanted) + lost)
+            unlike = abs(empty[rows[block]].mean() - empty[rows].mean())  # a block of nothing tests nothing
+            cost = abs(int(block.sum()) - wanted) + lost + len(rows) * unlike
+            costs.append(np.inf if lost + block.sum() >= len(rows) else cost)
         if np.isfinite(costs).any():
             best = rng.choice(np.flatnonzero(np.array(costs) == min(costs)))
             held_out[rows[blocks[int(best)]]] = True
