@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,34 @@ __all__ = ["evaluate", "failure", "known"]
 
 TRACE = 3000  # characters of a traceback that are kept
 Call = Callable[[Structures], Mapping[str, Any]]
+
+
+@dataclass
+class _Outcome:
+    """What became of a call: properties, the quantities that were due, and how it ended."""
+
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    quantities: tuple[Quantity, ...] = ()
+    status: Status = "failed"
+    message: str = ""
+    trace: str = ""
+
+
+def _outcome(solver: Solver, structures: Structures, call: Call) -> _Outcome:
+    """Call a solver, whatever it raises."""
+    found = _Outcome()
+    try:
+        found.quantities = solver.quantities(structures.specification)
+        found.properties = {} if structures.damaged else call(structures)
+        found.status, found.message = _judge(found.properties, found.quantities, structures.damaged)
+    except MemoryError as error:
+        found.status, found.message = "crashed", f"it ran out of memory ({error or 'MemoryError'})"
+    except Exception as error:  # a border: a solver may raise anything, and the campaign goes on
+        found.status, found.message = "failed", f"{type(error).__name__}: {error}"
+        found.trace = traceback.format_exc()[-TRACE:]
+    except SystemExit as error:
+        found.status, found.message = "crashed", f"it called sys.exit({error.code!r})"
+    return found
 
 
 def evaluate(
@@ -34,20 +63,8 @@ def evaluate(
     call: what is called with the structures, if not solver.evaluate.
     """
     start = time.perf_counter()
-    properties: Mapping[str, Any] = {}
-    quantities: tuple[Quantity, ...] = ()
-    trace = ""
-    try:
-        quantities = solver.quantities(structures.specification)
-        properties = {} if structures.damaged else (call or solver.evaluate)(structures)
-        status, message = _judge(properties, quantities, structures.damaged)
-    except MemoryError as error:
-        status, message = "crashed", f"it ran out of memory ({error or 'MemoryError'})"
-    except Exception as error:  # a border: a solver may raise anything, and the campaign goes on
-        status, message = "failed", f"{type(error).__name__}: {error}"
-        trace = traceback.format_exc()[-TRACE:]
-    except SystemExit as error:
-        status, message = "crashed", f"it called sys.exit({error.code!r})"
+    found = _outcome(solver, structures, call or solver.evaluate)
+    properties, status = found.properties, found.status
     done = status == "done"
     counts = getattr(properties, "iterations", None)
     errors, left = (getattr(properties, family, {}) if done else {} for family in ESTIMATES)
@@ -55,8 +72,8 @@ def evaluate(
         index,
         structures.ids[0],
         status,
-        {q.name: np.array(properties[q.name][0], dtype=np.float64) if done else _nothing(q) for q in quantities},
-        message,
+        {q.name: np.array(properties[q.name][0], dtype=np.float64) if done else _nothing(q) for q in found.quantities},
+        found.message,
         latents=_latents(latents),
         cost=time.perf_counter() - start,
         seed=seed,
@@ -64,7 +81,7 @@ def evaluate(
         iterations=0 if counts is None else int(counts[0]),
         errors={name: np.array(array[0], dtype=np.float64) for name, array in errors.items()},
         iteration_errors={name: np.array(array[0], dtype=np.float64) for name, array in left.items()},
-        trace=trace,
+        trace=found.trace,
     )
 
 
