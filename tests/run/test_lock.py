@@ -149,9 +149,10 @@ def test_a_start_that_is_killed_at_random_instants_can_be_made_again(study: Path
             assert job.poll() is None
         time.sleep(rng.uniform(0, 0.2))
         job.send_signal(signal.SIGKILL)
-        job.wait()
+        job.communicate()
         again = started(study, "--resume" if rng.integers(2) else "--force", "--set", "solver.pause=0.0")
-        assert again.wait(60) == 0, again.communicate()
+        said = again.communicate(timeout=60)
+        assert again.returncode == 0, said
         subprocess.run(["rm", "-r", str(study.parent / "run")], check=True)
 
 
