@@ -29,12 +29,13 @@ from scipy import stats
 
 import msvae
 from msvae.campaigns.design.campaign import InverseDesign
-from msvae.campaigns.design.pareto import Aimed, Losses
+from msvae.campaigns.design.pareto import Losses
 from msvae.metrics.pareto import hypervolume
 from msvae.sampling.search.aims import Objective
 from msvae.sampling.search.guards import Guards
 from msvae.sampling.search.problem import AskTell, Known
 from msvae.sampling.search.searchers.composite import CompositeSearch
+from msvae.sampling.search.searchers.front import Aimed
 from msvae.sampling.search.searchers.plain import PlainSearch
 from msvae.sampling.search.thought import Thought
 from msvae.structures import Array, Structures
