@@ -45,7 +45,7 @@ def plugin_show(name: str) -> None:
         plugin: Any = entry.plugin
         say(console, f"{entry.family} {name} (from {entry.distribution})\n\n{plugin.__doc__}")
         if entry.family == "campaign":
-            say(console, f"tables: {', '.join([plugin.table, *plugin.tables])}")
+            say(console, f"tables: {', '.join(plugin.all_tables()) or 'none'}")
         elif entry.family != "searcher":
             say(console, f"kinds: {', '.join(plugin.kinds)}; dimensions: {', '.join(map(str, plugin.dimensions))}")
         for q in getattr(plugin, "computes", ()):

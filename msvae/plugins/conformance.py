@@ -88,7 +88,7 @@ def _cases(plugin: type[Plugin]) -> Iterator[tuple[Kind, int]]:
 
 def campaign_checks(plugin: type[Campaign]) -> Iterator[Check]:
     """Yield the checks of a campaign: a study can hold its tables, and says what they are."""
-    for key, table in {**plugin.tables, plugin.table: plugin}.items():
+    for key, table in plugin.all_tables().items():
         yield Check(f"[{key}] has a schema", partial(_describe, table))
 
 

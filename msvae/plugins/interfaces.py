@@ -19,6 +19,7 @@ It is announced by a module-level function `msvae_solvers` that returns `[MeanDe
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from msvae.errors import StudyError
 from msvae.structures import KINDS, Array, Kind, Quantity, Specification, Structures
 
 if TYPE_CHECKING:  # a campaign is given what stands above it
@@ -230,7 +232,7 @@ class Searcher(Settings, ABC):
 
         losses: of properties, (n, 2); its `weighed(share, properties)` gives (n,).
         """
-        raise NotImplementedError
+        raise StudyError(f"searcher '{self.name}' seeks no fronts")
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,11 @@ class Campaign(Settings, ABC):
         super().__init_subclass__()
         if "table" not in vars(cls) and isinstance(vars(cls).get("name"), str):
             cls.table = cls.name.replace("-", "_")
+
+    @classmethod
+    def all_tables(cls) -> dict[str, type[Settings]]:
+        """Return the classes of the tables that it brings, by name: its own, if it has settings, and further ones."""
+        return {**cls.tables, **({cls.table: cls} if dataclasses.fields(cls) else {})}
 
     def check(self, study: Study) -> None:
         """Raise StudyError where tables that are right by themselves do not fit each other; before anything runs."""

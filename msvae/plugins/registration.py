@@ -214,10 +214,9 @@ class Registry:
 
     def _check_tables(self, campaign: type[Campaign]) -> None:
         """Raise PluginError for a table that is a plugin's, the core's, or of another class in another campaign."""
-        own = {campaign.table: campaign} if dataclasses.fields(campaign) else {}
         for other in self.campaigns:
-            theirs = {**other.tables, other.table: other} if dataclasses.fields(other) else dict(other.tables)
-            for key, table in {**campaign.tables, **own}.items():
+            theirs = other.all_tables()
+            for key, table in campaign.all_tables().items():
                 if theirs.get(key, table) is not table:
                     raise PluginError(
                         f"campaign '{campaign.name}' brings a table [{key}], which is another one in campaign "

@@ -107,16 +107,18 @@ def split_of(structures: Structures, held_back: float, seed: int, *, gap: float 
     n = len(structures)
     wanted = max(round(held_back * n) if held_back < 1 else round(held_back), 1)
     places, rng = Places.of(structures, gap), np.random.default_rng(seed_of(seed, "split"))
-    specimens = _specimens(structures, places)
+    empty = blank(structures)
+    contents = _contents(structures.ids, empty)
+    specimens = _specimens(structures, places, contents, empty)
     count = len(np.unique(specimens))
     held_out = np.zeros(n, dtype=bool)
     largest = int(np.bincount(specimens).max(initial=0))
     if places is not None and structures.groups is None and wanted < n and largest > LARGE * wanted:
-        held_out = _blocks(places, specimens, wanted / n, rng, blank(structures))
+        held_out = _blocks(places, specimens, wanted / n, rng, empty)
     if not held_out.any() or held_out.all():
         held_out = _whole(specimens, wanted, rng)
     train = ~(held_out if places is None else places.near(held_out))
-    train, held_out = _without_copies(_names(structures), train, held_out)
+    train, held_out = _without_copies(contents, train, held_out)
     if not train.any() or not held_out.any():
         raise DataError(_nothing_left(held_back, n, count, places))
     inside, outside = np.flatnonzero(train), np.flatnonzero(held_out)
@@ -145,7 +147,7 @@ def _nothing_left(held_back: float, n: int, specimens: int, places: Places | Non
     )
 
 
-def _specimens(structures: Structures, places: Places | None) -> Array:
+def _specimens(structures: Structures, places: Places | None, contents: Array, empty: Array) -> Array:
     """Return a number (n,) for what structures are of: group, image, or itself; copies of each other have one number.
 
     Specimens are copies where they have more than half of the structures of the smaller one in common.
@@ -155,11 +157,10 @@ def _specimens(structures: Structures, places: Places | None) -> Array:
         labels = places.images
     if structures.groups is not None:
         labels = np.unique(structures.groups, return_inverse=True)[1]
-    contents = np.unique(_names(structures).astype(str), return_inverse=True)[1]
     if len(np.unique(labels)) == len(labels):
         return contents
-    some = ~blank(structures)  # two images are not copies for the windows of both in which there is nothing
-    pairs = np.unique(np.column_stack([labels, contents])[some], axis=0)
+    # two images are not copies for the windows of both in which there is nothing
+    pairs = np.unique(np.column_stack([labels, contents])[~empty], axis=0)
     sizes = np.bincount(pairs[:, 0], minlength=int(labels.max(initial=0)) + 1)
     size = (len(sizes), len(structures))
     holds = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=size).tocsr()
@@ -177,10 +178,10 @@ def blank(structures: Structures) -> Array:
     return np.asarray((flat == flat[..., :1]).all(axis=(1, 2)))
 
 
-def _names(structures: Structures) -> Array:
-    """Return names (n,) of structures that copies of each other share; every blank one has its own."""
-    alone = blank(structures)
-    return np.where(alone, [f"blank {k}" for k in range(len(structures))], np.array(structures.ids, dtype=object))
+def _contents(ids: tuple[str, ...], empty: Array) -> Array:
+    """Return numbers (n,) that structures share which are copies of each other; every empty one has its own."""
+    names = [f"blank {k}" if alone else name for k, (name, alone) in enumerate(zip(ids, empty, strict=True))]
+    return np.asarray(np.unique(names, return_inverse=True)[1])
 
 
 def _whole(specimens: Array, wanted: int, rng: np.random.Generator) -> Array:
@@ -221,13 +222,12 @@ def _ends(corners: Array, wanted: int) -> Iterator[Array]:
         yield from (block for block in (along <= end, along < end) if block.any() and not block.all())
 
 
-def _without_copies(ids: Array, train: Array, held_out: Array) -> tuple[Array, Array]:
+def _without_copies(contents: Array, train: Array, held_out: Array) -> tuple[Array, Array]:
     """Return both sides (n,) without structures that the other has too: they go from where there are fewer copies."""
-    numbers = np.unique(ids.astype(str), return_inverse=True)[1]
-    inside, outside = (np.bincount(numbers[side], minlength=len(numbers)) for side in (train, held_out))
+    inside, outside = (np.bincount(contents[side], minlength=len(contents)) for side in (train, held_out))
     both = (inside > 0) & (outside > 0)
     fewer_outside = outside < inside
-    kept = held_out & ~(both & fewer_outside)[numbers]
+    kept = held_out & ~(both & fewer_outside)[contents]
     if not kept.any():
-        return train & ~both[numbers], held_out
-    return train & ~(both & ~fewer_outside)[numbers], kept
+        return train & ~both[contents], held_out
+    return train & ~(both & ~fewer_outside)[contents], kept

@@ -87,7 +87,7 @@ class Study(Sections):
     def tables(self) -> dict[str, Any]:
         """Every key with its value, defaults included, as plain values; keys without a value are left out."""
         fields = [f for f in dataclasses.fields(self) if f.name not in ("source", "campaign", "more")]
-        own = {self.campaign.table: self.campaign} if dataclasses.fields(self.campaign) else {}
+        own = {self.campaign.table: self.campaign} if self.campaign.table in self.campaign.all_tables() else {}
         values = {f.name: getattr(self, f.name) for f in fields} | own | dict(self.more)
         plain = {"campaign": self.campaign.name} | {key: _plain(value) for key, value in values.items()}
         return {k: v for k, v in plain.items() if v is not None}
@@ -205,9 +205,7 @@ def campaign_tables() -> dict[str, type[Settings]]:
     """Return the classes of the tables that the installed campaigns bring, by name."""
     found: dict[str, type[Settings]] = {}
     for campaign in plugins.registry().campaigns:
-        found |= campaign.tables
-        if dataclasses.fields(campaign):
-            found[campaign.table] = campaign
+        found |= campaign.all_tables()
     taken = found.keys() & {"campaign", *PLUGIN_TABLES, *(f.name for f in dataclasses.fields(Sections))}
     if taken:
         raise PluginError(f"a campaign brings a table [{min(taken)}], which every study has: rename it")
@@ -226,9 +224,9 @@ def _campaign(tables: Mapping[str, Any], source: Source) -> Campaign:
     for table in campaign.needs:
         if table not in tables:
             raise _lacks(table, name, source)
-    if dataclasses.fields(campaign) and campaign.table not in tables and _required(campaign):
+    if campaign.table not in tables and _required(campaign):
         raise _lacks(campaign.table, name, source)
-    own = tables.get(campaign.table, {}) if dataclasses.fields(campaign) else {}
+    own = tables.get(campaign.table, {}) if campaign.table in campaign.all_tables() else {}
     return validated(campaign, own, source, (campaign.table,))
 
 

@@ -76,23 +76,14 @@ class Composite(Searcher):
             assert known is not None
             return descents(vae, problem.smooth, known.latents, n, seed_of(problem.seed, question))
 
-        return CompositeSearch(
-            vae,
-            problem.numbers,
-            problem.distance,
-            seed=problem.seed,
-            known=known,
-            allowed=problem.allowed,
-            expected=vae.predict if vae.heads else None,
-            more=descended if vae.heads and known is not None else None,
-            thought=problem.thought,
-        )
+        more = descended if vae.heads and known is not None else None
+        return CompositeSearch(**_composite(problem), more=more)
 
     def front(self, problem: Problem, losses: Any, rng: np.random.Generator) -> AskTell:
         from msvae.sampling.search.searchers.composite import CompositeSearch
         from msvae.sampling.search.searchers.front import Aimed
 
-        return Aimed(CompositeSearch(**_of_front(problem)), losses, rng)
+        return Aimed(CompositeSearch(**_composite(problem)), losses, rng)
 
 
 @dataclass(frozen=True)
@@ -119,11 +110,11 @@ class Botorch(Searcher):
         from msvae.sampling.search.searchers.botorch import BotorchSearch
 
         assert problem.known is not None
-        return BotorchSearch(**_of_front(problem)).towards(losses, losses.reference(problem.known.properties))
+        return BotorchSearch(**_composite(problem)).towards(losses, losses.reference(problem.known.properties))
 
 
-def _of_front(problem: Problem) -> dict[str, Any]:
-    """Return what a composite search of a front is made from."""
+def _composite(problem: Problem) -> dict[str, Any]:
+    """Return what a composite search is made from; the heads expect the numbers if they predict all of them."""
     names = {number.property for number in problem.numbers}
     expected: Callable[[Array], Mapping[str, Array]] | None
     expected = problem.vae.predict if names <= set(problem.vae.heads) else None

@@ -27,7 +27,7 @@ def thought_of(context: Context) -> Thought:
     design = context.study.need(InverseDesign)
     if design.call_seconds is not None:
         return Thought(design.call_seconds)
-    if design.searcher != "composite":
+    if design.strategy.name != "composite":
         return Thought()
     known = context.run.read_json(PACE, dict[str, float], ["call_seconds"])
     if known is None:
