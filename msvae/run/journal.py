@@ -23,7 +23,7 @@ from msvae.files.atomic import write_atomically
 from msvae.progress import Report, stage_progress
 from msvae.structures.evaluations import Evaluations
 
-__all__ = ["FIRST", "Journal", "Watch", "check_failures", "now"]
+__all__ = ["FIRST", "Journal", "Watch", "check_failures", "most_frequent", "now"]
 
 EVERY = 2.0  # seconds between two states of status.json
 FIRST, MOST = 20, 0.5  # evaluations of a stage, and the part of them that fails, after which it is given up
@@ -88,18 +88,24 @@ def _in_place(path: str, flags: int) -> int:
 
 
 def check_failures(stage: str, made: int, reasons: Sequence[str]) -> None:
-    """Raise TargetError where most of the evaluations that were made failed, with the most frequent of the reasons.
-
-    Reasons that differ by numbers alone are one.
-    """
+    """Raise TargetError where most of the evaluations that were made failed, with the most frequent of the reasons."""
     if len(reasons) <= MOST * made:
         return
+    raise TargetError(
+        f"{len(reasons)} of the first {made} evaluations of stage '{stage}' failed, {most_frequent(reasons)}; mend "
+        "that, or set executor.max_failures to go on all the same"
+    )
+
+
+def most_frequent(reasons: Sequence[str]) -> str:
+    """Return in words the most frequent of reasons, of which those are one that differ by numbers alone.
+
+    >>> most_frequent(["no licence 1", "no mesh", "no licence 2"])
+    '2 of them so: no licence 1'
+    """
     kinds = [re.sub(r"[\d.]+", "#", reason) for reason in reasons]
     kind, times = Counter(kinds).most_common(1)[0]
-    raise TargetError(
-        f"{len(reasons)} of the first {made} evaluations of stage '{stage}' failed, {times} of them so: "
-        f"{reasons[kinds.index(kind)]}; mend that, or set executor.max_failures to go on all the same"
-    )
+    return f"{times} of them so: {reasons[kinds.index(kind)]}"
 
 
 class Watch:

@@ -26,13 +26,12 @@ def check_reach(context: Context, design: InverseDesign, structures: Structures)
         return
     phases = bounds_of(context, structures).phases
     for k, target in enumerate(design.targets):
-        for number, (low, high) in zip(target.numbers, target.ends, strict=True):
+        for number, low, high in target.accepted:
             pure = phases.get(number.property)
             if pure is None or len(number.component) != 2:
                 continue
             least, most = _reach(pure, number.component)
-            slack = target.tolerance * target.scale
-            if low - slack > most + COARSE * abs(most) or high + slack < least - COARSE * abs(least):
+            if low > most + COARSE * abs(most) or high < least - COARSE * abs(least):
                 unit = number.unit or next((q.unit for q in context.quantities if q.name == number.property), "")
                 asked = f"{target.text} {unit}".strip()
                 raise TargetError(
@@ -45,11 +44,10 @@ def check_reach(context: Context, design: InverseDesign, structures: Structures)
 def check_dependence(context: Context, design: InverseDesign, structures: Structures) -> None:
     """Raise TargetError for a target that differs from a number which is the same in every labelled structure."""
     for k, target in enumerate(design.targets):
-        for number, (low, high) in zip(target.numbers, target.ends, strict=True):
+        for number, low, high in target.accepted:
             values = component_values(structures.properties, number)
             values = values[np.isfinite(values)]
-            slack = target.tolerance * target.scale
-            if len(values) >= FIRST and (values == values[0]).all() and not low - slack <= values[0] <= high + slack:
+            if len(values) >= FIRST and (values == values[0]).all() and not low <= values[0] <= high:
                 raise TargetError(
                     f"{context.study.source.at(['design', 'targets', k])}: {target.text} is asked of {number}, which "
                     f"is {values[0]:g} in each of the {len(values)} labelled structures: it does not depend on the "

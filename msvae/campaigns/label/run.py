@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
 
 from msvae.run.directory import LABEL as STAGE
+from msvae.run.journal import most_frequent
 from msvae.run.table import Table
 from msvae.stages.context import Context
 from msvae.stages.labelling import labelled
@@ -38,10 +38,9 @@ def run(context: Context) -> Table:
                 notes.append(f"{name} is infinite in {infinite} structures, which are left out of its row")
             spread = (f"{f(known):.5g}" if len(known) else "" for f in (np.mean, np.std, np.min, np.max))
             rows.append((name, q.unit, *spread, *(_median(errors.get(q.name), place) for errors in both)))
-    messages = Counter(str(message) for message in table["message"][~table.done])
-    if messages:
-        reason, times = messages.most_common(1)[0]
-        notes.append(f"{messages.total()} evaluations failed, {times} of them so: {reason}")
+    reasons = [str(message) for message in table["message"][~table.done]]
+    if reasons:
+        notes.append(f"{len(reasons)} evaluations failed, {most_frequent(reasons)}")
     return Table(
         f"Properties of {len(structures)} structures",
         ("property", "unit", "mean", "sd", "min", "max", "discretisation error, median", "iteration error, median"),

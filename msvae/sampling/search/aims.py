@@ -84,6 +84,12 @@ class Target(Settings):
         return (max if self.values else min)(sizes, default=1.0)
 
     @builtins.property
+    def accepted(self) -> tuple[tuple[Component, float, float], ...]:
+        """Every number, with the least and the largest of it that meet the target within its tolerance."""
+        slack = self.tolerance * self.scale
+        return tuple((n, low - slack, high + slack) for n, (low, high) in zip(self.numbers, self.ends, strict=True))
+
+    @builtins.property
     def text(self) -> str:
         """The target in a table."""
         if self.value is not None:
