@@ -31,7 +31,8 @@ else:
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *(page for pattern in ("CONTRIBUTING.md", "docs/*.md", "*/README.md", "examples/*/README.md",
-                                        "benchmarks/*.md") for page in sorted(ROOT.glob(pattern)))]  # fmt: skip
+                                        "benchmarks/*.md") for page in sorted(ROOT.glob(pattern))
+                  if not page.parent.name.startswith("."))]  # fmt: skip
 SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^ {4,}\S.*$", re.MULTILINE)
