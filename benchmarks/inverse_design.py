@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -45,7 +45,15 @@ BAND = (25, 75)  # percentiles
 RANDOM, PEER, OWN = "random samples of the prior", "scikit-optimize, latent box", "composite"
 
 
-def composite(task: Task, seed: int, *, allowed: Any = None) -> tuple[Array, Array]:
+class Found(NamedTuple):
+    """What a search asked: latents (calls, c), their distances (calls,); thought: median s of processor a question."""
+
+    latents: Array
+    distances: Array
+    thought: float = 0.0
+
+
+def composite(task: Task, seed: int, *, allowed: Any = None) -> Found:
     def good(latents: Array, structures: Structures) -> Array:
         kept = structures.fractions[:, 1] <= task.most
         return kept if allowed is None else kept & allowed(latents, structures)
@@ -54,12 +62,12 @@ def composite(task: Task, seed: int, *, allowed: Any = None) -> tuple[Array, Arr
     return run(task, task.budget, search.ask, search.tell)
 
 
-def random(task: Task, seed: int, calls: int) -> tuple[Array, Array]:
+def random(task: Task, seed: int, calls: int) -> Found:
     latents = task.vae.sample_latents(calls, seed + 10_000)
-    return latents, task.judged(latents, task.solve(latents))
+    return Found(latents, task.judged(latents, task.solve(latents)))
 
 
-def skopt(task: Task, seed: int, calls: int) -> tuple[Array, Array]:
+def skopt(task: Task, seed: int, calls: int) -> Found:
     """Scikit-optimize's Gaussian process (gp_hedge, as by default) in the box of the encoded structures.
 
     What has no answer is told it as the worst that is known.
@@ -82,18 +90,21 @@ def skopt(task: Task, seed: int, calls: int) -> tuple[Array, Array]:
     return run(task, calls, ask, tell)
 
 
-def run(task: Task, calls: int, ask: Callable[[int], Array], tell: Callable[..., None]) -> tuple[Array, Array]:
-    latents, distances = ask(FIRST), np.zeros(0)
-    found = latents
-    while True:
+def run(task: Task, calls: int, ask: Callable[[int], Array], tell: Callable[..., None]) -> Found:
+    found: list[Array] = []
+    distances, thought = np.zeros(0), []
+    while len(distances) < calls:
+        start = time.process_time()
+        latents = ask(1 if len(found) else FIRST)
+        asked = time.process_time()
         properties = task.solve(latents)
         new = task.judged(latents, properties)
+        found.append(latents)
         distances = np.concatenate([distances, new])
+        solved = time.process_time()
         tell(latents, new, properties)
-        if len(distances) >= calls:
-            return found, distances
-        latents = ask(1)
-        found = np.concatenate([found, latents])
+        thought.append(asked - start + time.process_time() - solved)
+    return Found(np.concatenate(found), distances, float(np.median(thought)))
 
 
 def nearest(distances: Array) -> Array:
@@ -110,34 +121,38 @@ def measured(task: Task, seeds: int, picture: Path) -> list[str]:
     """Return the lines of a task's table, and draw the courses of every method's nearest distance."""
     guards = Guards.of(task.vae, task.structures)
     close = task.close * np.sqrt(1 if task.loss else len(task.targets))
-    searched: dict[str, list[tuple[Array, Array]]] = {}
+    searched: dict[str, list[Found]] = {}
     seconds, calls = {}, {OWN: task.budget}
 
-    def repeat(name: str, method: Callable[[int], tuple[Array, Array]]) -> None:
+    def repeat(name: str, method: Callable[[int], Found]) -> None:
         start = time.perf_counter()
         searched[name] = [method(seed) for seed in range(seeds)]
         seconds[name] = (time.perf_counter() - start) / seeds
 
     repeat(OWN, lambda seed: composite(task, seed, allowed=guards.accept))
-    needed = float(np.median([calls_to(d, close) for _, d in searched[OWN]]))
+    needed = float(np.median([calls_to(d, close) for _, d, _ in searched[OWN]]))
     calls[PEER] = max(task.budget, int(2 * needed) if np.isfinite(needed) else 0)
     calls[RANDOM] = MANY
     repeat(PEER, lambda seed: skopt(task, seed, calls[PEER]))
     repeat(RANDOM, lambda seed: random(task, seed, calls[RANDOM]))
 
-    courses = {name: np.array([nearest(d[: task.budget]) for _, d in searched[name]]) for name in (RANDOM, PEER, OWN)}
+    courses = {
+        name: np.array([nearest(d[: task.budget]) for _, d, _ in searched[name]]) for name in (RANDOM, PEER, OWN)
+    }
     lines = [f"## {task.name}", "", f"{task.budget} solver calls, {seeds} seeds", "",
              f"| | median distance | lowest to highest | median calls to {100 * task.close:g} % | refused by guards "
-             "| s a search | p |",
-             "| --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
+             "| s a search | thought, s a question | p |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     own = courses[OWN][:, -1]
     for name, course in courses.items():
         final = course[:, -1]
         p = "" if name == OWN else f"{stats.wilcoxon(final, own).pvalue:.2g}"
-        reached = float(np.median([calls_to(d, close) for _, d in searched[name]]))
-        refused = sum(_refused(task, guards, latents, d[: task.budget]) for latents, d in searched[name])
+        reached = float(np.median([calls_to(d, close) for _, d, _ in searched[name]]))
+        thought = f"{np.median([found.thought for found in searched[name]]):.2f}"
+        refused = sum(_refused(task, guards, latents, d[: task.budget]) for latents, d, _ in searched[name])
         cells = (name, f"{np.median(final):.4f}", f"{final.min():.4f} to {final.max():.4f}",
-                 _number(reached, calls[name]), f"{refused} of {seeds}", f"{seconds[name]:.1f}", p)  # fmt: skip
+                 _number(reached, calls[name]), f"{refused} of {seeds}", f"{seconds[name]:.1f}", thought,
+                 p)  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     ratios = [f"{np.median(courses[name][:, -1]) / np.median(own):.1f} times below {name}" for name in (RANDOM, PEER)]
     text = f"composite: {', '.join(ratios)}; p: Wilcoxon's signed-rank test against it"
@@ -314,7 +329,7 @@ def wall(seeds: int) -> list[str]:
     start, drawn = time.process_time(), [random(task, seed, 3 * MANY) for seed in range(seeds)]
     each = (time.process_time() - start) / (3 * MANY * seeds)  # s of decoding and solving, of which solving is little
     calls = []
-    for latents, distances in drawn:
+    for latents, distances, _ in drawn:
         near = np.flatnonzero(distances <= close)
         met = near[guards.accept(latents[near], task.vae.decode(latents[near]))] if len(near) else near
         calls.append(float(met[0] + 1) if len(met) else np.inf)
