@@ -110,15 +110,21 @@ def test_long_stress_with_two_and_three_threads(name: str, monkeypatch: pytest.M
     _stress(monkeypatch, name, LONG[name] * int(os.environ.get("STRESS", "1")), 40 if linear else 16)
 
 
+def _library(name: str) -> str:
+    """Return the path of a library of the compiler, or its name alone if it has none."""
+    command = ["cc", f"-print-file-name={name}"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
 @pytest.mark.slow
 def test_sanitizers_find_no_error_of_memory_in_the_kernels() -> None:
-    runtime = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=False)
-    if not Path(runtime.stdout.strip()).is_file():
+    preloaded = [_library("libasan.so"), _library("libstdc++.so")]  # which it looks for exceptions in when it is loaded
+    if not Path(preloaded[0]).is_file():
         pytest.skip("the compiler has no AddressSanitizer")
     environment = {
         **os.environ,
         "MSVAE_COMPILER_FLAGS": "-O1 -g -fsanitize=address,undefined -fno-sanitize=alignment -fno-omit-frame-pointer",
-        "LD_PRELOAD": runtime.stdout.strip(),
+        "LD_PRELOAD": ":".join(preloaded),
         "ASAN_OPTIONS": "detect_leaks=0",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
     }
