@@ -24,7 +24,7 @@ _abandoned: set[int] = set()
 
 
 def abandon(executor: Executor) -> None:
-    """Shut an executor down without waiting for its workers, some of which no longer respond."""
+    """Mark an executor whose workers are not waited for when it closes: some of them no longer respond."""
     _abandoned.add(id(executor))
 
 
