@@ -1,7 +1,7 @@
 """msvae: variational autoencoders of microstructures, coupled to simulation codes over MPI.
 
-Everything that a plugin or a script needs is here; names are loaded on first use, so that a solver that needs no
-torch never pays for importing it.
+This module exports everything that a plugin or a script needs. Names are imported on first use, so that a solver that
+needs no torch does not import it.
 
 >>> import msvae
 >>> solver = msvae.load_solver("conductivity", phases=[{"conductivity": 1.0}, {"conductivity": 10.0}])

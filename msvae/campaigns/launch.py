@@ -1,4 +1,4 @@
-"""Launch: read a study, open its executor, run its campaign - what the command line and every driver do."""
+"""Launch: read a study, open its executor and run its campaign, for the command line and every driver."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def launch(
 ) -> Table | None:
     """Run a study's campaign and return its table; None on the ranks that only served evaluations.
 
-    retry: statuses ("failed", "timeout", "crashed", "invalid") of evaluations that a resumed run makes again.
+    retry: statuses ("failed", "timeout", "crashed", "invalid") of evaluations that a resumed run repeats.
     """
     start = time.monotonic()
     world.check()
@@ -58,7 +58,7 @@ def launch(
 
 
 def _answered(context: Context) -> Table:
-    """Run the campaign, write its table into the run, and return it, with the errors of what the solver computed."""
+    """Run the campaign, write its table into the run, and return it, with the errors of the solver's results."""
     table = context.study.campaign.run(context)
     stages = [stage for stage in context.run.stages if stage != PHASES]
     errors = property_errors(context.run.store(stage).load() for stage in stages)
@@ -69,7 +69,7 @@ def _answered(context: Context) -> Table:
 
 @contextmanager
 def _held(output: Path, limits: Limits) -> Iterator[None]:
-    """Hold a run directory, which is made if it is not there, against other processes that would write to it."""
+    """Lock a run directory, created if missing, against other processes that would write to it."""
     made = not output.exists()
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def _discarded_if_refused(run: Run, limits: Limits) -> Iterator[None]:
 
 @contextmanager
 def _journalled(run: Run, *, resume: bool) -> Iterator[None]:
-    """Write down when a campaign began and how it ended."""
+    """Log when a campaign began and how it ended."""
     run.journal.note("campaign resumed" if resume else "campaign started", ranks=world.size())
     run.journal.show(state="running", campaign=run.study.campaign.name, ranks=world.size())
     try:

@@ -1,4 +1,4 @@
-"""Reproduce: run a run's frozen study again, and say in what the two runs agree."""
+"""Reproduce: run a run's frozen study again, and compare the two runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SAME = 1e-6  # relative difference of properties that other processors and libra
 def reproduce(
     directory: Path, output: Path, *, overrides: Sequence[str] = (), resume: bool = False, trust: bool = False
 ) -> Table | None:
-    """Run the study of a run again into another directory, and return what was compared; None on other ranks.
+    """Run the study of a run again into another directory, and return the comparison; None on other ranks.
 
     trust: plugin files that the run brings may be executed. RunError if the results are not the same.
     """
@@ -76,7 +76,7 @@ def compare(original: Run, again: Run) -> Table:
 
 
 def _timeless(table: Table | None) -> Table | None:
-    """Return a table without the columns of times, which are of the machine."""
+    """Return a table without the columns of times, which depend on the machine."""
     if table is None:
         return None
     timed = {k for k, name in enumerate(table.columns) if name == WALL}
@@ -111,7 +111,7 @@ def _distance(first: Array | None, second: Array | None) -> float:
 
 
 def _surroundings(first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[str]:
-    """Yield in what versions, plugins, processor and MPI of two runs differ."""
+    """Yield the differences in versions, plugins, processor and MPI of two runs."""
     here, there = (
         packages if isinstance(packages, Mapping) else {} for packages in (v.get("packages") for v in (second, first))
     )

@@ -35,7 +35,7 @@ def plugin_list() -> None:
 
 @app.command("show")
 def plugin_show(name: str) -> None:
-    """Print what a plugin takes and gives, and its settings."""
+    """Print the inputs, outputs and settings of a plugin."""
     if world.rank() > 0:
         return
     from msvae.study.schema import descriptions

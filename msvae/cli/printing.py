@@ -1,4 +1,4 @@
-"""What reaches the terminal: text as it is, whoever it is from, and tables."""
+"""Output to the terminal: literal text, whatever its source, and tables."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def print_table(console: Console, title: str, columns: Any, rows: Any) -> None:
 
 
 def shown(text: str, style: str = "") -> Text:
-    """Return a text as it is, whoever it is from: nothing in it is obeyed, by the terminal or by rich."""
+    """Return a text that is shown literally: neither the terminal nor rich interprets anything in it."""
     return Text(visible(text), style)
 
 
@@ -38,7 +38,7 @@ def say(console: Console, text: str) -> None:
 
 
 def say_plain(text: str) -> None:
-    """Write what a program reads."""
+    """Write output for programs."""
     sys.stdout.write(visible(text))
 
 
@@ -47,7 +47,7 @@ def _warning(*arguments: Any, **more: Any) -> str:
 
 
 class _Shown(RichHandler):
-    """What the command line adds to the root logger."""
+    """The handler that the command line adds to the root logger."""
 
 
 class _Visible(logging.Formatter):
@@ -56,7 +56,7 @@ class _Visible(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Show what is logged, once, however often this is called."""
+    """Show log messages once, however often this is called."""
     root = logging.getLogger()
     for earlier in [handler for handler in root.handlers if isinstance(handler, _Shown)]:
         root.removeHandler(earlier)

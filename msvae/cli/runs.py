@@ -1,4 +1,4 @@
-"""`msvae run`, `status`, `reproduce` and `report`: a campaign, and what became of it."""
+"""`msvae run`, `status`, `reproduce` and `report`: run a campaign, and look at its results."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(
 ) -> None:
     """Run the campaign of a study; under `mpiexec -n N python -m mpi4py -m msvae` on N ranks.
 
-    Exit code 75 says that a signal or the wall time ended it, and that --resume goes on with it.
+    Exit code 75 means that a signal or the wall time ended it; continue with --resume.
     """
     from msvae.campaigns.launch import launch
 
@@ -65,7 +65,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="print it again every two seconds until the end")] = False,
 ) -> None:
-    """Say how far a run is, also while it runs; from any machine that sees its directory."""
+    """Show the progress of a run, also while it runs, from any machine that sees its directory."""
     from msvae.run.status import status_of
 
     while True:

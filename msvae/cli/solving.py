@@ -1,4 +1,4 @@
-"""From files to properties in one step: what `msvae solve` does."""
+"""From files to properties in one step, for `msvae solve`."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _solved(solver: Solver, file: Path, reading: dict[str, Any], fields: Path | 
 
 
 def _shown(title: str, n: int) -> Iterator[int]:
-    """Yield 0 ... n - 1, and show how far that is; one is not worth it."""
+    """Yield 0 ... n - 1 with a progress bar, unless n is 1."""
     if n == 1:
         yield 0
         return
@@ -91,7 +91,7 @@ def _shown(title: str, n: int) -> Iterator[int]:
 
 
 def _in_voxels(solver: Solver, file: Path, reading: dict[str, Any]) -> Structures:
-    """Return the structures in a file; voxels are the unit of length where nobody says how large they are.
+    """Return the structures in a file; if the voxel size is unknown, the voxel is the unit of length.
 
     SpacingError where a property of the solver depends on it.
     """
@@ -130,7 +130,7 @@ def write_fields(solver: Solver, structure: Structures, folder: Path, name: str)
 
 
 def split_settings(settings: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the solver's settings, and those that begin with "dataset." and say how files are read."""
+    """Return the solver's settings, and those that begin with "dataset.", which are for reading files."""
     own: dict[str, Any] = {}
     reading: dict[str, Any] = {}
     for path, value in map(parse_assignment, settings):
@@ -168,7 +168,7 @@ def _known(reading: dict[str, Any], *keys: str) -> dict[str, Any]:
 def _of_image(file: Path, image: Image, options: dict[str, Any]) -> Structures:
     """Return one structure: integers are phases, other numbers grey values, those above a threshold phase 1.
 
-    It is not periodic, unless the options say so: images are cut from more.
+    It is not periodic unless the options say so, for an image is cut from a larger body.
     """
     values, spacing, periodic = image.values, options.get("spacing", image.spacing), options.get("periodic", False)
     if spacing is None:

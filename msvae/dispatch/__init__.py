@@ -1,1 +1,1 @@
-"""Dispatch: evaluations travel to the ranks as a few numbers and come back as values, whatever happens to them."""
+"""Dispatch: evaluations are sent to the ranks as a few numbers and always come back as values, also if they fail."""

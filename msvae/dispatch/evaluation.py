@@ -1,4 +1,4 @@
-"""One evaluation: what a solver made of one structure, as a value. A failure is a value too."""
+"""One evaluation: the result of a solver for one structure, as a value. A failure is a value too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Call = Callable[[Structures], Mapping[str, Any]]
 
 @dataclass
 class _Outcome:
-    """What became of a call: properties, the quantities that were due, and how it ended."""
+    """The outcome of a call: properties, the expected quantities, and how it ended."""
 
     properties: Mapping[str, Any] = field(default_factory=dict)
     quantities: tuple[Quantity, ...] = ()
@@ -58,9 +58,9 @@ def evaluate(
     latents: Array | None = None,
     call: Call | None = None,
 ) -> Evaluation:
-    """Return the evaluation of a batch of one structure; no exception of the solver passes.
+    """Return the evaluation of a batch of one structure; every exception of the solver is caught.
 
-    call: what is called with the structures, if not solver.evaluate.
+    call: the function that is called with the structures, by default solver.evaluate.
     """
     start = time.perf_counter()
     found = _outcome(solver, structures, call or solver.evaluate)
@@ -95,7 +95,7 @@ def failure(
     latents: Array | None = None,
     **columns: Any,
 ) -> Evaluation:
-    """Return the evaluation of a structure whose solver gave no answer at all."""
+    """Return the evaluation of a structure for which the solver returned nothing."""
     nothing = {q.name: _nothing(q) for q in solver.quantities(structures.specification)}
     return Evaluation(index, structures.ids[0], status, nothing, message, latents=_latents(latents), **columns)
 
@@ -120,7 +120,7 @@ def _nothing(quantity: Quantity) -> Array:
 def _judge(
     properties: Mapping[str, Any], quantities: tuple[Quantity, ...], damaged: Mapping[int, str]
 ) -> tuple[Status, str]:
-    """Return the status that the returned properties of one structure deserve, and why."""
+    """Return the status of the returned properties of one structure, and the reason."""
     if damaged:
         return "failed", damaged[0]
     if isinstance(properties, Properties) and properties.failures:

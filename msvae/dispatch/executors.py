@@ -1,4 +1,4 @@
-"""Executors: anything that runs work is a `concurrent.futures.Executor`; the study or the environment says which."""
+"""Executors: all work runs on a `concurrent.futures.Executor`, which the study or the environment selects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _abandoned: set[int] = set()
 
 
 def abandon(executor: Executor) -> None:
-    """Do not wait for an executor's workers at its end: some of them do not answer any more."""
+    """Mark an executor whose workers are not waited for when it closes: some of them no longer respond."""
     _abandoned.add(id(executor))
 
 
@@ -41,7 +41,7 @@ class SerialExecutor(Executor):
 
 
 def engine(settings: ExecutorSettings) -> str:
-    """Return the executor's name, "auto" replaced by what it stands for here."""
+    """Return the executor's name; "auto" is replaced by the executor that it selects here."""
     if settings.name != "auto":
         return settings.name
     return "mpi" if world.size() > 1 else "processes" if settings.workers > 1 else "serial"
@@ -57,7 +57,7 @@ def width(settings: ExecutorSettings, ranks_per_solver: int = 1) -> int:
 
 @contextmanager
 def open_executor(settings: ExecutorSettings, ranks_per_solver: int = 1) -> Iterator[Executor | None]:
-    """Yield the executor that a study asks for; None on the ranks that serve one, once their manager is done."""
+    """Yield the executor of a study; None on the ranks that serve one, once their manager has finished."""
     name = engine(settings)
     over_ranks = name == "mpi" and world.size() > 1
     limit_threads(settings.threads)
@@ -79,7 +79,7 @@ def open_executor(settings: ExecutorSettings, ranks_per_solver: int = 1) -> Iter
 
 @contextmanager
 def _alone(name: str, settings: ExecutorSettings) -> Iterator[Executor]:
-    """Yield the executor of a process that is not one of several ranks."""
+    """Yield the executor of a process that runs without other ranks."""
     makers: dict[str, Callable[[ExecutorSettings], Executor]] = {
         "serial": lambda s: SerialExecutor(), "processes": _pool, "mpi": _spawned
     }  # fmt: skip
@@ -128,7 +128,7 @@ def _spawned(settings: ExecutorSettings) -> Executor:
 
 
 def _named(name: str, settings: ExecutorSettings) -> Executor:
-    """Return the executor that a function of the user's makes; StudyError if there is none."""
+    """Return the executor that a user's function creates; StudyError if there is none."""
     module, _, function = name.partition(":")
     try:
         make = getattr(importlib.import_module(module), function)

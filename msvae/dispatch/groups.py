@@ -1,8 +1,9 @@
 """Groups: ranks that run one MPI-parallel solver together, led by the one that takes tasks.
 
-Of the world, rank 0 is the manager; the others stand in groups of `ranks_per_solver`, on a communicator each. A leader
-tells its group what to evaluate; every member calls the solver with the group's communicator. Where one of them fails
-and the others wait for it in the solver, the group is lost: it says so, and the manager does without it.
+Rank 0 of the world is the manager; the other ranks form groups of `ranks_per_solver`, each with its own communicator. A
+leader tells its group what to evaluate; every member calls the solver with the group's communicator. If one member
+fails while the others wait for it in the solver, the group is lost: it reports that, and the manager goes on without
+it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Group:
     leader: int = 0
 
     def evaluate(self, study: File, solver: Solver, structures: Structures) -> Mapping[str, Any]:
-        """Let the group evaluate structures and return what the leader found; called by the leader."""
+        """Let the group evaluate structures and return the leader's result; called by the leader."""
         errand = signs.current()
         self._tell((study, structures, errand))
         return self._together(lambda: solver, structures, errand)
@@ -57,12 +58,12 @@ class Group:
                 self._together(partial(load, study), structures, errand)
 
     def dismiss(self) -> None:
-        """Let the members go home; called by the leader."""
+        """Dismiss the members; called by the leader."""
         if self.communicator is not None and self.tasks is not None:
             self._tell(None)
 
     def _tell(self, message: Any) -> Any:
-        """Return what the leader tells, once the whole group has met, without burning a core while waiting."""
+        """Return the leader's message, once the whole group has met; ranks sleep while they wait."""
         assert self.communicator is not None
         request = self.communicator.Ibarrier()
         while not request.Test():
@@ -90,7 +91,7 @@ class Group:
         return found
 
     def _meet(self, error: BaseException | None, errand: signs.Errand | None) -> None:
-        """Wait for the whole group; give a sign where one member has failed and the others do not come."""
+        """Wait for the whole group; report where one member has failed and the others do not come."""
         assert self.communicator is not None
         request, start, said = self.communicator.Ibarrier(), time.monotonic(), error is None or errand is None
         while not request.Test():
@@ -113,7 +114,7 @@ def here() -> Group | None:
 def split_world(world: Any, size: int) -> Group:
     """Split the world, on all of its ranks, into the manager and groups of `size`; return this rank's group.
 
-    Ranks that do not fill a group have nothing to do.
+    Ranks that do not fill a group are idle.
     """
     from mpi4py import MPI
 

@@ -1,4 +1,4 @@
-"""What is known already: structures that the same solver has solved before, in this run or in others, by their ids."""
+"""Known results: structures that the same solver has solved before, in this run or in others, by their ids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class File(NamedTuple):
-    """A file as it is at a moment: where another content replaces it (--force), it is another file of the same path."""
+    """A version of a file: new content at the same path (--force) is another version."""
 
     path: str
     changed: int
@@ -28,7 +28,7 @@ class File(NamedTuple):
 
     @classmethod
     def now(cls, path: Path) -> File:
-        """Return a file as it is now; FileNotFoundError if there is none."""
+        """Return the present version of a file; FileNotFoundError if there is none."""
         state = path.stat()
         return cls(str(path.resolve()), state.st_mtime_ns, state.st_size)
 
@@ -49,7 +49,7 @@ class Known:
 
 @lru_cache(maxsize=2)
 def known_in(files: tuple[File, ...]) -> Known:
-    """Return what files of evaluations know; one that has vanished or is damaged knows nothing."""
+    """Return the known results of files of evaluations; a missing or damaged file has none."""
     return Known([_solved_in(file) for file in files])
 
 

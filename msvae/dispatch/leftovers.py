@@ -1,9 +1,9 @@
-"""Leftovers: what MPICH and loky leave on a node when a job does not end in good order, and how to leave nothing.
+"""Leftovers: files that MPICH and loky leave on a node when a job is killed, and their removal.
 
-A shared-memory segment that stays behind makes a job that a queueing system starts again under the same number fail in
-MPI_Init. Once every rank of a node has mapped it, its name is of no use, so it is removed then: whatever ends the job
-later, nothing stays. What could not be removed so - segments of jobs that died before, the launcher's file with the
-node's topology, semaphores of pools that were killed - a later job removes, when nobody uses it.
+If a shared-memory segment stays behind, a job that the queueing system restarts under the same number fails in
+MPI_Init. Once every rank of a node has mapped the segment, its name is not needed any more and is removed, so that
+nothing stays behind however the job ends. The rest - segments of jobs that died earlier, the launcher's file with the
+node's topology, semaphores of killed pools - is removed by a later job, when nobody uses it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def remove_segments(world: Any) -> None:
 
 
 def remove_leftovers(temporary: Path = FOLDER, shared: Path = SHARED) -> None:
-    """Remove what jobs of this user that are over have left on this node."""
+    """Remove the leftovers of this user's finished jobs on this node."""
     _remove_topologies(temporary)
     names = {file.name for file in shared.glob("*")} if shared.is_dir() else set()
     segments = {name for name in names if name.startswith("mpich_shm_")}

@@ -1,4 +1,4 @@
-"""Limits: when a campaign has to end at a clean point - at a signal, or after its wall time."""
+"""Limits: a campaign ends at a clean point when a signal arrives or its wall time is over."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Limits:
 
     @property
     def overdue(self) -> bool:
-        """Whether the campaign has to end, and what runs has had its time to."""
+        """Whether the campaign has to end, and the grace period of running evaluations is over."""
         if not self.reason:
             return False
         if self.noticed is None:
@@ -62,7 +62,7 @@ class Limits:
 
 @contextmanager
 def watched(settings: LimitsSettings, start: float) -> Iterator[Limits]:
-    """Yield limits that notice signals meanwhile (in a program's main thread; elsewhere only the wall time)."""
+    """Yield limits that notice signals in the context (in a program's main thread; elsewhere only the wall time)."""
     limits = Limits(settings, start)
     if threading.current_thread() is not threading.main_thread():
         yield limits
@@ -80,7 +80,7 @@ def watched(settings: LimitsSettings, start: float) -> Iterator[Limits]:
 
 
 def ignored_signals() -> None:
-    """Let a worker leave these signals to its manager, who gets them too and ends the work in good order."""
+    """Let a worker ignore these signals: its manager receives them too and ends the work cleanly."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)

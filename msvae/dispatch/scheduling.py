@@ -1,8 +1,8 @@
-"""Scheduling: many small tasks travel in chunks, so that the one manager is never the limit; results stream back.
+"""Scheduling: many small tasks are sent in chunks, so that the manager is not the bottleneck; results stream back.
 
-A chunk is worth a fifth of a second of work, or a millisecond for every worker if that is more, for so long the manager
-may have to serve the others; or one task where a task takes longer. Towards the end chunks become small again, so that
-all workers finish together. What a worker was given that shows no sign of life any more goes to others.
+A chunk holds a fifth of a second of work, or a millisecond for every worker if that is more, because the manager may
+need that long to serve the others; it is one task where a task takes longer. Towards the end chunks become small again,
+so that all workers finish together. The tasks of a worker without heartbeat go to other workers.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ PULSE = 0.2  # seconds after which the caller is given control even if nothing h
 
 @dataclass
 class Pace:
-    """Learns what a task costs, and says how many to send at once."""
+    """Estimates the cost of a task, and sets the number of tasks in a chunk."""
 
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=16))
     size: int = 1
 
     def learn(self, tasks: int, seconds: float) -> None:
-        """Take note of what a chunk cost."""
+        """Record the cost of a chunk."""
         self.recent.append(seconds / max(tasks, 1))
 
     def next(self, waiting: int, width: int) -> int:
-        """Return the size of the next chunk; at most eight times the last, for the first tasks may mislead."""
+        """Return the size of the next chunk; at most eight times the last, because the first tasks may be atypical."""
         if self.recent:
             worth = max(SECONDS, SERVICE * width) / max(statistics.median(self.recent), 1e-9)
             self.size = int(min(worth, 8 * self.size, LARGEST)) or 1
@@ -53,7 +53,7 @@ class Pace:
 
 @dataclass
 class UnderWay(Generic[Item]):
-    """Chunks that an executor has been given, and the workers that are on them.
+    """Chunks in flight on an executor, and the workers that evaluate them.
 
     roll: who lives; None where workers give no signs. width: chunks that can run at once. lost: see `Lost`; without it,
     an item with which two workers were lost ends the campaign.
@@ -79,7 +79,7 @@ class UnderWay(Generic[Item]):
         future.add_done_callback(self.complete.put)
 
     def cancel(self) -> None:
-        """Give up what has not begun."""
+        """Cancel the chunks that have not begun."""
         self.running = {future: given for future, given in self.running.items() if not future.cancel()}
 
     def completed(self) -> tuple[float, int, Any] | None:
@@ -97,7 +97,7 @@ class UnderWay(Generic[Item]):
         return found
 
     def given_back(self) -> tuple[list[Item], list[Any]]:
-        """Return the items of lost workers that are to be tried again, and the results of those that are not."""
+        """Return the items of lost workers that are to be retried, and the results of those that are not."""
         again: list[Item] = []
         results: list[Any] = []
         if self.roll is None or not self.roll.look():
@@ -115,12 +115,12 @@ class UnderWay(Generic[Item]):
         return again, results
 
     def check(self) -> None:
-        """Raise RunError where no worker is left, and all that they did has been taken."""
+        """Raise RunError where no worker is left, and all of their results have been taken."""
         if self.roll is not None and self.roll.lost_teams >= self.width and self.running and self.complete.empty():
             raise RunError(f"no worker is left: {self.roll.why}; what is in the run is safe, go on with --resume")
 
     def _without(self, item: Item, sign: Sign) -> Any:
-        """Return the result of an item whose worker was lost; None if it is to be tried again."""
+        """Return the result of an item whose worker was lost; None if it is to be retried."""
         if not sign.trouble and item not in self.suspects:
             return None
         if self.lost is None:
@@ -138,7 +138,7 @@ def dispatch(
     roll: Roll | None = None,
     lost: Lost | None = None,
 ) -> Iterator[Result | None]:
-    """Yield what `work` makes of chunks of items, as they complete; None now and then, to give the caller control.
+    """Yield the results of `work` for chunks of items, as they complete; None now and then, to give the caller control.
 
     width: chunks that can run at once. until: once it is true, no more is started, and what runs is waited for.
     roll, lost: see `UnderWay`. RunError where no worker is left.
@@ -176,7 +176,7 @@ def run_asynchronously(
     roll: Roll | None = None,
     lost: Lost | None = None,
 ) -> Iterator[Result | None]:
-    """Yield what `work` makes of single items as they complete; ask for another whenever fewer than `under_way` run.
+    """Yield the results of `work` for single items as they complete; ask for another when fewer than `under_way` run.
 
     ask: called after the caller has dealt with what completed; None is the end. until: once it is true, no more is
     asked for, what has not begun is given up, and what runs is waited for. The rest is as in `dispatch`.

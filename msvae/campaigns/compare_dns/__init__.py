@@ -1,4 +1,4 @@
-"""Compare DNS: a part of homogenised elements beside one that resolves its microstructure."""
+"""Compare DNS: a part of homogenised elements against one whose microstructure is resolved."""
 
 from __future__ import annotations
 

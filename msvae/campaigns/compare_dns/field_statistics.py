@@ -1,6 +1,6 @@
 """Generated parts against the image: correlation and scatter of decoded fields beside those of real structures.
 
-These are of another region of the image than the field was fitted to, if the study says so.
+If the study says so, the real structures are of another region of the image than the field was fitted to.
 """
 
 from __future__ import annotations

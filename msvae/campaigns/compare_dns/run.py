@@ -1,10 +1,10 @@
 """Comparison with DNS: a bar of homogenised structures against the simulation of every voxel, and a homogeneous bar.
 
-Direct numerical simulation (DNS) is the study's own solver on the bar between its mirror images, which is the bar with
-two faces held and moved; free sides are a layer of empty voxels around it, fixed or insulated ones mirror images too.
-The multiscale model cuts the same bar to structures and gives each part element the properties of its own: those that
-the solver finds, or (for the size that the VAE knows) those that the head reads from its latents, or that the solver
-finds for what they decode to.
+The direct numerical simulation (DNS) applies the study's solver to the bar between its mirror images, which is
+equivalent to holding one face and moving the other. Free sides are a layer of empty voxels around the bar; fixed or
+insulated sides are mirror images too. The multiscale model cuts the same bar into structures and gives each part
+element the properties of its structure: as computed by the solver or, for the structure size of the VAE, as predicted
+by the head from the latents or computed by the solver for the decoded latents.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FILE = "dns.json"
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A model's answer for structures of a size, whose axial property scatters so much, relative to its mean.
+    """Result of one model at one structure size. scatter: of the structures' axial property, relative to its mean.
 
     error: of the global response. local: rms error of the structures' work over the mean. cost: s.
     """
@@ -62,7 +62,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A bar of voxels, and what its direct numerical simulation gave: quantity, cost, the structures' work by size."""
+    """A bar of voxels, and the result of its DNS: quantity, cost, the structures' work by size."""
 
     part: PartSettings
     refine: int
@@ -70,7 +70,7 @@ class Comparison:
     voxels: Mapping[str, Any]
 
     def row(self, size: int, properties: Mapping[str, Array], name: str, cost: float) -> Row:
-        """Return what the bar does with these properties of its structures of a size, which cost so much."""
+        """Return the row of the bar whose structures of one size have these properties, computed at this cost."""
         part, grid = self.part, self.bar.specification.grid
         counts = tuple(n // size for n in grid.shape)
         own = dataclasses.replace(part, shape="bar", lengths=grid.lengths, quantities=(_headline(part),),
@@ -137,7 +137,7 @@ def _on(structures: Structures, grid: Grid) -> Any:
 
 
 def surrounded(bar: Structures, part: PartSettings, void: int | None) -> tuple[Structures, tuple[slice, ...], float]:
-    """Return the periodic structure that stands for a bar between two faces, where the bar is in it, and its share.
+    """Return the periodic structure that represents a bar between two faces, the bar's place in it, and its share.
 
     void: the empty phase that free sides are made of. share: of the cross-section that is the bar's.
     """
@@ -176,7 +176,7 @@ def _sizes(context: Context, settings: CompareDns, bar: Structures, known: Struc
 
 
 def _dns(context: Context, part: PartSettings, bar: Structures, sizes: list[int]) -> dict[str, Any]:
-    """Return quantity, cost, and the structures' work, of the simulation of every voxel, made once and kept."""
+    """Return quantity, cost and the structures' work of the DNS, which is computed once and stored."""
     known = context.run.read_json("dns-voxels.json")
     if known is not None:
         return dict(known)
@@ -229,7 +229,7 @@ def _solved(context: Context, structures: Structures, stage: str) -> Evaluations
 
 
 def _multiscale(context: Context, comparison: Comparison, size: int, known: Structures | None) -> list[Row]:
-    """Return what the bar of structures of one size does, by every way to their properties; and a homogeneous bar.
+    """Return the response of the bar of structures of one size, by every model; and of a homogeneous bar.
 
     known: the structures of the model, which takes part where they have this size.
     """

@@ -20,7 +20,7 @@ __all__ = ["design_doubts", "discretisation_error", "error_rows", "sampling_doub
 
 
 def error_rows(design: InverseDesign, table: Evaluations, row: int) -> list[tuple[str, ...]]:
-    """Return rows of text with both errors of the targeted numbers of one design, and the largest of each.
+    """Return rows of text with both errors of the targeted numbers of one design, and the largest error of each kind.
 
     In the property's unit; the largest in percent of the target, as its tolerance is.
     """
@@ -36,7 +36,7 @@ def error_rows(design: InverseDesign, table: Evaluations, row: int) -> list[tupl
 def design_doubts(whose: str, design: InverseDesign, table: Evaluations, row: int, solver: Solver) -> Iterator[str]:
     """Yield a sentence for every target that is met by the solver's value, but perhaps not on finer voxels.
 
-    whose: a structure in words, the solver's answer for which is this row of the table.
+    whose: words for the structure whose evaluation is this row of the table.
     """
     units = {q.name: q.unit for q in solver.computes}
     for target in design.targets:
@@ -54,7 +54,7 @@ def design_doubts(whose: str, design: InverseDesign, table: Evaluations, row: in
 
 
 def discretisation_error(table: Evaluations, name: str, statistic: Callable[[Array], Any]) -> float | None:
-    """Return by how much a statistic of samples changes when each value is smaller by its discretisation error.
+    """Return the change of a statistic when each sample's value is reduced by its discretisation error.
 
     Errors have one sign in all structures, so that more samples do not make this smaller: of the mean it is the mean of
     the samples' errors. statistic: of each row of values (1, m). None where fewer than two samples have an estimate.
@@ -83,7 +83,7 @@ def sampling_doubt(mean: Estimate, error: float | None, unit: str, solver: Solve
 
 
 def _way_out(solver: Solver) -> str:
-    """Return in words how this solver's discretisation error becomes smaller."""
+    """Return in words how to reduce this solver's discretisation error."""
     more = getattr(solver, "accuracy", "extrapolated") != "extrapolated"
     return "finer voxels" + (' or solver.accuracy = "extrapolated"' if more else "")
 

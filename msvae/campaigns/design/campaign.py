@@ -96,11 +96,11 @@ class InverseDesign(Campaign):
 
     @builtins.property
     def components(self) -> tuple[Component, ...]:
-        """The numbers of properties that a design is about."""
+        """The components of properties that are targeted."""
         return (*(number for t in self.targets for number in t.numbers), *(o.of for o in self.objectives))
 
     def check(self, study: Study) -> None:
-        """Raise StudyError where a searcher lacks what leads it: heads, or conditions that the targets give."""
+        """Raise StudyError where a searcher lacks what it depends on: heads, or conditions given by the targets."""
         if study.solver is not None:
             computed = {q.name: q for q in study.solver.computes}
             for place, number in self.numbers():
@@ -131,12 +131,12 @@ class InverseDesign(Campaign):
             )
 
     def numbers(self) -> Iterator[tuple[Place, Component]]:
-        """Yield the numbers that are aimed at."""
+        """Yield the targeted components."""
         yield from ((("design", "targets", k), number) for k, t in enumerate(self.targets) for number in t.numbers)
         yield from ((("design", "objectives", k), o.of) for k, o in enumerate(self.objectives))
 
     def labels(self) -> set[str]:
-        """Return the properties that are aimed at."""
+        """Return the targeted properties."""
         return {number.property for number in self.components}
 
     def check_structures(self, context: Context, structures: Structures) -> None:
@@ -147,7 +147,7 @@ class InverseDesign(Campaign):
         check_reach(context, self, structures)
 
     def run(self, context: Context) -> Table:
-        """Return the table of target, best training structure, best designs, and solver calls."""
+        """Return the table of target, best training structure, best designs and solver calls."""
         from msvae.campaigns.design.run import run
 
         return run(context)
@@ -163,7 +163,7 @@ class InverseDesign(Campaign):
 
 
 def check_limits(study: Study, design: InverseDesign, specification: Specification) -> None:
-    """Raise StudyError where limits on a design are about a phase or an axis that its structures do not have."""
+    """Raise StudyError where limits on a design name a phase or an axis that its structures do not have."""
     limits: dict[str, tuple[FractionRange | Constraint, ...]] = {
         "fractions": design.fractions,
         "constraints": design.constraints,

@@ -1,4 +1,4 @@
-"""Designs as structures: those of a table of evaluations, and those that earlier runs found."""
+"""Designs as structures: those of a table of evaluations, and those of earlier runs."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FILE = "earlier.h5"
 
 
 def designs(vae: VAE, table: Evaluations, rows: Array, quantities: Sequence[Quantity]) -> Structures:
-    """Return what rows of a table are evaluations of, with those of the quantities that it has."""
+    """Return the structures that rows of a table evaluate, with the quantities that the table has."""
     known = tuple(q for q in quantities if q.name in table.properties)
     properties = {q.name: table.properties[q.name][rows] for q in known}
     return vae.decode(table.latents[rows]).with_properties(properties, known)
 
 
 def asked_conditions(study: Study) -> Array:
-    """Return what a study's targets ask for of each condition of its model (k,)."""
+    """Return the value (k,) of each condition of the model that the study's targets require."""
     asked = {(t.property, t.component): t.value for t in study.need(InverseDesign).targets}
     return np.array([asked[c.property, c.component] for c in study.model.conditions], dtype=np.float64)
 
@@ -56,7 +56,7 @@ def with_earlier(context: Context, structures: Structures) -> Structures:
 
 
 def check_earlier(context: Context, structures: Structures) -> None:
-    """Raise RunError or StudyError where there is no run that the study can start from, before anything is trained."""
+    """Raise RunError or StudyError where a run to start from cannot be used, before anything is trained."""
     if not (context.run.path / FILE).exists():
         for folder in context.study.need(InverseDesign).start_from:
             _earlier(context, structures, folder)
@@ -90,7 +90,7 @@ def _found(context: Context, structures: Structures, folder: str) -> list[Struct
 def joined_structures(parts: Sequence[Structures]) -> Structures:
     """Return batches as one; a property that one of them does not have is left out.
 
-    Groups and positions are those of the first batch; every other structure stands for itself.
+    Groups and positions are those of the first batch; every other structure is a group of its own.
     """
     names = set.intersection(*(set(part.properties) for part in parts))
     quantities = tuple(q for q in parts[0].quantities if q.name in names)

@@ -1,4 +1,4 @@
-"""The figures of inverse design: targets and designs, courses of searches, fronts, the best design and its reasons."""
+"""The figures of inverse design: targets, designs, progress of searches, fronts, interpretation of the best design."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _courses(axis: Any, searches: list[dict[str, Any]]) -> None:
 
 
 def interpretation(run: Run) -> Drawing | None:
-    """What the latents that matter most do to structure and properties, and what every voxel adds."""
+    """Effect of the most important latents on structure and properties, and the contribution of every voxel."""
     found = run.read_json("interpretation.json", dict[str, Any], ["steps", "axes", "numbers", "traversal"])
     if not found or not (run.path / "traversal.h5").exists():
         return None

@@ -19,10 +19,10 @@ AXES = 2  # that are traversed
 
 
 def interpret(context: Context, judge: Judge, latents: Array, encoded: Array) -> tuple[str, ...]:
-    """Return in words what the design (1, d) owes its properties to; the numbers are in interpretation.json.
+    """Return in words what determines the properties of the design (1, d); the numbers are in interpretation.json.
 
-    Sensitivities are the solver's, from a step of one standard deviation of the encoded latents (n, d) to both sides
-    along every axis; the axes that move a property most are traversed further.
+    Sensitivities are central differences of the solver's properties, with a step of one standard deviation of the
+    encoded latents (n, d) along every axis. The axes with the largest sensitivity of a property are traversed further.
     """
     numbers = judge.design.components[:2]
     width = encoded.std(axis=0)
@@ -49,7 +49,7 @@ def interpret(context: Context, judge: Judge, latents: Array, encoded: Array) ->
 
 
 def _attributed(context: Context, judge: Judge, latents: Array) -> tuple[str, ...]:
-    """Keep what every voxel adds to the first number, where the solver has a gradient; say what is most due to it."""
+    """Store every voxel's contribution to the first number, where the solver has a gradient; describe the largest."""
     solver, structure = context.study.need_solver(), judge.vae.decode(latents)
     grid = structure.specification.grid
     if "field" not in solver.kinds or structure.specification.channels != 1:

@@ -1,4 +1,4 @@
-"""The judge of designs: how far they are from the targets, and whether they count at all."""
+"""The judge of designs: their distances from the targets, and whether they count at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Judge", "distance_from", "misses", "numbers_of"]
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """What decides which evaluated designs count: guards, bounds, constraints; and the solver's own word."""
+    """Decides which evaluated designs count, by guards, bounds, constraints and the solver's status."""
 
     vae: VAE
     design: InverseDesign
@@ -51,7 +51,7 @@ class Judge:
         return good if self.guards is None else good & self.guards.accept(latents, structures)
 
     def log(self, table: Evaluations) -> dict[str, list[float]]:
-        """Return what every guard says of evaluated designs, by how much its limit is exceeded."""
+        """Return, for every guard, by how much evaluated designs exceed its limit."""
         structures = self.vae.decode(table.latents)
         found = {} if self.guards is None else self.guards.judge(table.latents, structures)
         if {t.property for t in self.design.targets} <= set(self.vae.heads):
@@ -59,13 +59,13 @@ class Judge:
         return {k: v.tolist() for k, v in {**found, "bounds": self.bounds.excess(structures, table.properties)}.items()}
 
     def _spread(self, latents: Array) -> Array:
-        """Return the largest standard deviation (n,) of the heads' answers for the targets, in tolerances."""
+        """Return the largest standard deviation (n,) of the heads' predictions of the targets, in tolerances."""
         spread = {name: deviation for name, (_, deviation) in self.vae.predict_with_spread(latents).items()}
         each = [numbers_of(t, spread).max(axis=1) / (t.tolerance * t.scale) for t in self.design.targets]
         return np.asarray(np.max(each, axis=0, initial=0.0))
 
     def counts(self, table: Evaluations) -> Array:
-        """Return which (n,) evaluated designs count: allowed, and inside of the bounds."""
+        """Return the mask (n,) of evaluated designs that count: allowed, and within the bounds."""
         if not len(table):
             return np.zeros(0, dtype=bool)
         structures = self.vae.decode(table.latents)
@@ -75,7 +75,8 @@ class Judge:
     def distances(self, table: Evaluations, *, below: float = np.inf) -> Array:
         """Return the distances (n,) of designs from the targets; NaN for those that do not count.
 
-        below: what is not nearer than this is not held against guards and bounds: it is nothing new.
+        below: designs that are not nearer than this are not checked against guards and bounds, for they are no
+        improvement.
         """
         distances = distance_from(self.design.targets, table.properties)
         near = np.flatnonzero(distances < below)
@@ -84,7 +85,7 @@ class Judge:
 
 
 def bounds_of(context: Context, structures: Structures) -> Bounds:
-    """Return the bounds that the solver's answers for the pure phases set; none for other kinds than phases."""
+    """Return the bounds that the solver's properties of the pure phases set; none for kinds other than phases."""
     specification = structures.specification
     if specification.kind != "phases":
         return Bounds({})

@@ -1,7 +1,7 @@
 """Pareto front: designs of which no other is better in both of two properties, found by composite search.
 
-Every question aims at another weighing of the two losses (augmented Chebyshev scalarisation; Knowles 2006, IEEE Trans.
-Evol. Comput. 10, 50); the models of the properties are the same for all of them.
+Every proposal has a different weighting of the two losses (augmented Chebyshev scalarisation; Knowles 2006, IEEE Trans.
+Evol. Comput. 10, 50); all of them share the models of the properties.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ class Losses:
         return np.asarray(own.max(axis=0) + WORSE * np.maximum(np.ptp(own, axis=0), 0.1))
 
     def weighed_equally(self, properties: Mapping[str, Array]) -> Array:
-        """Return the losses weighed alike."""
+        """Return the two losses with equal weights."""
         return self.weighed(0.5, properties)
 
     def weighed(self, weight: float, properties: Mapping[str, Array]) -> Array:
-        """Return the larger of the weighed losses (n,), and a little of their sum."""
+        """Return the larger of the weighted losses (n,), plus a small share of their sum."""
         parts = self(properties) * np.array([weight, 1 - weight])
         return np.asarray(parts.max(axis=1) + AUGMENTED * parts.sum(axis=1))
 
@@ -78,7 +78,7 @@ def _signed(design: InverseDesign, properties: Mapping[str, Array]) -> Array:
 
 
 def run(context: Context, structures: Structures, judge: Judge) -> Table:
-    """Return the table of the front and of the areas that search, random samples and the data set dominate."""
+    """Return the table of the front, and of the areas dominated by the search, random samples and the data set."""
     design = judge.design
     usable = np.isfinite(_signed(design, structures.properties)).all(axis=1)
     known = structures[np.flatnonzero(usable)]

@@ -1,4 +1,4 @@
-"""Reach: targets that no structure of the phases can have, found before anything is labelled or trained."""
+"""Reach: detects targets that no structure of the phases can have, before anything is labelled or trained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["check_dependence", "check_reach"]
 
 
 def check_reach(context: Context, design: InverseDesign, structures: Structures) -> None:
-    """Raise TargetError for a target beyond the tensors of all phases; where guards are off, nothing is asked.
+    """Raise TargetError for a target beyond the tensors of all phases; without guards, nothing is checked.
 
     A diagonal entry of an effective tensor is at most the largest phase's (Voigt 1889), and at least the smallest
     eigenvalue of all phases' (Reuss 1929).
@@ -42,7 +42,7 @@ def check_reach(context: Context, design: InverseDesign, structures: Structures)
 
 
 def check_dependence(context: Context, design: InverseDesign, structures: Structures) -> None:
-    """Raise TargetError for a target that differs from a number which is the same in every labelled structure."""
+    """Raise TargetError for a target of a number that has one other value in all labelled structures."""
     for k, target in enumerate(design.targets):
         for number, low, high in target.accepted:
             values = component_values(structures.properties, number)
@@ -56,7 +56,7 @@ def check_dependence(context: Context, design: InverseDesign, structures: Struct
 
 
 def _reach(pure: Array, component: tuple[int, ...]) -> tuple[float, float]:
-    """Return the ends of what an entry of an effective tensor can be; pure: tensors (phases, v, v).
+    """Return the least and largest possible values of an entry of an effective tensor; pure: tensors (phases, v, v).
 
     All its eigenvalues lie between the least and the largest of the phases', so that an entry off the diagonal is at
     most half of their difference.

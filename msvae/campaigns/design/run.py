@@ -1,8 +1,8 @@
 """Inverse design: find a structure whose solver-verified properties meet a target, with few solver calls.
 
-Label the data set, train a property-predicting VAE, then search its latent space: ask for a batch of latents, decode
-and evaluate them on the ranks, tell the searcher, retrain the head on what was found, and stop when a design is
-within tolerance or the budget is spent. Only what the solver said counts.
+Label the data set, train a property-predicting VAE, then search its latent space: propose a batch of latents, decode
+and evaluate them on the ranks, tell the searcher, retrain the head on the results, and stop when a design is within
+tolerance or the budget is spent. Only properties computed by the solver count.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def run(context: Context) -> Table:
 
 
 def _save_courses(context: Context, searches: list[Search]) -> None:
-    """Write the course of every search, with what the guards say, into the run."""
+    """Write the progress of every search, with the results of the guards, into the run."""
     course = [
         {
             "stage": s.name,
@@ -127,7 +127,7 @@ def _summary(structures: Structures, design: InverseDesign, searches: list[Searc
 
 
 def _doubts(context: Context, structures: Structures, searches: list[Search]) -> Iterator[str]:
-    """Yield what the solver's own error says of the structures that meet the targets by the solver's values."""
+    """Yield doubts, from the solver's error estimates, about structures that meet the targets by its values."""
     design, solver = context.study.need(InverseDesign), context.study.need_solver()
     distances = distance_from(design.targets, structures.properties)
     known = int(np.nanargmin(distances))
@@ -150,7 +150,7 @@ def _origin(design: InverseDesign) -> str:
 
 
 def _refined(context: Context, design: InverseDesign, best: Structures) -> tuple[str, ...]:
-    """Return in words what the best design, a batch of one, has with twice the voxels along every axis."""
+    """Return in words the properties of the best design, a batch of one, with twice the voxels along every axis."""
     values, grid = best.values, best.specification.grid
     for axis in range(grid.dimensions):
         values = np.repeat(values, 2, axis=axis + 2)
@@ -181,7 +181,7 @@ def _found(design: InverseDesign, properties: Mapping[str, Array], row: int) -> 
 
 
 def _calls(searches: Sequence[Search]) -> str:
-    """Return the median number of calls; a search that did not meet the target counts as more than it made."""
+    """Return the median number of calls; a search that missed the target counts as having needed more than it made."""
     median = float(np.median([np.inf if s.calls is None else s.calls for s in searches]))
     made = max(s.price * len(s.distances) for s in searches)
     return f"{median:g}" if np.isfinite(median) else f"> {made}"

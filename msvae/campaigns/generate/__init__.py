@@ -1,4 +1,4 @@
-"""Generate: structures for asked values of the conditions."""
+"""Generate: structures for given values of the conditions."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ __all__ = ["Generate"]
 
 @dataclass(frozen=True)
 class Generate(Campaign):
-    """[generate]: structures for asked values of the conditions.
+    """[generate]: structures for given values of the conditions.
 
     values: one row for each asked combination of the model's conditions; with one condition a plain number will do.
     samples: structures for each row.
@@ -40,11 +40,11 @@ class Generate(Campaign):
 
     @property
     def rows(self) -> list[tuple[float, ...]]:
-        """The asked values, one tuple for each combination."""
+        """The given values, one tuple for each combination."""
         return [row if isinstance(row, tuple) else (row,) for row in self.values]
 
     def check(self, study: Study) -> None:
-        """Raise StudyError where values do not fit the conditions, or nothing judges what is generated."""
+        """Raise StudyError where values do not fit the conditions, or nothing evaluates the generated structures."""
         if self.verify is not None:
             computed = {q.name: q for q in study.need_solver().computes}
             check_component(self.verify, computed, study.source, ("generate", "verify"))
@@ -72,13 +72,13 @@ class Generate(Campaign):
             yield ("generate", "verify"), self.verify
 
     def run(self, context: Context) -> Table:
-        """Return, for each asked value, what was found in the generated structures."""
+        """Return, for each given value, the values found in the generated structures."""
         from msvae.campaigns.generate.run import run
 
         return run(context)
 
     def figures(self, run: Run) -> Iterator[Drawing | None]:
-        """Yield the generated structures, and what was found of what was asked."""
+        """Yield the generated structures, and the values found against those given."""
         from msvae.campaigns.generate import figures
 
         yield figures.generated(run)

@@ -14,7 +14,7 @@ __all__ = ["asked_and_found", "generated"]
 
 
 def generated(run: Run) -> Drawing | None:
-    """Generated structures, one row of samples for each asked value."""
+    """Generated structures, one row of samples for each given value."""
     structures = _generated(run)
     if structures is None:
         return None
@@ -30,7 +30,7 @@ def generated(run: Run) -> Drawing | None:
 
 
 def asked_and_found(run: Run) -> Drawing | None:
-    """Asked values against those that the predictor, and the solver, give the generated structures."""
+    """Given values against those that the predictor and the solver find for the generated structures."""
     structures = _generated(run)
     if structures is None:
         return None
@@ -50,6 +50,6 @@ def asked_and_found(run: Run) -> Drawing | None:
 
 
 def _generated(run: Run) -> Structures | None:
-    """Return generated structures, with what was asked of them and what was found, if there are any."""
+    """Return generated structures, with the given and the found values, if there are any."""
     path = run.path / "generated.h5"
     return read_structures(path) if path.exists() else None

@@ -1,4 +1,4 @@
-"""Generate: train a conditional VAE, decode structures for given conditions, and compare them with what was asked."""
+"""Generate: train a conditional VAE, decode structures for given conditions, and verify their conditions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILE = "generated.h5"
 
 
 def run(context: Context) -> Table:
-    """Return, for each asked value, what the structure-space head, and the solver, find in what was generated."""
+    """Return, for each given value, what the structure-space head and the solver find for the generated structures."""
     settings = context.study.need(Generate)
     condition = context.study.model.conditions[0]
     structures = training_structures(context)
@@ -59,7 +59,7 @@ def run(context: Context) -> Table:
 
 
 def verified(context: Context, component: Component, latents: Array, asked: Array) -> Array:
-    """Return what the solver says (n,) of the structures that the latents decode to; NaN where it failed."""
+    """Return the solver's value (n,) for the structures that the latents decode to; NaN where it failed."""
     tasks = [Task(k, z, c) for k, (z, c) in enumerate(zip(latents, asked, strict=True))]
     table = context.evaluate("generated", tasks, model=context.run.model_file, title="verify")
     return component_values(table.properties, component)
@@ -72,7 +72,7 @@ def questions(vae: VAE, settings: Generate, *, seed: int) -> tuple[Array, Array]
 
 
 def _row(settings: Generate, asked: tuple[float, ...], k: int, judged: Mapping[str, Array]) -> tuple[str, ...]:
-    """Return the table's row for one asked combination of values."""
+    """Return the table's row for one given combination of values."""
     cells = []
     for got in judged.values():
         group = got.reshape(len(settings.rows), settings.samples)[k]

@@ -34,7 +34,7 @@ def scores(
 
 
 def reconstruction_score(test: Structures, again: Structures) -> tuple[str, str, str]:
-    """Return how near reconstructions are: share of equal sites, or mean squared error."""
+    """Return the score of reconstructions: share of equal sites, or mean squared error."""
     if test.specification.is_discrete:
         return "reconstruction", "equal sites", f"{(test.values == again.values).mean():.4f}"
     return "reconstruction", "mean squared error", f"{((test.values - again.values) ** 2).mean():.5f}"

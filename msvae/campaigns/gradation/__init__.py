@@ -1,4 +1,4 @@
-"""Gradation: a part whose microstructure changes from place to place as it should."""
+"""Gradation: a part whose microstructure varies with position as a target requires."""
 
 from __future__ import annotations
 

@@ -70,16 +70,16 @@ class Gradation(Campaign):
 
     @builtins.property
     def of(self) -> Component:
-        """The number of a property that is graded, if it is none of a phase's fraction."""
+        """The component of a property that is graded, if it is not a phase's fraction."""
         return Component(self.property, self.component)
 
     def check(self, study: Study) -> None:
-        """Raise StudyError where a part is asked for without the package of finite elements."""
+        """Raise StudyError where a study has a part but the package of finite elements is missing."""
         if study.find(PartSettings) is not None:
             check_extra(study, ("part",), "skfem", "part")
 
     def numbers(self) -> Iterator[tuple[Place, Component]]:
-        """Yield the number that is graded, if it is none of a phase's fraction."""
+        """Yield the component that is graded, if it is not a phase's fraction."""
         if self.property:
             yield ("gradation",), self.of
 
@@ -102,7 +102,7 @@ class Gradation(Campaign):
             )
 
     def run(self, context: Context) -> Table:
-        """Return what was asked of the part, and what it has."""
+        """Return the table of the part's targets and of its measured values."""
         from msvae.campaigns.gradation.run import run
 
         return run(context)

@@ -1,4 +1,4 @@
-"""The stiffest part of a given mass, by gradient ascent over latents, beside a uniform part and one of two steps."""
+"""The stiffest part of a given mass, by gradient ascent over latents, against a uniform part and one of two steps."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def stiffest_part(grading: Grading) -> Table:
 def _of_equal_mass(grading: Grading, start: Structures, target: Array, name: str, fraction: float) -> Structures:
     """Return a part whose windows have a target (w,), shifted until the whole has the mean fraction of the phase.
 
-    Windows count voxels at the part's border less often than the whole does.
+    Windows count voxels at the part's border less often than those inside.
     """
     part, shift, best = start, 0.0, (np.inf, start)
     for k in range(TRIES):
@@ -78,9 +78,9 @@ def _of_equal_mass(grading: Grading, start: Structures, target: Array, name: str
 
 
 def _stiffest(grading: Grading, problem: Problem, start: Structures, fraction: float) -> Structures:
-    """Return the stiffest part: ascent of the energy at given displacement, whose gradient the strains are.
+    """Return the stiffest part, by ascent of the energy at given displacement; its gradient follows from the strains.
 
-    After as many sweeps as the study asks, the first part that has the mean fraction, or the nearest of a few more.
+    After the study's number of sweeps: the first part with the mean fraction, or the nearest one of a few more sweeps.
     """
     elements = torch.as_tensor(_nearest(problem.centres, grading.windows.centres))
     s, asked, part, best = grading.settings, fraction, start, (np.inf, start)
@@ -103,7 +103,7 @@ def _stiffest(grading: Grading, problem: Problem, start: Structures, fraction: f
 def _energy_loss(
     grading: Grading, problem: Problem, elements: Tensor, fraction: float, latents: Tensor
 ) -> Callable[[Tensor], Tensor]:
-    """Return a loss that falls as the part gets stiffer than with these latents, at a mean fraction of a phase."""
+    """Return a loss that decreases as the part gets stiffer than with these latents, at a mean fraction of a phase."""
     with torch.no_grad():
         now = head_means(grading.vae, latents)["stiffness"][elements].double().numpy()
     solution = problem.respond({"stiffness": now}).solution

@@ -15,7 +15,7 @@ __all__ = ["gradation"]
 
 
 def gradation(run: Run) -> Drawing | None:
-    """The graded part, and the profile that was asked against the one that was measured."""
+    """The graded part, and the target profile against the measured one."""
     found, path = run.read_json("gradation.json", dict[str, Any]), run.path / "part.h5"
     if not found or not path.exists():
         return None

@@ -37,7 +37,7 @@ RELATED = 0.1  # share of a property's variance that fractions explain, at least
 
 @dataclass(frozen=True, eq=False)
 class Grading:
-    """A part that is being graded: its windows, and what is measured of them."""
+    """A part that is being graded: its windows, and the values measured in them."""
 
     context: Context
     vae: VAE
@@ -63,7 +63,7 @@ class Grading:
 
     @cached_property
     def manifold(self) -> Manifold:
-        """Where the data set's latents lie."""
+        """The region in which the data set's latents lie."""
         return Manifold.of(self.latents)
 
     @cached_property
@@ -79,7 +79,7 @@ class Grading:
         return self.windows.settled(self.vae, part, LAST_SWEEPS, seed_of(seed, "settled"))
 
     def value(self, latents: Tensor) -> Tensor:
-        """Return what is graded (w,) as the model has it, differentiable."""
+        """Return the graded value (w,) as the model predicts it, differentiable."""
         s = self.settings
         place: tuple[Any, ...] = (slice(None), *s.component)
         if not s.property:
@@ -99,15 +99,16 @@ class Grading:
         return self.vae.output(latents, self.vae.network_conditions(None, len(latents)))
 
     def descend(self, starts: Array, loss: Callable[[Tensor], Tensor]) -> Array:
-        """Return the latents that descend from starts."""
+        """Return the latents found by descent from starts."""
         s = self.settings
         return graded(starts, loss, self.manifold, self.pairs, smoothness=s.smoothness, typicality=s.typicality,
                       steps=s.steps)  # fmt: skip
 
     def profile(self, start: Structures, target: Array, stage: str) -> tuple[Structures, Array]:
-        """Return the part whose windows have the target (w,) in the mean, and what was measured of them (w,).
+        """Return the part whose windows have the target (w,) on average, and the values (w,) measured in them.
 
-        start: a part whose windows scatter by nature. Of several sweeps the one that misses means and scatter least.
+        start: a part whose windows have the natural scatter. Of several sweeps, the one nearest in mean and scatter is
+        returned.
         """
         own = float(values_of_structures(self).std())
         part, wanted, scatter = start, target.copy(), self.settings.fluctuation * own
@@ -133,10 +134,10 @@ class Grading:
         return best[1:]
 
     def made(self, latents: Array, stage: str, target: Array, wanted: Array) -> tuple[Structures, Array]:
-        """Return the part of windows with latents (w, d), settled, and what was measured of them (w,).
+        """Return the settled part of windows with latents (w, d), and the values (w,) measured in them.
 
-        Windows with about the same target (w,) have in the mean the fraction that is wanted (w,) of them. If it is a
-        property that is graded, it is the fractions that bring the solver's means to the target.
+        Windows with about the same target (w,) have on average the wanted fraction (w,). If a property is graded,
+        fractions are adjusted until the solver's means reach the target.
         """
         groups = groups_of(target)
         if not self.settings.property:
@@ -158,7 +159,7 @@ class Grading:
     def seamless(
         self, latents: Array, stage: str, fractions: Array | None = None, groups: Array | None = None
     ) -> Structures:
-        """Return the part of windows with latents (w, d), settled, without a trace of their grid.
+        """Return the settled part of windows with latents (w, d), without a trace of their grid.
 
         fractions (w,): of phase 1, in the mean of groups (w,); otherwise windows keep what they are decoded with.
         """
@@ -174,7 +175,7 @@ class Grading:
 
     @cached_property
     def rise(self) -> float:
-        """How much the graded property rises with the fraction of phase 1 in the data set; 0 if it does not."""
+        """Slope of the graded property over the fraction of phase 1 in the data set; 0 if it does not depend on it."""
         structures = self.context.run.labelled
         if not structures.specification.is_discrete or len(structures.specification.constituents) != 2:
             return 0.0
@@ -184,7 +185,7 @@ class Grading:
         return float(both / spread) if both**2 > RELATED * spread * own else 0.0
 
     def measured(self, part: Structures, stage: str) -> Array:
-        """Return what is graded (w,) of a part's windows, by counting voxels or by the solver; NaN at the border."""
+        """Return the graded value (w,) of a part's windows, by counting voxels or by the solver; NaN at the border."""
         pieces = self.inside(part)
         found = np.full(len(self.inner), np.nan)
         if not self.settings.property:
@@ -195,21 +196,21 @@ class Grading:
         return found
 
     def inside(self, part: Structures) -> Structures:
-        """Return the windows that are wholly in a part, as structures of their own."""
+        """Return the windows that are wholly inside a part, as a batch of structures."""
         return self.windows.cut(part)[np.flatnonzero(self.inner)]
 
 
 def _beside(values: Array, groups: Array) -> Array:
     """Return values (w,) that a group's windows share, averaged with those of the groups before and after it.
 
-    Windows overlap: what is done to a group is done to half of the groups beside it.
+    Windows overlap, so a change of one group changes half of each neighbouring group too.
     """
     each = np.pad(np.array([values[groups == k].mean() for k in range(groups.max() + 1)]), 1, mode="edge")
     return np.asarray((0.25 * each[:-2] + 0.5 * each[1:-1] + 0.25 * each[2:])[groups])
 
 
 def values_of_structures(grading: Grading) -> Array:
-    """Return what is graded of the data set's structures (n,)."""
+    """Return the graded value (n,) of the data set's structures."""
     structures, s = grading.context.run.labelled, grading.settings
     if not s.property:
         return structures.fractions[:, s.phase]
@@ -218,7 +219,7 @@ def values_of_structures(grading: Grading) -> Array:
 
 
 def groups_of(target: Array) -> Array:
-    """Return the group (w,) of every window: 0, 1, ..., by ascending target, with about the same one."""
+    """Return the group (w,) of every window, 0, 1, ... by ascending target; targets in a group are about equal."""
     scale = float(np.abs(target).max()) or 1.0
     places = np.unique(np.round(target / scale, 9), return_inverse=True)[1].reshape(-1)
     if places.max() >= MOST_GROUPS:
@@ -227,7 +228,7 @@ def groups_of(target: Array) -> Array:
 
 
 def misses_of(values: Array, target: Array) -> Array:
-    """Return by how much (w,) values exceed the target in the mean of a window's group; NaN is left out."""
+    """Return the excess (w,) of values over the target, averaged over each window's group; NaN is left out."""
     places = groups_of(target)
     known = np.isfinite(values)
     if not known.any():

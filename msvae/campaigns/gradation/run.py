@@ -1,8 +1,8 @@
-"""Functional gradation: a part whose microstructure varies as a target asks, decoded to one voxel image and verified.
+"""Functional gradation: a part whose microstructure follows a target, decoded to one voxel image and verified.
 
-Latents of overlapping windows start from samples of the model's prior, and are led by gradient descent to values that
-are the target plus the scatter with which they started. What the decoded windows have is measured - by counting voxels,
-or by the solver - and what their means miss of the target is added to it, as often as the study asks.
+Latents of overlapping windows start from samples of the model's prior. Gradient descent moves them to the target plus
+the scatter with which they started. The decoded windows are measured, by counting voxels or by the solver, and the
+deviation of their means is subtracted from the target; the study sets how many times.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LAGS = (1, 2, 4, 8)  # voxels
 
 
 def run(context: Context) -> Table:
-    """Return the table of what was asked of the part and what was found in it; the part is in the run."""
+    """Return the table of the part's targets and measured values; the part is written into the run."""
     settings = context.study.need(Gradation)
     if settings.goal == "profile":  # a mistake is better found before training than after
         _formula(context, np.full((1, len(settings.shape)), 0.5))
@@ -76,7 +76,7 @@ def _formula(context: Context, positions: Array) -> Array:
 
 
 def _seams(grading: Grading, part: Structures) -> tuple[tuple[int, float, float, float], ...]:
-    """Return for several lags how often voxels that far apart differ across the borders of windows, and elsewhere.
+    """Return for several lags how often voxels that far apart differ across window borders, and elsewhere.
 
     Over the mean of all: across borders; across planes at the same distance from each other that are none, the least
     and the most of them.

@@ -50,7 +50,7 @@ def run(context: Context) -> Table:
 
 
 def _median(errors: Array | None, place: tuple[Any, ...]) -> str:
-    """Return the median over structures of errors (n, *shape) of one component; nothing where there is no estimate."""
+    """Return the median over structures of the errors (n, *shape) of one component; "" without an estimate."""
     known = np.zeros(0) if errors is None else errors[place]
     known = np.abs(known[np.isfinite(known)])
     return f"{np.median(known):.2g}" if len(known) else ""

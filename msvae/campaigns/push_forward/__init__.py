@@ -1,4 +1,4 @@
-"""Push-forward: what microstructural uncertainty does to a quantity of interest."""
+"""Push-forward: microstructural uncertainty propagated to a quantity of interest."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ FIDELITIES: tuple[Fidelity, ...] = ("solver", "coarse-solver", "structure-head",
 
 @dataclass(frozen=True)
 class PushForward(Campaign):
-    """[push_forward]: what microstructural uncertainty does to a quantity of interest.
+    """[push_forward]: microstructural uncertainty propagated to a quantity of interest.
 
     quantity: of the part. property, component: without a [part], the number of a property of a single structure.
     fidelity: the one that counts. cheap: those that help it. pilot: samples of which all fidelities are computed.
@@ -77,11 +77,11 @@ class PushForward(Campaign):
 
     @builtins.property
     def of(self) -> Component:
-        """The number of a structure's property."""
+        """The component of a structure's property."""
         return Component(self.property, self.component)
 
     def check(self, study: Study) -> None:
-        """Raise StudyError where what is pushed forward is not computed by anything."""
+        """Raise StudyError where nothing computes the quantity that is pushed forward."""
         part = study.find(PartSettings)
         if self.quantity:
             check_extra(study, ("part",), "skfem", "part")
@@ -114,7 +114,7 @@ class PushForward(Campaign):
                 )
 
     def numbers(self) -> Iterator[tuple[Place, Component]]:
-        """Yield the number of a single structure that is pushed forward."""
+        """Yield the component of a single structure's property that is pushed forward."""
         if self.property:
             yield ("push_forward",), self.of
 

@@ -1,4 +1,4 @@
-"""Checks that a part fits the structures that it is made of."""
+"""Checks that a part fits its structures."""
 
 from __future__ import annotations
 

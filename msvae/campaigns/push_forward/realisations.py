@@ -1,11 +1,11 @@
-"""Realisations: samples of a part (or of a single structure) and what a quantity of interest is in each.
+"""Realisations: samples of a part (or of a single structure) and the quantity of interest of each.
 
-What travels to a worker is a recipe of file names and the numbers of samples. A sample's latents follow from its number
-and the study's seed, so that every fidelity, on any rank, sees the same sample. A fidelity is the way in which latents
-become properties: by the head on latents, by the structure-space head on what they decode to, by the solver on a grid
-of half the resolution, or by the solver. The solver's own estimate of its discretisation error travels with a sample:
-that of the number asked of a single structure; of a part, by how much a quantity changes when the properties of all
-elements have their errors, which are of one sign.
+A worker receives a recipe of file names and the numbers of samples. A sample's latents follow from its number and the
+study's seed, so that every fidelity, on any rank, evaluates the same sample. A fidelity is a way to compute properties
+from latents: the head on latents, the structure-space head on decoded latents, the solver on a grid of half the
+resolution, or the solver. Each sample carries the solver's estimate of its discretisation error. For a single structure
+it is the error of the number; for a part it is the change of a quantity when the properties of all elements are changed
+by their errors, which have one sign.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Estimates = dict[str, dict[str, T]]  # of errors: by family, then by name
 
 @dataclass(frozen=True)
 class Realisations:
-    """Where a worker finds what samples are made of, and what is asked of each.
+    """Where a worker finds the data of samples, and which quantities it computes of each.
 
     recipe: study, model (and structures) of the run. head: file of the structure-space head. field: of the latents;
     without one samples are single structures. quantities: of interest, names. batch: samples of one scrambled Sobol'
@@ -66,12 +66,12 @@ class Realisations:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the quantities are called in tables, where properties of structures may have the same names."""
+        """Names of the quantities in tables, where properties of structures may have the same names."""
         return tuple(f"{'part' if self.field else 'structure'}: {name}" for name in self.quantities)
 
 
 def realise(job: Realisations, tasks: Sequence[Task]) -> Evaluations:
-    """Return what the quantities of interest are in samples of these numbers."""
+    """Return the quantities of interest of the samples with these numbers."""
     return Evaluations.of([_realised(job, task.index) for task in tasks])
 
 
@@ -107,7 +107,7 @@ def _realised(job: Realisations, index: int) -> Evaluation:
 
 
 def _named(job: Realisations, numbers: Mapping[str, float]) -> dict[str, Array]:
-    """Return those of the job's quantities that are known, by their names in tables."""
+    """Return the known ones of the job's quantities, by their names in tables."""
     pairs = zip(job.names, job.quantities, strict=True)
     return {named: np.array(numbers[name]) for named, name in pairs if name in numbers}
 
@@ -205,7 +205,7 @@ def properties_at(job: Realisations, latents: Array) -> dict[str, Array]:
 def _answers(job: Realisations, latents: Array) -> tuple[dict[str, Array], Estimates[Array]]:
     """Return the properties (n, *shape) of latents (n, d), and the solver's estimates of their errors.
 
-    None by another fidelity than "solver", nor of properties of which it does not estimate that of all structures.
+    None for fidelities other than "solver", and for properties without an estimate for every structure.
     """
     vae = model_of(job.recipe)
     if job.fidelity == "head":
@@ -227,7 +227,7 @@ def _answers(job: Realisations, latents: Array) -> tuple[dict[str, Array], Estim
 
 
 def _estimates(outcomes: Sequence[Evaluation]) -> Estimates[Array]:
-    """Return the estimates of errors (n, *shape) of properties that all outcomes have."""
+    """Return the estimates of errors (n, *shape) of the properties that all outcomes have."""
     found: Estimates[Array] = {}
     for family in ESTIMATES:
         rows = [getattr(outcome, family) for outcome in outcomes]
@@ -237,7 +237,7 @@ def _estimates(outcomes: Sequence[Evaluation]) -> Estimates[Array]:
 
 
 def coarsened(structures: Structures, *, grey: bool) -> Structures:
-    """Return structures on a grid of half the resolution; DataError if that has not whole voxels.
+    """Return structures on a grid of half the resolution; DataError if an axis has an odd number of voxels.
 
     Two phases become grey values where the solver takes them (grey), else every second voxel is taken.
     """

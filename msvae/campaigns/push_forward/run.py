@@ -1,7 +1,7 @@
-"""Push-forward: what microstructural uncertainty does to a quantity of interest of a part, or of a single structure.
+"""Push-forward: microstructural uncertainty propagated to a quantity of interest of a part or of a single structure.
 
-Few samples of the fidelity that counts, and many of cheap ones that are allotted by what a pilot shows of their costs
-and correlations, give mean, variance, quantiles and the chance of failure, each with a confidence interval.
+Few samples of the fidelity that counts and many of cheap ones, allocated by the costs and correlations of a pilot
+study, give mean, variance, quantiles and failure probability, each with a confidence interval.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FILE = "push_forward.json"
 
 @dataclass(eq=False)
 class Samples:
-    """What has been computed so far of the samples of a job, by fidelity; counting: of the one that counts."""
+    """The samples of a job computed so far, by fidelity; counting: those of the fidelity that counts."""
 
     context: Context
     job: Realisations
@@ -62,7 +62,7 @@ class Samples:
 
 
 def realised(context: Context, stage: str, indices: Sequence[int], job: Realisations) -> Evaluations:
-    """Return what quantities of interest are in the samples of these numbers, as the workers find it."""
+    """Return the quantities of interest of the samples with these numbers, as computed by the workers."""
     part = context.study.find(PartSettings)
     units = {q.name: q.unit for q in context.quantities} if job.field is None else part.units if part else {}
     quantities = tuple(
@@ -74,7 +74,7 @@ def realised(context: Context, stage: str, indices: Sequence[int], job: Realisat
 
 @dataclass(frozen=True)
 class Statistic:
-    """A number that is asked of the quantity's distribution.
+    """A statistic of the quantity's distribution.
 
     of: its estimate. each: the same number (r,) of every row of values (r, m), NaN left out.
     """
@@ -86,7 +86,7 @@ class Statistic:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a sampler found: estimates by name, from so many samples; what is to be said of them; plain values."""
+    """Results of a sampler: estimates by name, the numbers of samples, notes in words, and plain values."""
 
     estimates: Mapping[str, Estimate]
     samples: int
@@ -132,7 +132,7 @@ def _job(context: Context, wanted: PushForward) -> Realisations:
 
 
 def _statistics(wanted: PushForward) -> list[Statistic]:
-    """Return the mean, and what else the study asks for."""
+    """Return the mean, and the other statistics that the study asks for."""
     found = [
         Statistic("mean", lambda e: e.mean, partial(np.nanmean, axis=1)),
         Statistic("variance", lambda e: e.variance, partial(np.nanvar, axis=1, ddof=1)),
@@ -178,7 +178,7 @@ def _multifidelity(samples: Samples, wanted: PushForward) -> Found:
 
 
 def _numbers(samples: Samples, wanted: PushForward, known: Array) -> Array:
-    """Return how many samples (1 + k,) each fidelity is to have."""
+    """Return the number of samples (1 + k,) of each fidelity."""
     costs = np.array([samples.costs[f] for f in (wanted.fidelity, *wanted.cheap)])
     budget = wanted.budget * costs[0] if wanted.half_width is None else wanted.pilot * costs.sum()
     numbers = allocate(np.cov(known.T).reshape(len(costs), -1), costs, float(budget), least=wanted.pilot)
@@ -192,7 +192,7 @@ def _used(wanted: PushForward, numbers: Array) -> list[Fidelity]:
 
 
 def _estimator(samples: Samples, wanted: PushForward, numbers: Array) -> Estimator:
-    """Return the estimator of so many samples (1 + k,), after computing those that are missing."""
+    """Return the estimator for these numbers of samples (1 + k,), after computing the missing ones."""
     used, shared = _used(wanted, numbers), range(int(numbers[0]))
     table = np.stack([samples.of(f, shared) for f in (wanted.fidelity, *used)], axis=1)
     table = table[np.isfinite(table).all(axis=1)]
@@ -222,7 +222,7 @@ def _row(name: str, estimate: Estimate, samples: int, shift: float | None = None
 
 
 def _notes(estimator: Estimator, samples: Samples, wanted: PushForward, numbers: Array) -> list[str]:
-    """Return in words what the fidelities cost and gave, and how the variance splits."""
+    """Return in words the fidelities' costs and benefits, and the contributions to the variance."""
     used = _used(wanted, numbers)
     notes = [f"{len(estimator.y)} samples by {wanted.fidelity}"
              + "".join(f", {len(f)} by {name}" for name, f in zip(used, estimator.further, strict=True))]  # fmt: skip
@@ -251,7 +251,7 @@ def _batch(wanted: PushForward) -> int:
 
 
 def _sobol(samples: Samples, wanted: PushForward) -> Found:
-    """Return the estimates from independent scramblings, whose scatter is the error."""
+    """Return the estimates from independent scramblings; their scatter gives the error."""
     batch = _batch(wanted)
     values = samples.of(wanted.fidelity, range(batch * wanted.replicates)).reshape(wanted.replicates, batch)
     t = float(special.stdtrit(wanted.replicates - 1, 0.5 + wanted.confidence / 2))

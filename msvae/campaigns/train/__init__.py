@@ -1,4 +1,4 @@
-"""Train: a model of the data set, and the card that says what it is worth."""
+"""Train: a model of the data set, and the card that evaluates it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The model card: what a trained model is worth, each figure beside its floor and beside PCA of the same latent size.
+"""The model card: the scores of a trained model, each beside its floor and beside PCA of the same latent size.
 
-The floor of a distance between generated and held-back structures is that between training and held-back structures, as
-many of each: no model of the data can be expected to come nearer.
+The floor of a distance between generated and held-back structures is the distance between equally many training and
+held-back structures: no model of the data can be expected to come nearer.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def model_card(
 
 
 def _split(sides: Split | None) -> Iterator[Line]:
-    """Yield how far both sides are apart, and what that costs."""
+    """Yield the gap between the two sides of the split, and the structures lost to it."""
     if sides is None:
         return
     yield Line("structures: used by neither side, in the gap or copies", str(sides.unused))
@@ -112,7 +112,7 @@ def _few(structures: Structures, n: int, seed: int) -> Structures:
 
 
 def _losses(context: Context, vae: VAE, train: Structures, test: Structures) -> Iterator[Line]:
-    """Yield the losses of the model as it is, and beside them what was seen while it was trained."""
+    """Yield the losses of the saved model, beside those recorded during training."""
     history, study = context.run.read_json("training.json", History, TERMS), context.study
     if history is None:
         raise RunError(f"'{context.run.path / 'training.json'}' is gone, and the model is there: restore it")
@@ -170,7 +170,7 @@ def _latents(context: Context, means: Array, deviations: Array) -> Iterator[Line
 
 
 def _disentanglement(means: Array, test: Structures, baseline: PrincipalComponents, seed: int) -> Iterator[Line]:
-    """Yield how far each property stands in one latent alone; of every property the component that varies most."""
+    """Yield how far a single latent encodes each property; of every property, the component that varies most."""
     factors = []
     for name in list(test.properties)[:FACTORS]:
         values = test.properties[name].reshape(len(test), -1)
@@ -192,7 +192,7 @@ def _disentanglement(means: Array, test: Structures, baseline: PrincipalComponen
 
 
 def _axes(vae: VAE, train: Structures, test: Structures, means: Array, seed: int) -> Iterator[Line]:
-    """Yield what the axes of the latent flow carry, and its density beside that of a normal distribution."""
+    """Yield the information in the axes of the latent flow, and its density beside that of a normal distribution."""
     flow = vae.latent_flow
     if flow is None:
         return
@@ -243,13 +243,13 @@ def _generated(sets: Sets) -> Iterator[Line]:
 
 
 def _solve(context: Context) -> int:
-    """Return how many generated structures the study lets the solver compute for the card."""
+    """Return the number of generated structures that the solver evaluates for the card."""
     card = context.study.find(Train)
     return 0 if card is None else card.solve
 
 
 def _solved(context: Context, latents: Array, conditions: Array, train: Structures, test: Structures) -> Iterator[Line]:
-    """Yield the distances of what the solver says of generated structures from what is known of held-back ones."""
+    """Yield the distances between the solver's properties of generated and of held-back structures."""
     count = min(_solve(context), len(latents))
     tasks = [Task(k, z, c) for k, (z, c) in enumerate(zip(latents[:count], conditions[:count], strict=True))]
     table = context.evaluate("model-card", tasks, model=context.run.model_file, title="solve generated")

@@ -39,7 +39,7 @@ class Line:
 
 
 def halves(context: Context, test: Structures) -> tuple[Array, Array] | None:
-    """Return indices of two halves of held-back structures that are new to each other; None where there are none."""
+    """Return indices of two halves of held-back structures without leakage between them; None if there are none."""
     try:
         sides = split_of(test, 0.5, seed_of(context.study.seed, "halves"), gap=context.study.training.gap)
     except DataError:
@@ -50,7 +50,7 @@ def halves(context: Context, test: Structures) -> tuple[Array, Array] | None:
 def predictions(
     vae: VAE, test: Structures, means: Array, head: StructureHead | None, parts: tuple[Array, Array] | None
 ) -> Iterator[Line]:
-    """Yield scores of the component of each property that varies most, and what its 90 % intervals hold."""
+    """Yield scores of the component of each property that varies most, and the coverage of its 90 % intervals."""
     found: dict[str, Mapping[str, Any]] = {"head on latents": vae.predict_with_spread(means)}
     chances = {"head on latents": vae.chances_of_zero(means)}
     if head is not None:
@@ -74,7 +74,7 @@ def predictions(
 
 
 def _zeros(label: str, true: Array, predicted: Array, chance: Array) -> Iterator[Line]:
-    """Yield how well a head tells zeros, beside always saying what is more frequent, and the size of the others."""
+    """Yield how well a head detects zeros, beside the majority class, and the error of non-zero values."""
     zero = true == 0
     if not chance.any() or not 0 < zero.mean() < 1:
         return

@@ -1,4 +1,4 @@
-"""Train: fit the models to the data set, and judge them."""
+"""Train: fit the models to the data set, and evaluate them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict on a model: what it can be used for, what not, and what to change; in words, from its card's lines."""
+"""The verdict on a model, in words: its valid uses, its invalid uses and what to change, from its card's lines."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def verdict(lines: Sequence[Line]) -> str:
 
 
 def _reconstruction(card: Mapping[str, Line]) -> Iterator[Finding]:
-    """Yield whether structures come back from their latents, and better than from as many principal components."""
+    """Yield whether reconstruction works, and whether it is better than with as many principal components."""
     use = "encoding and decoding structures"
     used, _, latents = str(card["latents in use"].model).partition(" of ")
     empty = card.get("reconstruction: of the most frequent phase alone")
@@ -90,7 +90,7 @@ def _reconstruction(card: Mapping[str, Line]) -> Iterator[Finding]:
 
 
 def _training(card: Mapping[str, Line]) -> Iterator[Finding]:
-    """Yield what says that the model knows its training structures by heart."""
+    """Yield signs of overfitting: the model has memorised its training structures."""
     use, name = "structures that it was not trained on", "loss (nats), held back"
     kept, least = _number(card[name].model), _number(card[f"{name}, at its least"].model)
     cost = card["reconstruction (nats), held back"]

@@ -1,1 +1,1 @@
-"""Isolation: evaluations in a child process each, which may crash, hang or hoard without harm to the campaign."""
+"""Isolation: each evaluation in a child process, whose crash, hang or memory leak does not harm the campaign."""

@@ -1,8 +1,8 @@
-"""Isolation: a solver in a child process, so that whatever it does to its process is a failed evaluation.
+"""Isolation: a solver in a child process, so that a crash or hang of the process is only a failed evaluation.
 
 The child is forked by a nursery (see `nursery.py`) and is killed when it exceeds the time or the memory that an
 evaluation may take, or has been stopped. What it last wrote to standard error stands in the message of the failure.
-Neither of the two is waited for without an end: one that says nothing for the study's patience is given up.
+Waiting for either of them is bounded: one that is silent for the study's patience is given up.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class IsolatedSolver:
         atexit.register(self.close)
 
     def evaluate(self, structures: Structures, **options: Any) -> Evaluation:
-        """Return the evaluation of a batch of one structure, whatever becomes of the process that makes it."""
+        """Return the evaluation of a batch of one structure, whatever happens to the process that computes it."""
         if self.child is None:
             self._bear()
         start = time.perf_counter()
@@ -116,7 +116,7 @@ class IsolatedSolver:
                 return excess
 
     def _excess(self, taken: float, stopped: float) -> tuple[Status, str] | None:
-        """Return why a child that takes so long, or is stopped for so long, has to be ended; None if it need not."""
+        """Return why a child that takes so long, or is stopped for so long, has to be killed; None if it has not."""
         if self.timeout is not None and taken > self.timeout:
             return "timeout", f"it took longer than the {self.timeout:g} s of executor.timeout and was ended"
         if self.memory is not None and resident(self.child or 0) > self.memory * GIB:
@@ -144,7 +144,7 @@ class IsolatedSolver:
             raise PluginError(f"solver '{self.solver.name}' cannot be loaded in a process of its own: {answer}")
 
     def _said_by_nursery(self, patience: float) -> Any:
-        """Return what the nursery says; TimeoutError, which is an OSError, if it says nothing for so long."""
+        """Return the nursery's message; TimeoutError, which is an OSError, if none comes within this time."""
         last = time.monotonic() + patience
         while time.monotonic() < last:
             ready = wait([self.link, self.output.reader], GLANCE)
@@ -154,7 +154,7 @@ class IsolatedSolver:
         raise TimeoutError(f"it said nothing for {patience:g} s")
 
     def _leave_nursery(self) -> None:
-        """Let the nursery end, if there is one; the next child is born in another."""
+        """Let the nursery end, if there is one; the next child is forked by a new one."""
         if self.nursery is not None:
             self.control.close()
             self.link.close()
@@ -167,7 +167,7 @@ class IsolatedSolver:
         self.nursery = self.child = None
 
     def _bear(self) -> None:
-        """Have a child forked, in a new nursery if the old one is gone or silent."""
+        """Have a child forked, by a new nursery if the old one is gone or silent."""
         for _ in range(2):
             if self.nursery is None:
                 self._start()
@@ -194,7 +194,7 @@ class IsolatedSolver:
         end(self.child)
 
     def _bury(self) -> int | None:
-        """Return the exit code of the child, negative for a signal, once it has ended; None if nobody knows."""
+        """Return the exit code of the child, negative for a signal, once it has ended; None if it is unknown."""
         self.data.close()
         code: int | None = None
         try:
@@ -210,6 +210,6 @@ class IsolatedSolver:
 
 
 def _timeval(seconds: float) -> bytes:
-    """Return a time as the socket's options want it, at least a microsecond: none would be without an end."""
+    """Return a time in the form of socket options, at least a microsecond: zero would mean no timeout."""
     whole, part = divmod(seconds, 1)
     return struct.pack("@ll", int(whole), int(1e6 * part) or int(not whole))

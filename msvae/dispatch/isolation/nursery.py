@@ -1,9 +1,9 @@
 """The nursery: a process that has loaded a solver, and forks a child of itself whenever one is needed.
 
 Started by `isolated.py` as `python -m msvae.dispatch.isolation.nursery FD`, clean of its parent's MPI environment. A
-child that crashes, hangs or leaks is replaced in milliseconds, for nothing has to be loaded again. The nursery itself
-never evaluates, and dies with its parent, as a child dies with the nursery. What a child has started and left behind
-becomes the nursery's, in whatever session it is, and is ended before another child is born.
+child that crashes, hangs or leaks is replaced in milliseconds, because nothing has to be loaded again. The nursery
+itself never evaluates, and dies with its parent, as a child dies with the nursery. The nursery adopts processes that a
+child has started and left behind, in whatever session, and kills them before it forks another child.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(descriptor: int) -> None:
 
 
 def _load(link: Connection) -> tuple[Solver, float | None]:
-    """Read which plugin files, solver and memory limit there are; say "ready", or why not, and end."""
+    """Read plugin files, solver and memory limit from the parent; reply "ready", or the reason for failure and exit."""
     try:
         files, content, memory_limit = link.recv()
         for file in files:
@@ -59,7 +59,7 @@ def _load(link: Connection) -> tuple[Solver, float | None]:
 
 
 def _fork(link: Connection, descriptor: int, solver: Solver, memory_limit: float | None) -> None:
-    """Fork one child, say its number, wait for its end, and say how it ended."""
+    """Fork one child, send its process id, wait for its end, and report how it ended."""
     nursery = os.getpid()
     child = os.fork()
     if child == 0:
@@ -75,7 +75,7 @@ def _fork(link: Connection, descriptor: int, solver: Solver, memory_limit: float
 
 
 def _serve(data: Connection, solver: Solver, memory_limit: float | None) -> None:
-    """Evaluate what arrives until the other end closes; answers have the number of their question."""
+    """Evaluate requests until the other end closes; each reply has the number of its request."""
     me = os.getpid()
     if memory_limit is not None:
         limit_memory(memory_limit)
@@ -106,7 +106,7 @@ def adopt_orphans() -> None:
 
 
 def end_orphans() -> None:
-    """End this process's children, and theirs, which become its own."""
+    """Kill this process's children, and their children, which it adopts."""
     while orphans := children_of(os.getpid()):
         for orphan in orphans:
             end(orphan)
@@ -116,7 +116,7 @@ def end_orphans() -> None:
 
 
 def limit_memory(gibibytes: float) -> None:
-    """Let allocations fail beyond this much private memory, beside what libraries have reserved and do not use."""
+    """Let allocations fail beyond this much private memory; memory that libraries reserved but do not use is extra."""
     wanted = int(gibibytes * GIB)
     try:
         sizes = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)

@@ -29,9 +29,9 @@ PIECES = 64  # that are read before something else is done: someone may write wi
 
 
 class LastWords:
-    """The last that processes wrote into a pipe, as much as a message shows; the rest is thrown away as it comes.
+    """The last output of processes into a pipe, as much as a message shows; earlier output is discarded.
 
-    So a solver that writes gigabytes fills no disk; it waits where nobody reads.
+    So a solver that writes gigabytes fills no disk; it blocks while nobody reads.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class LastWords:
         self.kept = b""
 
     def take(self) -> None:
-        """Read what has been written."""
+        """Read the output so far."""
         for _ in range(PIECES):
             try:
                 self.kept = (self.kept + os.read(self.reader, PIECE))[-LAST_BYTES:]
@@ -48,13 +48,13 @@ class LastWords:
                 return
 
     def forget(self) -> None:
-        """Read what has been written, and keep nothing of it."""
+        """Read the output so far, and discard it."""
         self.take()
         self.kept = b""
 
     @property
     def text(self) -> str:
-        """The last lines, in one."""
+        """The last lines, joined into one."""
         self.take()
         lines = self.kept.decode(errors="replace").splitlines()
         return " | ".join(line.strip() for line in lines[-LAST_LINES:] if line.strip())
@@ -67,7 +67,7 @@ class LastWords:
 
 
 def how_it_ended(code: int | None) -> str:
-    """Return in words what an exit code says; None where nobody knows it.
+    """Return in words the meaning of an exit code; None if it is unknown.
 
     >>> how_it_ended(-11)
     'the solver ended its process by SIGSEGV (Segmentation fault)'
@@ -95,7 +95,7 @@ def children_of(process: int) -> list[int]:
 
 
 def resident(process: int) -> int:
-    """Return the bytes in memory of a process and of those that it has started; 0 where that is not known."""
+    """Return the resident bytes of a process and of its children; 0 where unknown."""
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
@@ -112,7 +112,7 @@ def is_stopped(process: int) -> bool:
 
 
 def end(process: int) -> None:
-    """Kill a process and all that it has started, whatever session that is in."""
+    """Kill a process and all of its descendants, whatever their session."""
     for child in children_of(process):
         end(child)
     with suppress(ProcessLookupError, PermissionError):

@@ -1,1 +1,1 @@
-"""The loop of a search: questions, answers, what is learned from them, and how long a question may take."""
+"""The loop of a search: proposals, evaluations, learning from them, and the time that a proposal may take."""

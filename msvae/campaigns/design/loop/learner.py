@@ -1,4 +1,4 @@
-"""The heads of one search, and what they learn from as it goes on."""
+"""The heads of one search, and the data that they learn from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Learner"]
 
 @dataclass(eq=False)
 class Learner:
-    """The head of one search, and what it learns from: encoded structures and verified designs."""
+    """The heads of one search, and their training data: encoded structures and verified designs."""
 
     vae: VAE
     structures: Structures
@@ -47,7 +47,7 @@ class Learner:
         )
 
     def learn(self, table: Evaluations) -> None:
-        """Fit the heads to the structures and to all designs, which count more: they are where the search is."""
+        """Fit the heads to the structures and to all designs; designs have a larger weight."""
         if not self.vae.heads:
             return
         self.found.append(table.where(table.done))

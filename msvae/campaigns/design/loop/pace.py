@@ -20,9 +20,10 @@ EVERY = 2.0  # seconds between two writings of a clock
 
 
 def thought_of(context: Context) -> Thought:
-    """Return what a question of a study's search is worth.
+    """Return the time that one proposal of a study's search may take.
 
-    The number that decides is the study's, or the run's, which it keeps: a run that goes on asks the same.
+    The solver's time per call is given by the study or measured and stored by the run, so that a resumed run proposes
+    the same.
     """
     design = context.study.need(InverseDesign)
     if design.call_seconds is not None:
@@ -37,7 +38,7 @@ def thought_of(context: Context) -> Thought:
 
 
 def _measured(context: Context) -> float:
-    """Return the median cost of the data set's structures in s; of the first one, where none has been solved here."""
+    """Return the median cost in s of the data set's structures; of the first one, if this run has solved none."""
     table = context.run.store("label").load()
     if not (table.done & ~table["cached"]).any():
         table = context.evaluate("pace", [Task(0)])
@@ -47,7 +48,7 @@ def _measured(context: Context) -> float:
 
 @dataclass(eq=False)
 class Clock:
-    """How long a stage has taken, which the run keeps; time in which a stage that goes on finds its place is not."""
+    """The wall time of a stage, stored in the run, without the time in which a resumed stage replays its record."""
 
     run: Run
     stage: str
@@ -57,15 +58,15 @@ class Clock:
 
     @classmethod
     def of(cls, run: Run, stage: str) -> Clock:
-        """Return the clock of a stage, which goes on from what the run has kept."""
+        """Return the clock of a stage, continued from the time that the run has stored."""
         return cls(run, stage, float((run.read_json(CLOCK, dict[str, float]) or {}).get(stage, 0.0)))
 
     def start(self) -> None:
-        """Take time from now on."""
+        """Start the clock."""
         self.last = time.monotonic()
 
     def take(self, *, end: bool = False) -> None:
-        """Add the time since the last call, if the clock runs, and keep it now and then, and at the end."""
+        """Add the time since the last call, if the clock runs, and store it from time to time and at the end."""
         now = time.monotonic()
         if self.last is None:
             return

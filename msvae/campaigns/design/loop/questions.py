@@ -1,4 +1,4 @@
-"""Questions and answers: a search asks, workers evaluate, it is told; in rounds, or whenever a worker is free."""
+"""Proposals and evaluations: a search asks, workers evaluate, it is told; in rounds or asynchronously."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Conversation"]
 
 @dataclass(eq=False)
 class Conversation:
-    """One search: its questions, until the budget is spent or there is enough.
+    """One search: its proposals, until the budget is spent or the search is over.
 
     calls: that may be made, but for plain candidates, which a searcher returns beside what it is asked for. model: file
     of the one that decodes. on_answer: called with each answer, to tell the searcher. enough: ends the search.
@@ -53,7 +53,7 @@ class Conversation:
         self.clock = Clock.of(self.context.run, self.stage)
 
     def held(self) -> Evaluations:
-        """Return the evaluations of the whole conversation, in the order in which the searcher was on_answer of them.
+        """Return the evaluations of the whole search, in the order in which the searcher was told of them.
 
         TargetError if the budget does not suffice for one.
         """
@@ -85,7 +85,7 @@ class Conversation:
         )
 
     def _next(self) -> Task | None:
-        """Return the next task: of a question that has more, or of another one."""
+        """Return the next task: of the current proposal if it has more, or of a new one."""
         if not self.plain and not self._over:
             self.plain = self._ask(1)
         return self.plain.pop(0) if self.plain and not self.enough() else None
@@ -104,14 +104,14 @@ class Conversation:
         report(sum(map(len, self.tables)), max(self._most, self.asked), self.text())
 
     def _check_failures(self) -> None:
-        """Raise TargetError where most designs failed, so that the budget is not spent on what cannot succeed."""
+        """Raise TargetError where most designs failed, so that the budget is not spent in vain."""
         made = sum(map(len, self.tables))
         if made >= FIRST and self.context.study.executor.max_failures is None:
             reasons = [str(message) for t in self.tables for message in t["message"][~t.done]]
             check_failures(self.stage, made, reasons)
 
     def _pass(self) -> None:
-        """Take time, once all that the run has is on_answer again."""
+        """Start the clock, once the searcher has been told all stored evaluations again."""
         if self.clock.last is not None:
             self.clock.take()
         elif sum(map(len, self.tables)) >= self.before:
@@ -119,12 +119,12 @@ class Conversation:
 
     @property
     def _most(self) -> int:
-        """Number of designs that may be asked for."""
+        """Number of designs that may be proposed."""
         return max(1, self.calls // self.searcher.price)
 
     @property
     def _over(self) -> bool:
-        """Whether no more may be asked: by calls, core-hours or time, or because there is enough."""
+        """Whether no more may be proposed: calls, core-hours or time are spent, or the search is over."""
         study, design = self.context.study, self.design
         cores = study.ranks_per_solver * study.executor.threads
         hours = sum(float(t["cost"].sum()) for t in self.tables) * cores / 3600

@@ -1,8 +1,8 @@
 """Searches of inverse design: ask, evaluate, tell, until the target is met or the budget spent.
 
-Where the study asks for it, the model is trained anew in between, on the data set and the designs that the solver
-verified, of which the best are shown more often than others (Tripp et al. 2020, arXiv:2006.09191, on weighted
-retraining): a search then has several parts, with a latent space each.
+Where the study asks for it, the model is retrained in between, on the data set and the verified designs, the best of
+which are weighted more (Tripp et al. 2020, arXiv:2006.09191, on weighted retraining). A search then has several parts,
+each with a latent space of its own.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ class Search:
 
     @property
     def calls(self) -> int | None:
-        """After how many solver calls the target was met; None if it was not."""
+        """Number of solver calls until the target was met; None if it was not."""
         met = np.flatnonzero(self.distances <= 1)
         return self.price * (int(met[0]) + 1) if len(met) else None
 
     @property
     def seconds(self) -> float:
-        """How long the search took in all."""
+        """Wall time of the whole search, s."""
         return sum(part.seconds for part in self.parts)
 
     @property
@@ -97,17 +97,17 @@ class Search:
 
 
 def nearest(distances: Array) -> float:
-    """Return the smallest of distances that may be unknown (NaN): infinity if all are."""
+    """Return the smallest distance; NaN (unknown) is ignored, infinity if all are unknown."""
     return float(np.min(np.where(np.isnan(distances), np.inf, distances), initial=np.inf))
 
 
 def nearest_of(searches: Sequence[Search]) -> Search:
-    """Return the search that came nearest to the target."""
+    """Return the search whose best design is nearest to the target."""
     return min(searches, key=lambda s: s.nearest)
 
 
 def search(context: Context, structures: Structures, judge: Judge, *, repeat: int) -> Search:
-    """Run one search of the study's searcher, or read it from the store as far as it was made.
+    """Run one search of the study's searcher; evaluations that the store has are read instead of repeated.
 
     structures: labelled ones that are known.
     """
@@ -143,7 +143,7 @@ def control(context: Context, judge: Judge, *, repeat: int) -> Search:
 
 
 def _searcher(context: Context, structures: Structures, judge: Judge, seed: int) -> tuple[AskTell, Learner | None]:
-    """Return the study's search under way, and what learns beside it; a fast solver is asked plain candidates too."""
+    """Return the study's searcher and the heads that learn with it; fast solvers get plain candidates too."""
     design, solver, thought = judge.design, context.study.need_solver(), thought_of(context)
     learner = None
     if design.strategy.learns:
@@ -166,7 +166,7 @@ def _searcher(context: Context, structures: Structures, judge: Judge, seed: int)
 
 @dataclass(frozen=True)
 class _Asked:
-    """A part that is asked for: its stage, the file of its model, and how many solver calls it may make."""
+    """A part of a search to be run: its stage, the file of its model, and its number of solver calls."""
 
     stage: str
     model: Path
@@ -174,7 +174,7 @@ class _Asked:
 
 
 def _held(context: Context, searcher: AskTell, asked: _Asked, judge: Judge, learner: Learner | None) -> Part:
-    """Ask, evaluate, tell, until the target is met or the calls are spent."""
+    """Ask, evaluate and tell until the target is met or the calls are spent."""
     design = judge.design
     found: list[Array] = []
     unread: list[Evaluations] = []
@@ -204,7 +204,7 @@ def _held(context: Context, searcher: AskTell, asked: _Asked, judge: Judge, lear
 
 
 def _with_designs(structures: Structures, part: Part) -> Structures:
-    """Return known structures, and after them the best of a part's verified designs, so often that they are a share."""
+    """Return known structures, followed by the best of a part's verified designs, repeated to make up a given share."""
     rows = np.flatnonzero(part.table.done)
     if not len(rows):
         return structures
@@ -215,7 +215,7 @@ def _with_designs(structures: Structures, part: Part) -> Structures:
 
 
 def _retrained(context: Context, structures: Structures, judge: Judge, file: Path, seed: int) -> Judge:
-    """Return the judge of a model that has gone on training with these structures, which the run keeps in a file."""
+    """Return the judge of the model after further training on these structures; the run stores the model in a file."""
     if file.exists():
         vae = load_model(file)
     else:
