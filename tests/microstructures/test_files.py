@@ -211,7 +211,7 @@ def test_pages_are_images_or_slices_as_they_say_and_that_is_told(
         assert says in caplog.text
     assert Tiff(path=tmp_path / "pages.tif", patch=(4, 4, 4), **reading).load(0).values.shape[2:] == (4, 4, 4)
     assert Tiff(path=tmp_path / "slices.tif", dimensions_of=2, **reading).load(0).values.shape == (5, 1, 8, 9)
-    with pytest.raises(ValueError, match="patch has 2 positive numbers"):
+    with pytest.raises(ValueError, match="patch has 2 numbers"):
         Tiff(path=tmp_path / "pages.tif", dimensions_of=2, patch=(4, 4, 4))
 
 
