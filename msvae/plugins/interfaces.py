@@ -34,6 +34,7 @@ from msvae.structures import KINDS, Array, Kind, Quantity, Specification, Struct
 if TYPE_CHECKING:  # a campaign is given what stands above it
     import numpy as np
     from torch import nn
+    from typing_extensions import Self
 
     from msvae.report.drawing import Drawing
     from msvae.run.directory import Run
@@ -55,7 +56,7 @@ class Settings:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    def __new__(cls, *positional: Any, **named: Any) -> Any:
+    def __new__(cls, *positional: Any, **named: Any) -> Self:
         check_arguments(cls, positional, named)  # nothing to check where pydantic, a copy or a pickle makes the object
         return super().__new__(cls)
 

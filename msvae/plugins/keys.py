@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import operator
 import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -21,11 +21,12 @@ __all__ = ["Fault", "Key", "Place", "check_arguments", "dotted", "fault_of", "ke
 Place = tuple[str | int, ...]  # of a key in a study: its tables and positions
 
 LIMITS = {"ge": ("at least", ">="), "gt": ("above", ">"), "le": ("at most", "<="), "lt": ("below", "<")}
-HOLDS = {"ge": float.__ge__, "gt": float.__gt__, "le": float.__le__, "lt": float.__lt__}
+HOLDS = {"ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operator.lt}
 OTHERS = ("min_length", "max_length", "allow_inf_nan", "pattern")
 WORDS: Mapping[Any, str] = {float: "number", int: "integer", str: "string", bool: "boolean", Path: "path"}
 TAKES: Mapping[Any, tuple[type, ...]] = {float: (Real,), int: (Real,), str: (str,), bool: (bool,), Path: (str, Path)}
 LONG = 80  # characters of a value in a message
+_KNOWN: dict[type[Any], Mapping[str, Key]] = {}  # what has been read, by class
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,12 @@ class Fault:
 class Key:
     """What an annotation says of a value.
 
-    type: in words. takes: classes of values that it is about. bounds: by pydantic's names (ge, min_length, ...).
+    words: its type. takes: classes of values that it is about. bounds: by pydantic's names (ge, min_length, ...).
     choices: all values that there are. options: of a union. entries: of a list, one for all or one for each place.
     values: of a mapping. table: the class of a nested table.
     """
 
-    type: str
+    words: str
     takes: tuple[type, ...] = ()
     bounds: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     unit: str = ""
@@ -92,7 +93,7 @@ class Key:
         if self.choices and not any(value == c and type(value) is type(c) for c in self.choices):
             return _either([json.dumps(c) for c in self.choices]) if _is(value, self.takes) else None
         if isinstance(value, Real) and not isinstance(value, bool):
-            return self._in_range(float(value))
+            return self._in_range(value)
         if isinstance(value, (list, tuple)):
             few, many = self.bounds.get("min_length", 0), self.bounds.get("max_length", math.inf)
             return None if few <= len(value) <= many else f"a list of {_entries(few, many)}"
@@ -101,11 +102,11 @@ class Key:
             f"a string like {pattern}" if pattern and isinstance(value, str) and not re.search(pattern, value) else None
         )
 
-    def _in_range(self, value: float) -> str | None:
+    def _in_range(self, value: Any) -> str | None:
         """Return the range that a number is outside of, or None."""
         limits = {name: limit for name, limit in self.bounds.items() if name in LIMITS}
-        finite = self.bounds.get("allow_inf_nan") is not False or math.isfinite(value)
-        if finite and all(HOLDS[name](value, float(limit)) for name, limit in limits.items()):
+        finite = self.bounds.get("allow_inf_nan") is not False or -math.inf < value < math.inf
+        if finite and all(HOLDS[name](value, limit) for name, limit in limits.items()):
             return None
         shown = [f"{LIMITS[n][0]} {_number(v)}" for n, v in limits.items() if abs(v) < LARGEST or value >= v]
         return " and ".join([*([] if finite else ["finite"]), *shown]) + (
@@ -129,18 +130,13 @@ class Key:
     @property
     def is_numeric(self) -> bool:
         """Whether it is a number, or holds numbers outside of tables."""
-        return self.type in ("number", "integer") or any(key.is_numeric for key in self._parts)
+        return self.words in ("number", "integer") or any(key.is_numeric for key in self._parts)
 
     @property
     def is_free(self) -> bool:
         """Whether a number in it has no limits at all."""
-        own = self.type in ("number", "integer") and not self.bounds
+        own = self.words in ("number", "integer") and not self.bounds
         return (own or any(key.is_free for key in self._parts)) and not self.rules
-
-    @property
-    def checks(self) -> bool:
-        """Whether it refuses anything."""
-        return bool(self.bounds or self.rules or self.choices) or any(key.checks for key in self._parts)
 
     @property
     def tables(self) -> Iterator[tuple[str, type[Any]]]:
@@ -155,26 +151,23 @@ class Key:
         return (*self.options, *self.entries, *([self.values] if self.values else []))
 
 
-@cache
 def keys_of(table: type[Any]) -> Mapping[str, Key]:
     """Return what the annotations of a settings class say, by field; nothing where they name what cannot be found."""
-    try:
-        hints = get_type_hints(table, include_extras=True)
-    except NameError:  # names of a function, or for type checkers alone: pydantic may find them
-        return {}
-    return {field.name: _parsed(hints[field.name]) for field in dataclasses.fields(table) if field.name in hints}
-
-
-@cache
-def _checked(table: type[Any]) -> tuple[tuple[str, ...], Mapping[str, Key]]:
-    """Return the fields that are positional arguments, in order, and those keys that refuse anything."""
-    positional = tuple(field.name for field in dataclasses.fields(table) if field.init and not field.kw_only)
-    return positional, {name: key for name, key in keys_of(table).items() if key.checks}
+    if table not in _KNOWN:
+        try:
+            hints = get_type_hints(table, include_extras=True)
+        except NameError:  # names of a function, or for type checkers alone: pydantic may find them
+            hints = {}
+        _KNOWN[table] = {f.name: _parsed(hints[f.name]) for f in dataclasses.fields(table) if f.name in hints}
+    return _KNOWN[table]
 
 
 def check_arguments(table: type[Any], positional: Sequence[Any], named: Mapping[str, Any]) -> None:
     """Raise ValueError if an argument of a settings class is not what the annotation says."""
-    names, keys = _checked(table)
+    keys = keys_of(table)
+    names = (
+        [field.name for field in dataclasses.fields(table) if field.init and not field.kw_only] if positional else []
+    )
     for name, value in (*zip(names, positional, strict=False), *named.items()):
         fault = keys[name].fault(value, (name,)) if name in keys else None
         if fault is not None:
@@ -213,14 +206,14 @@ def _plain(hint: Any) -> Key:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         options = tuple(_parsed(a) for a in arguments if a is not type(None))
-        words = " or ".join(option.type for option in options)
+        words = " or ".join(option.words for option in options)
         return Key(words, tuple(c for o in options for c in o.takes), options=options)
     if origin is Literal:
         return Key(" | ".join(map(json.dumps, arguments)), tuple({type(a) for a in arguments}), choices=arguments)
     if origin in (tuple, list):
         fixed = Ellipsis not in arguments and origin is tuple
         entries = tuple(_parsed(a) for a in arguments if a is not Ellipsis)
-        words = f"[{', '.join(e.type for e in entries)}]" if fixed else f"list of {_several(entries[0].type)}"
+        words = f"[{', '.join(e.words for e in entries)}]" if fixed else f"list of {_several(entries[0].words)}"
         return Key(words, (list, tuple), entries=entries, fixed=fixed)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return Key("table", (Mapping,), values=_parsed(arguments[1]))

@@ -115,7 +115,8 @@ class TrainingSettings(Settings):
         lengths of their correlation. What lies in it is used by neither.
     warm_up: epochs over which beta rises from 0.
     weights: that are kept, of the epoch whose held-back structures lose "best", at the final beta; or the "last".
-    patience: early stopping: epochs after warm_up without a lower held-out loss; "auto" is a fifth of epochs, at least 10; 0 trains to the end.
+    patience: early stopping: epochs after warm_up without a lower held-out loss; "auto" is a fifth of the epochs, at
+        least 10; 0 trains to the end.
     checkpoint_minutes: wall time between two checkpoints, from which --resume gives the same weights, bit for bit.
     precision: "bfloat16" runs the networks under autocast; "auto" does where the processor multiplies it in hardware.
     device: "auto" takes CUDA where there is any.
@@ -172,8 +173,8 @@ class ExecutorSettings(Settings):
     gpus: devices of a node that its ranks take in turn; 0 leaves them as they are.
     ranks_per_solver: MPI ranks that run one evaluation together; 0 for as many as the solver says.
     isolation: "process" evaluates in a child process of the worker, so that a crash is a failed evaluation.
-    timeout: wall time, memory_limit: memory of one evaluation; they need isolation, but for the timeout of ranks that solve
-        together, of which the whole group is given up.
+    timeout: wall time of one evaluation; of one without isolation only where ranks solve together, whose whole group is
+        given up then. memory_limit: memory of one evaluation, which needs isolation.
     patience: wall time after which a worker, or a solver's process, that shows no sign of life is given up: its
         evaluations go to others. By default 60 with isolation; without, workers are waited for, because a solver that
         keeps the interpreter to itself shows none either.

@@ -66,17 +66,17 @@ class Tiff(Dataset):
             fitting(self.spacing, told)
 
     @property
-    def _told(self) -> int | None:
+    def _told(self) -> Literal[2, 3] | None:
         """The dimensions that the settings say; None where they do not."""
         if self.dimensions_of != "auto":
             return self.dimensions_of
-        lengths = [len(given) for given in (self.patch, self.region) if given]
+        lengths: list[Any] = [len(given) for given in (self.patch, self.region) if given]
         lengths += [len(self.spacing)] if isinstance(self.spacing, tuple) else []
         return next(iter(lengths), None)
 
     def _decided(self, files: Sequence[Path]) -> Tiff:
         """Return the same with the dimensions that "auto" stands for, and say what is read."""
-        dimensions = self._told or (3 if _are_slices(files[0]) else 2)
+        dimensions: Literal[2, 3] = self._told or (3 if _are_slices(files[0]) else 2)
         if self._told is None:
             pages, *size = _read(files[0]).shape
             shape = " x ".join(map(str, size))

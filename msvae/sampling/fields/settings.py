@@ -25,7 +25,8 @@ class FieldSettings(Settings):
         first corner is.
     marginals: "normal-scores" of each latent, or the trained prior's "flow" for all of them together.
     trend: of the mean over position. lengths: instead of fitting, correlation lengths along each axis, with the
-        marginals of the data set's latents (of which there need not be an image then). smoothness: of its Matérn covariance.
+        marginals of the data set's latents (of which there need not be an image then).
+    smoothness: of its Matérn covariance.
     """
 
     region: Region = ()
