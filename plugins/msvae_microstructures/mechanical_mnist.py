@@ -18,7 +18,7 @@ from pydantic import Field
 from msvae import Array, Count, DataError, Dataset, Grid, Quantity, Rule, Specification, Structures
 
 DISPLACEMENTS = (0.0, 0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0)
-Published = Rule("among the published ones", lambda found: set(found) <= set(DISPLACEMENTS))
+Published = Rule("a list of some of the published ones", lambda found: set(found) <= set(DISPLACEMENTS))
 SPECIFICATION = Specification("field", 1, Grid.of((28, 28), 1.0, periodic=False), ("grey",))
 ENERGY = Quantity("energy", "1", (len(DISPLACEMENTS),), spacing_exponent=0)
 

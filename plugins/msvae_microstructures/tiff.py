@@ -70,9 +70,9 @@ class Tiff(Dataset):
         """The dimensions that the settings say; None where they do not."""
         if self.dimensions_of != "auto":
             return self.dimensions_of
-        lengths: list[Any] = [len(given) for given in (self.patch, self.region) if given]
-        lengths += [len(self.spacing)] if isinstance(self.spacing, tuple) else []
-        return next(iter(lengths), None)
+        given = (self.patch, self.region, self.spacing if isinstance(self.spacing, tuple) else ())
+        lengths = {len(numbers) for numbers in given if numbers}
+        return None if not lengths else 3 if 3 in lengths else 2
 
     def _decided(self, files: Sequence[Path]) -> Tiff:
         """Return the same with the dimensions that "auto" stands for, and say what is read."""

@@ -149,7 +149,7 @@ def test_mechanical_mnist_is_read_plain_or_zipped(tmp_path: Path, zipped: bool) 
     assert structures.properties["energy"].shape == (2, 13)
     few = MechanicalMnist(path=tmp_path / "d", displacements=(4.0, 14.0)).load(0)
     assert few.properties["energy"].shape == (3, 2)
-    with pytest.raises(ValueError, match="displacements are among"):
+    with pytest.raises(ValueError, match="displacements is a list of some of the published ones"):
         MechanicalMnist(path=tmp_path / "d", displacements=(3.0,))
 
 
