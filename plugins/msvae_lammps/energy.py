@@ -48,9 +48,10 @@ PROGRAMS = {"python", "mliap"}  # interactions that are Python, from a module or
 class LammpsEnergy(Solver):
     """Energy per atom of an occupation of lattice sites.
 
-    Sites of the unit cell: basis, in fractions of the cell; without it those of a simple cubic, body-centred or
-    face-centred crystal for 1, 2 or 4 sites. The grid's spacing is the lattice constant. Constituents are elements.
+    The grid's spacing is the lattice constant. Constituents are elements.
 
+    basis: sites of the unit cell, in fractions of the cell; without it those of a simple cubic, body-centred or
+        face-centred crystal for 1, 2 or 4 sites.
     potential: file that pair_coeff reads ("pair_coeff * * FILE ELEMENTS"). pair_style: LAMMPS's name of the
         interaction, with its arguments. pair_coeff: arguments of pair_coeff commands, for styles without a file.
     relax: "positions" moves the atoms, "cell" also the edges of the cell, to the nearest minimum of energy.

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from pydantic import Field
 
-from msvae import Array, Count, DataError, Dataset, Natural, Positions, Structures, Unit
+from msvae import Array, Count, DataError, Dataset, Finite, Natural, Positions, Structures, Unit
 from msvae_microstructures.voxel_size import Spacing, fitting, voxel_sizes
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Tiff(Dataset):
 
     path: Path
     dimensions_of: Literal[2, 3, "auto"] = "auto"
-    threshold: float | None = None
+    threshold: Finite | None = None
     labels: tuple[int, ...] = ()
     patch: tuple[Annotated[Count, Unit("voxels")], ...] = ()
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
