@@ -23,7 +23,8 @@ class CahnHilliard(Dataset):
 
     simulations: number of them. frames: of each, at equal steps of time from first to duration. A simulation
         is a group: its frames never stand on both sides of a split. The property "time" is each frame's.
-    shape: voxels along each axis. mean: mean concentrations, one drawn for each simulation; noise_grid: likewise, cells along an axis of its noise.
+    shape: of the grid.
+    mean: mean concentrations, one drawn for each simulation; noise_grid: likewise, cells along an axis of its noise.
     height: range of the energy's factor. gradient: range of the gradient energy's factor.
     first, duration: times of the first and the last frame.
     """

@@ -31,7 +31,7 @@ class Hdf5(Dataset):
     values: name of an array (n, *grid), or (n, channels, *grid) for compositions and occupations, of another program.
     kind: of the structures in that array. spacing: edge length of a voxel, one number or one along each axis.
     periodic: whether structures continue on their other side. constituents: names of the phases or species.
-    properties: names of arrays (n, *shape), with their units in `units`, in the same order.
+    properties: names of arrays (n, *shape). units: of these, in the same order.
     groups: name of an array (n,) of integers, the simulation or specimen of each structure; those of one are not split.
     corners: name of an array (n, axes) of integers, the first voxel of each structure in the image that it was cut
         from; images: of an array (n,), which image that is, where there are several.
