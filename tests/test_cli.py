@@ -156,7 +156,7 @@ BAD = {
     "latents zero": (["run", "study.toml", "--set", "model.latents=0"], "model.latents"),
     "property without solver": (["run", "study.toml", "--set", "campaign=train", "--set", "model.heads=['energy']"],
                                 "no property 'energy'"),
-    "no phases": (["run", "study.toml", "--set", "solver.phases=[]"], "phases is empty"),
+    "no phases": (["run", "study.toml", "--set", "solver.phases=[]"], "phases is a list of 1 entry or more"),
     "phase missing": (["run", "study.toml", "--set", "solver.phases=[{conductivity=1.0}]"], "phase 1"),
     "truncated TIFF": (["run", "study.toml", "--set", "dataset={name='tiff', path='half.tif', spacing=1}"], "damaged"),
     "empty folder": (["run", "study.toml", "--set", "dataset={name='tiff', path='empty', spacing=1e-6}"], "no .tif"),

@@ -46,7 +46,8 @@ PUBLIC = [  # names that users import: some are added, none is taken away
     "VAE", "Architecture", "Array", "DataError", "Dataset", "Grid", "MsvaeError", "PluginError", "Positions",
     "Properties", "Quantity", "Run", "RunError", "Settings", "Solver", "SpacingError", "Specification",
     "Structures", "Study", "StudyError", "TargetError", "__version__", "differentiable", "hook", "load_solver",
-    "native_library", "read_structures",
+    "native_library", "read_structures", "Ascending", "Count", "Distinct", "Finite", "Fraction", "Natural",
+    "NonNegative", "Positive", "Rule", "Share", "Unit",
 ]  # fmt: skip
 
 

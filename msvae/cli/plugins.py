@@ -50,9 +50,11 @@ def plugin_show(name: str) -> None:
             say(console, f"kinds: {', '.join(plugin.kinds)}; dimensions: {', '.join(map(str, plugin.dimensions))}")
         for q in getattr(plugin, "computes", ()):
             say(console, f"computes: {q.name} in {q.unit}, shape {list(q.shape)}")
-        said = descriptions(plugin)
-        rows = [(key, kind, default, said.get(key, "")) for key, kind, default in plugins.settings_of(plugin)]
-        print_table(console, "Settings", ("key", "type", "default", "what"), rows)
+        rows = [
+            (name, key.words, key.measure, key.range, default, descriptions(table).get(name.rpartition(".")[2], ""))
+            for table, name, key, default in plugins.settings_of(plugin)
+        ]
+        print_table(console, "Settings", ("key", "type", "unit", "range", "default", "what"), rows)
 
 
 @app.command("check")

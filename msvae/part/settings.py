@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from msvae.plugins.annotations import Count, Positive, Unit
 from msvae.plugins.interfaces import Settings
-from msvae.study.numbers import Count, Positive
 
 __all__ = ["QUANTITIES", "PartSettings"]
 
+Length = Annotated[Positive, Unit("m")]
 Physics = Literal["elasticity", "plasticity", "conduction"]
 QUANTITIES: dict[str, dict[str, str]] = {  # of each physics: names and units
     "elasticity": {
@@ -44,30 +45,31 @@ class PartSettings(Settings):
 
     shape: "bar" (lengths, cells), "plate-with-hole" (lengths: edge [, thickness], cells: around an eighth of the hole
         [, layers], radius), "notched-beam" (a bar with a notch), or "file" (any mesh that meshio reads).
-    lengths: m. cells: elements along each axis. radius: of the hole, m. notch: width and depth, m. file: of the mesh.
+    lengths: edge lengths. cells: elements along each axis. radius: of the hole. notch: width and depth. file: the mesh.
     physics: "elasticity", "plasticity" or "conduction", each with its property of the structures.
     load: "tension" pulls the faces of an axis apart, "bending" clamps one and moves the other along the last axis.
     axis: of the load, from 0. sides: of a bar in tension are "free", or "fixed" against moving out of their planes.
-    displacement: of the moved face, m. steps: of a plastic part, shares of it. temperature_difference: K.
-    heat_flow: W, for the temperature difference that it makes. yield_stress: Pa, of an elastic part.
+    displacement: of the loaded face. steps: load steps of a plastic part, as fractions of displacement.
+    temperature_difference: between the loaded faces. heat_flow: for "temperature-difference". yield_stress: of an
+        elastic part.
     quantities: of interest, by name.
     """
 
-    lengths: tuple[Positive, ...] = ()
+    lengths: tuple[Length, ...] = ()
     cells: tuple[Count, ...] = ()
     shape: Literal["bar", "plate-with-hole", "notched-beam", "file"] = "bar"
-    radius: Positive | None = None
-    notch: tuple[Positive, Positive] | None = None
+    radius: Length | None = None
+    notch: tuple[Length, Length] | None = None
     file: str | None = None
     physics: Physics = "elasticity"
     load: Literal["tension", "bending"] = "tension"
     axis: Annotated[int, Field(ge=0, le=2)] = 0
     sides: Literal["free", "fixed"] = "free"
-    displacement: Positive = 1e-6
+    displacement: Length = 1e-6
     steps: tuple[Positive, ...] = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-    temperature_difference: Positive = 1.0
-    heat_flow: Positive | None = None
-    yield_stress: Positive | None = None
+    temperature_difference: Annotated[Positive, Unit("K")] = 1.0
+    heat_flow: Annotated[Positive, Unit("W")] | None = None
+    yield_stress: Annotated[Positive, Unit("Pa")] | None = None
     quantities: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

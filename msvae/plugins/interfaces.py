@@ -28,11 +28,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from msvae.errors import StudyError
+from msvae.plugins.keys import Place, check_arguments
 from msvae.structures import KINDS, Array, Kind, Quantity, Specification, Structures
 
 if TYPE_CHECKING:  # a campaign is given what stands above it
     import numpy as np
     from torch import nn
+    from typing_extensions import Self
 
     from msvae.report.drawing import Drawing
     from msvae.run.directory import Run
@@ -44,21 +46,19 @@ if TYPE_CHECKING:  # a campaign is given what stands above it
 
 __all__ = ["Architecture", "Campaign", "Dataset", "Place", "Plugin", "Searcher", "Settings", "Solver"]
 
-Place = tuple[str | int, ...]  # of a key in a study: its tables and positions
-
 
 class Settings:
-    """Parent of every dataclass that is read from a study: keys that are not fields of it are refused."""
+    """Parent of every dataclass that is read from a study: keys that are not fields of it are refused.
+
+    The annotation of a field says its unit and its range (see `msvae.Unit`); a value outside is a ValueError, before
+    `__post_init__` runs.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    def refuse_twice(self, *keys: str) -> None:
-        """Raise ValueError if the list under one of these keys has the same entry twice."""
-        for key in keys:
-            entries = getattr(self, key)
-            again = next((entry for k, entry in enumerate(entries) if entry in entries[:k]), None)
-            if again is not None:
-                raise ValueError(f"{key} has '{again}' twice: leave one out")
+    def __new__(cls, *positional: Any, **named: Any) -> Self:
+        check_arguments(cls, positional, named)  # nothing to check where pydantic, a copy or a pickle makes the object
+        return super().__new__(cls)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +32,10 @@ from msvae.errors import PluginError, did_you_mean
 from msvae.plugins.families import FAMILIES, HOOK_OF, check_class
 from msvae.plugins.files import digest_of, import_file, module_name
 from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Searcher, Solver
+from msvae.plugins.keys import Key, keys_of
 from msvae.structures.evaluations import Evaluation
+
+NESTED = 2  # tables inside of tables that are described
 
 __all__ = [
     "Announced",
@@ -273,13 +277,21 @@ def file_digest(plugin: type[Plugin]) -> str | None:
     return next((digest_of(e.module) for e in registry().loaded.values() if e.plugin is plugin), None)
 
 
-def settings_of(plugin: type[Plugin]) -> Iterator[tuple[str, str, str]]:
-    """Yield (key, type, default) of each setting of a plugin class."""
-    for item in dataclasses.fields(plugin):
-        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        default = (
-            item.default
-            if item.default is not dataclasses.MISSING
-            else (item.default_factory() if item.default_factory is not dataclasses.MISSING else None)
-        )
-        yield item.name, str(item.type), "required" if required else repr(default)
+def settings_of(table: type[Any], prefix: str = "") -> Iterator[tuple[type[Any], str, Key, str]]:
+    """Yield (class, key, annotation, default) of each setting of a plugin class, and of the tables inside of it."""
+    for item in dataclasses.fields(table):
+        default = item.default_factory() if item.default_factory is not dataclasses.MISSING else item.default
+        key = keys_of(table).get(item.name, Key("any"))
+        yield table, prefix + item.name, key, "required" if default is dataclasses.MISSING else _in_toml(default)
+        for mark, inner in key.tables:
+            if not prefix.startswith(f"{item.name}[") and prefix.count(".") < NESTED:
+                yield from settings_of(inner, f"{prefix}{item.name}{mark}.")
+
+
+def _in_toml(value: object) -> str:
+    """Return a default as a study would write it; "" for what is left out."""
+    if value is None:
+        return ""
+    if isinstance(value, Path):
+        return json.dumps(str(value))
+    return json.dumps(list(value) if isinstance(value, tuple) else value, default=str)

@@ -1,22 +1,13 @@
-"""Numbers in a study: of a property, and in which range a key has to be."""
+"""Numbers of properties, as a study names them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from pydantic import Field
-
+from msvae.plugins.annotations import Natural
 from msvae.plugins.interfaces import Settings
 
-__all__ = ["Component", "Count", "Finite", "Number", "Positive", "Share", "Weight"]
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, lt=2**31)]  # what numbers of arrays and threads can be
-Number = Annotated[int, Field(ge=0, lt=2**31)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+__all__ = ["Component"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +19,7 @@ class Component(Settings):
     """
 
     property: str
-    component: tuple[Number, ...] = ()
+    component: tuple[Natural, ...] = ()
     unit: str | None = None
 
     def __str__(self) -> str:

@@ -30,6 +30,9 @@ def schema() -> Json:
     definitions: dict[str, Json] = shared.get("$defs", {})
     found = {key: _resolved(table, definitions) for (key, _), table in tables.items()}
     whole = found.pop("study")
+    for (family, name), entry in loaded.items():
+        for key, text in descriptions(entry.plugin).items():
+            found[f"{family} {name}"]["properties"][key].setdefault("description", text)
     for family in PLUGIN_TABLES:
         named = [name for kind, name in loaded if kind == family]
         whole["properties"][family] = _one_of({name: found[f"{family} {name}"] for name in sorted(named)}, family)
@@ -50,9 +53,10 @@ def schema() -> Json:
 
 
 def descriptions(table: type[Any]) -> dict[str, str]:
-    """Return what each key of a table is, by its key, as the docstring of its class says."""
+    """Return what each key of a table is, by its key, as the docstring of its class says, or of a class above it."""
     found = TypeAdapter(table).json_schema()
-    _describe(found)
+    for cls in table.__mro__:
+        _describe({**found, "description": cls.__dict__.get("__doc__") or ""})
     return {key: item.get("description", "") for key, item in found.get("properties", {}).items()}
 
 

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from msvae.plugins.annotations import Count, Distinct, Natural, NonNegative, Positive, Unit
 from msvae.plugins.interfaces import Settings
-from msvae.study.numbers import Component, Count, Number, Positive, Weight
+from msvae.study.numbers import Component
 
 __all__ = [
     "CacheSettings",
@@ -40,7 +41,7 @@ class Condition(Component):
     classes: it is a class, 0 to classes - 1; 0 for a quantity.
     """
 
-    classes: Number = 0
+    classes: Natural = 0
 
     @builtins.property
     def width(self) -> int:
@@ -71,28 +72,27 @@ class ModelSettings(Settings):
     prior: "flow" trains a spline flow with the rest, where N(0, I) is too simple. posterior: "flow" bends the encoder's
         normal distributions by couplings.
     beta: weight of the Kullback-Leibler divergence. head_weight: weight of the heads' log-likelihood.
-    free_bits: nats that every latent may take, on average, before its divergence counts.
+    free_bits: information that every latent may carry, on average, before its divergence counts.
     """
 
     latents: Count = 16
-    global_latents: Number = 0
+    global_latents: Natural = 0
     features: Count = 128
-    heads: tuple[str, ...] = ()
-    conditions: tuple[Condition, ...] = ()
+    heads: Annotated[tuple[str, ...], Distinct] = ()
+    conditions: Annotated[tuple[Condition, ...], Distinct] = ()
     semi_supervised: bool = False
-    axes: tuple[Component, ...] = ()
+    axes: Annotated[tuple[Component, ...], Distinct] = ()
     likelihood: Literal[
         "auto", "bernoulli", "categorical", "gaussian", "continuous-bernoulli", "dirichlet", "multinomial"
     ] = "auto"
     stem: Literal["pca", "none"] = "pca"
     prior: Literal["normal", "flow"] = "normal"
     posterior: Literal["normal", "flow"] = "normal"
-    beta: Weight = 1.0
-    head_weight: Weight = 1.0
-    free_bits: Weight = 0.0
+    beta: NonNegative = 1.0
+    head_weight: NonNegative = 1.0
+    free_bits: Annotated[NonNegative, Unit("nat")] = 0.0
 
     def __post_init__(self) -> None:
-        self.refuse_twice("heads", "conditions", "axes")
         if len(self.axes) > self.latents:
             raise ValueError(f"{len(self.axes)} axes need as many latents, found {self.latents}")
 
@@ -115,9 +115,9 @@ class TrainingSettings(Settings):
         lengths of their correlation. What lies in it is used by neither.
     warm_up: epochs over which beta rises from 0.
     weights: that are kept, of the epoch whose held-back structures lose "best", at the final beta; or the "last".
-    patience: epochs after warm_up without a better loss of the held-back structures after which training ends; "auto"
-        is a fifth of them, at least 10; 0 trains to the end.
-    checkpoint_minutes: between two checkpoints, from which --resume gives the same weights, bit for bit.
+    patience: early stopping: epochs after warm_up without a lower held-out loss; "auto" is a fifth of the epochs, at
+        least 10; 0 trains to the end.
+    checkpoint_minutes: wall time between two checkpoints, from which --resume gives the same weights, bit for bit.
     precision: "bfloat16" runs the networks under autocast; "auto" does where the processor multiplies it in hardware.
     device: "auto" takes CUDA where there is any.
     start_from: folder of a run whose trained model is taken as it is, of the same composition and structures.
@@ -127,14 +127,14 @@ class TrainingSettings(Settings):
     epochs: Count = 100
     batch_size: Count = 32
     learning_rate: Positive = 1e-3
-    weight_decay: Weight = 0.0
+    weight_decay: NonNegative = 0.0
     held_back: Positive = 0.2
-    gap: Weight = 1.0
-    warm_up: Number = 0
+    gap: NonNegative = 1.0
+    warm_up: Natural = 0
     gradient_norm: Positive = 10.0
     weights: Literal["best", "last"] = "best"
-    patience: Number | Literal["auto"] = "auto"
-    checkpoint_minutes: Weight = 5.0
+    patience: Natural | Literal["auto"] = "auto"
+    checkpoint_minutes: Annotated[NonNegative, Unit("min")] = 5.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     start_from: str = ""
@@ -153,17 +153,14 @@ class StructureHeadSettings(Settings):
     contrast: ratio of the largest to the smallest local modulus of a grey value; adds its logarithm as an input.
     """
 
-    properties: Annotated[tuple[str, ...], Field(min_length=1)]
+    properties: Annotated[tuple[str, ...], Field(min_length=1), Distinct]
     epochs: Count = 30
     batch_size: Count = 64
     learning_rate: Positive = 2e-3
-    weight_decay: Weight = 0.05
-    flips: tuple[Number, ...] = ()
+    weight_decay: NonNegative = 0.05
+    flips: Annotated[tuple[Natural, ...], Distinct] = ()
     contrast: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-
-    def __post_init__(self) -> None:
-        self.refuse_twice("properties", "flips")
 
 
 @dataclass(frozen=True)
@@ -176,9 +173,9 @@ class ExecutorSettings(Settings):
     gpus: devices of a node that its ranks take in turn; 0 leaves them as they are.
     ranks_per_solver: MPI ranks that run one evaluation together; 0 for as many as the solver says.
     isolation: "process" evaluates in a child process of the worker, so that a crash is a failed evaluation.
-    timeout: seconds, memory_limit: GiB of one evaluation; they need isolation, but for the timeout of ranks that solve
-        together, of which the whole group is given up.
-    patience: seconds after which a worker, or a solver's process, that shows no sign of life is given up: its
+    timeout: wall time of one evaluation; of one without isolation only where ranks solve together, whose whole group is
+        given up then. memory_limit: memory of one evaluation, which needs isolation.
+    patience: wall time after which a worker, or a solver's process, that shows no sign of life is given up: its
         evaluations go to others. By default 60 with isolation; without, workers are waited for, because a solver that
         keeps the interpreter to itself shows none either.
     retries: how often an evaluation is tried again, by the status that it ended with.
@@ -188,13 +185,13 @@ class ExecutorSettings(Settings):
     name: Annotated[str, Field(pattern=r"^(auto|serial|processes|mpi|\w+(\.\w+)*:\w+)$")] = "auto"
     workers: Workers = 1
     threads: Workers = 1
-    gpus: Number = 0
-    ranks_per_solver: Number = 0
+    gpus: Natural = 0
+    ranks_per_solver: Natural = 0
     isolation: Literal["none", "process"] = "none"
-    timeout: Positive | None = None
-    memory_limit: Positive | None = None
-    patience: Positive | None = None
-    retries: dict[Literal["failed", "timeout", "crashed", "invalid"], Number] = dataclasses.field(
+    timeout: Annotated[Positive, Unit("s")] | None = None
+    memory_limit: Annotated[Positive, Unit("GiB")] | None = None
+    patience: Annotated[Positive, Unit("s")] | None = None
+    retries: dict[Literal["failed", "timeout", "crashed", "invalid"], Natural] = dataclasses.field(
         default_factory=lambda: {"crashed": 1}
     )
     max_failures: Count | None = None
@@ -209,12 +206,14 @@ class ExecutorSettings(Settings):
 class LimitsSettings(Settings):
     """[limits]: when a campaign ends at a clean point, with exit code 75, to be resumed.
 
-    walltime: seconds, or "HH:MM:SS" or "D-HH:MM:SS" as Slurm writes it. grace: seconds in which what runs may end.
+    walltime: a number, or "HH:MM:SS" or "D-HH:MM:SS" as in Slurm. grace: time for running evaluations to finish.
     SIGTERM and SIGUSR1 end it too.
     """
 
-    walltime: Positive | Annotated[str, Field(pattern=r"^(\d{1,5}-)?\d{1,2}:\d{2}:\d{2}$")] | None = None
-    grace: Weight = 60.0
+    walltime: (
+        Annotated[Positive, Unit("s")] | Annotated[str, Field(pattern=r"^(\d{1,5}-)?\d{1,2}:\d{2}:\d{2}$")] | None
+    ) = None
+    grace: Annotated[NonNegative, Unit("s")] = 60.0
 
     @property
     def seconds(self) -> float | None:

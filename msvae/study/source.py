@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msvae.plugins.keys import dotted
+
 __all__ = ["Source"]
 
 
@@ -18,7 +20,7 @@ class Source:
 
     def at(self, path: Sequence[str | int]) -> str:
         """Return "file line n: key" for the place where a key, or the nearest table around it, stands."""
-        key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
+        key = dotted(path)
         line = _line_of(self.text, [str(p) for p in path if not isinstance(p, int)])
         return f"{self.name}{f' line {line}' if line else ''}: {key or 'the study'}"
 

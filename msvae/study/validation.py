@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from msvae.errors import MsvaeError, StudyError, did_you_mean
+from msvae.plugins.keys import fault_of
 from msvae.study.source import Source
 
 __all__ = ["validated"]
@@ -28,12 +29,14 @@ def validated(cls: type[Value], table: Mapping[str, Any], source: Source, path: 
     try:
         return TypeAdapter(cls).validate_json(text, strict=True)
     except ValidationError as error:
-        raise StudyError(_sentence(error, cls, source, path)) from None
+        raise StudyError(_sentence(error, cls, table, source, path)) from None
     except MsvaeError as error:
         raise StudyError(f"{source.at(path)}: {error}") from None
 
 
-def _sentence(error: ValidationError, cls: type[Any], source: Source, path: tuple[str, ...]) -> str:
+def _sentence(
+    error: ValidationError, cls: type[Any], table: Mapping[str, Any], source: Source, path: tuple[str, ...]
+) -> str:
     """Return one sentence for the first of pydantic's errors: place, found, expected, nearest known key."""
     faults = error.errors(include_url=False)
     first = next((f for f in faults if f["type"] in UNKNOWN), faults[0])  # a misspelt key is also a missing one
@@ -48,8 +51,24 @@ def _sentence(error: ValidationError, cls: type[Any], source: Source, path: tupl
         return f"{source.at(place)}: unknown key{did_you_mean(key, known)}{listed}{more}"
     if kind in ("missing", "missing_argument"):
         return f"{source.at(place)}: this key is missing and has no default: add it{more}"
+    fault = fault_of(cls, table)
+    if fault is not None:
+        return f"{source.at([*path, *fault.place])} {fault.sentence}"
+    if kind == "dataclass_type":
+        return (
+            f"{source.at(place)}: found {found}, expected a table{_as_table(cls, first['loc'], first['input'])}{more}"
+        )
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
     return f"{source.at(place)}: found {found}, {message[0].lower() + message[1:]}{more}"
+
+
+def _as_table(cls: type[Any], loc: Sequence[str | int], found: Any) -> str:
+    """Return how to write the table that a value stands in for, where its first key is a string, and its keys."""
+    keys = _known_keys(cls, [str(step) for step in loc])
+    if not keys:
+        return ""
+    listed = f"(keys: {', '.join(keys)})"
+    return f" {{ {keys[0]} = {json.dumps(found)} }} {listed}" if isinstance(found, str) else f" {listed}"
 
 
 def _known_keys(cls: type[Any], path: Sequence[str]) -> list[str]:

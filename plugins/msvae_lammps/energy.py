@@ -11,11 +11,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from msvae import Array, DataError, Grid, PluginError, Properties, Quantity, Solver, Specification, Structures
+from msvae import (
+    Array,
+    Count,
+    DataError,
+    Finite,
+    Grid,
+    PluginError,
+    Positive,
+    Properties,
+    Quantity,
+    Solver,
+    Specification,
+    Structures,
+    Unit,
+)
 
 __all__ = ["LammpsEnergy"]
 
@@ -34,13 +48,14 @@ PROGRAMS = {"python", "mliap"}  # interactions that are Python, from a module or
 class LammpsEnergy(Solver):
     """Energy per atom of an occupation of lattice sites.
 
-    Sites of the unit cell: basis, in fractions of the cell; without it those of a simple cubic, body-centred or
-    face-centred crystal for 1, 2 or 4 sites. The grid's spacing is the lattice constant. Constituents are elements.
+    The grid's spacing is the lattice constant. Constituents are elements.
 
+    basis: sites of the unit cell, in fractions of the cell; without it those of a simple cubic, body-centred or
+        face-centred crystal for 1, 2 or 4 sites.
     potential: file that pair_coeff reads ("pair_coeff * * FILE ELEMENTS"). pair_style: LAMMPS's name of the
         interaction, with its arguments. pair_coeff: arguments of pair_coeff commands, for styles without a file.
     relax: "positions" moves the atoms, "cell" also the edges of the cell, to the nearest minimum of energy.
-    force: largest force that is left, in N. steps: of relaxation, after which it has failed.
+    force: largest force that is left. steps: of relaxation, after which it has failed.
     """
 
     name = "lammps-energy"
@@ -50,10 +65,10 @@ class LammpsEnergy(Solver):
     potential: str | None = None
     pair_style: str = "eam/alloy"
     pair_coeff: tuple[str, ...] = ()
-    basis: tuple[tuple[float, float, float], ...] = ()
+    basis: tuple[tuple[Finite, Finite, Finite], ...] = ()
     relax: Literal["none", "positions", "cell"] = "none"
-    force: float = 1e-12
-    steps: int = 2000
+    force: Annotated[Positive, Unit("N")] = 1e-12
+    steps: Count = 2000
 
     def __post_init__(self) -> None:
         for text in (self.pair_style, *self.pair_coeff):

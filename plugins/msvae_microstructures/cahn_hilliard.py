@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from msvae import Array, Dataset, Grid, Quantity, Specification, Structures
+from msvae import Array, Count, Dataset, Grid, Positive, Quantity, Rule, Share, Specification, Structures, Unit
 from msvae_microstructures import processes
+
+Range = Annotated[tuple[Positive, Positive], Rule("a range [low, high]", lambda ends: ends[0] <= ends[1])]
 
 
 @dataclass(frozen=True)
@@ -17,8 +21,9 @@ class CahnHilliard(Dataset):
     The parameters are those of Mechanical MNIST Cahn-Hilliard (github.com/elejeune11/Mechanical-MNIST-Cahn-Hilliard):
     free energy height c^2 (1 - c)^2, mobility 1, noise U(-.05, .05) on a coarse grid.
 
-    simulations: how many; frames: of each, at equal steps of time from first to duration. A simulation
+    simulations: number of them. frames: of each, at equal steps of time from first to duration. A simulation
         is a group: its frames never stand on both sides of a split. The property "time" is each frame's.
+    shape: of the grid.
     mean: mean concentrations, one drawn for each simulation; noise_grid: likewise, cells along an axis of its noise.
     height: range of the energy's factor. gradient: range of the gradient energy's factor.
     first, duration: times of the first and the last frame.
@@ -27,31 +32,21 @@ class CahnHilliard(Dataset):
     name = "cahn-hilliard"
     kinds = ("field",)
 
-    simulations: int = 100
-    frames: int = 10
-    shape: tuple[int, ...] = (64, 64)
-    mean: tuple[float, ...] = (0.5, 0.63, 0.75)
-    noise_grid: tuple[int, ...] = (4, 6, 8)
-    height: tuple[float, float] = (70.0, 100.0)
-    gradient: tuple[float, float] = (0.01, 0.025)
-    first: float = 5e-4
-    duration: float = 0.025
+    simulations: Count = 100
+    frames: Count = 10
+    shape: Annotated[
+        tuple[Annotated[int, Field(ge=4, lt=2**31), Unit("voxels")], ...], Field(min_length=2, max_length=3)
+    ] = (64, 64)
+    mean: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.5, 0.63, 0.75)
+    noise_grid: Annotated[tuple[Count, ...], Field(min_length=1)] = (4, 6, 8)
+    height: Range = (70.0, 100.0)
+    gradient: Range = (0.01, 0.025)
+    first: Positive = 5e-4
+    duration: Positive = 0.025
 
     def __post_init__(self) -> None:
-        if min(self.simulations, self.frames) < 1:
-            raise ValueError(f"simulations and frames are at least 1, found {self.simulations} and {self.frames}")
-        if len(self.shape) not in self.dimensions or min(self.shape) < 4:
-            raise ValueError(f"shape has 2 or 3 numbers of voxels from 4 up, found {list(self.shape)}")
-        if not self.mean or not all(0 < m < 1 for m in self.mean):
-            raise ValueError(f"mean has concentrations between 0 and 1, found {list(self.mean)}")
-        if not self.noise_grid or min(self.noise_grid) < 1:
-            raise ValueError(f"noise_grid has numbers of cells from 1 up, found {list(self.noise_grid)}")
-        for key in ("height", "gradient"):
-            low, high = getattr(self, key)
-            if not 0 < low <= high:
-                raise ValueError(f"{key} is a range of positive numbers, found [{low:g}, {high:g}]")
-        if not 0 < self.first <= self.duration:
-            raise ValueError(f"first is positive and not after duration, found {self.first:g} and {self.duration:g}")
+        if self.first > self.duration:
+            raise ValueError(f"first is not after duration, found {self.first:g} and {self.duration:g}")
 
     def load(self, seed: int) -> Structures:
         children = np.random.SeedSequence(seed).spawn(self.simulations)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import h5py
 import numpy as np
 
-from msvae import DataError, Dataset, Grid, Positions, Quantity, Specification, Structures, read_structures
+from msvae import (
+    DataError,
+    Dataset,
+    Grid,
+    Positions,
+    Positive,
+    Quantity,
+    Specification,
+    Structures,
+    Unit,
+    read_structures,
+)
 
 
 @dataclass(frozen=True)
@@ -18,8 +29,9 @@ class Hdf5(Dataset):
 
     path: the file; one that msvae wrote (a run's structures.h5) needs no more.
     values: name of an array (n, *grid), or (n, channels, *grid) for compositions and occupations, of another program.
-    kind, spacing (m, one number or one along each axis), periodic, constituents: what that array is.
-    properties: names of arrays (n, *shape), with their units in `units`, in the same order.
+    kind: of the structures in that array. spacing: edge length of a voxel, one number or one along each axis.
+    periodic: whether structures continue on their other side. constituents: names of the phases or species.
+    properties: names of arrays (n, *shape). units: of these, in the same order.
     groups: name of an array (n,) of integers, the simulation or specimen of each structure; those of one are not split.
     corners: name of an array (n, axes) of integers, the first voxel of each structure in the image that it was cut
         from; images: of an array (n,), which image that is, where there are several.
@@ -31,7 +43,7 @@ class Hdf5(Dataset):
     path: Path
     values: str | None = None
     kind: Literal["phases", "field", "composition", "occupation"] = "phases"
-    spacing: float | tuple[float, ...] = 1.0
+    spacing: Annotated[Positive, Unit("m")] | tuple[Annotated[Positive, Unit("m")], ...] = 1.0
     periodic: bool = True
     constituents: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()

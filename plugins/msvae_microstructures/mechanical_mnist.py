@@ -10,12 +10,15 @@ import io
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from msvae import Array, DataError, Dataset, Grid, Quantity, Specification, Structures
+from msvae import Array, Count, DataError, Dataset, Grid, Quantity, Rule, Specification, Structures
 
 DISPLACEMENTS = (0.0, 0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0)
+Published = Rule("a list of some of the published ones", lambda found: set(found) <= set(DISPLACEMENTS))
 SPECIFICATION = Specification("field", 1, Grid.of((28, 28), 1.0, periodic=False), ("grey",))
 ENERGY = Quantity("energy", "1", (len(DISPLACEMENTS),), spacing_exponent=0)
 
@@ -35,16 +38,10 @@ class MechanicalMnist(Dataset):
 
     path: Path
     part: str = "test"
-    limit: int | None = None
+    limit: Count | None = None
     images: str | None = None
     energies: str | None = None
-    displacements: tuple[float, ...] = DISPLACEMENTS
-
-    def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit is at least 1, found {self.limit}")
-        if not self.displacements or not set(self.displacements) <= set(DISPLACEMENTS):
-            raise ValueError(f"displacements are among {DISPLACEMENTS}, found {self.displacements}")
+    displacements: Annotated[tuple[float, ...], Field(min_length=1), Published] = DISPLACEMENTS
 
     def load(self, seed: int) -> Structures:
         bitmaps = _table(self._file(self.images or f"mnist_img_{self.part}.txt"), self.limit, columns=784)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
-from msvae import Array, DataError, Dataset, Grid, Positions, Structures
+from msvae import Array, Count, DataError, Dataset, Grid, Positions, Positive, Rule, Share, Structures, Unit
 from msvae_microstructures import processes
-from msvae_microstructures.voxel_size import positive
+from msvae_microstructures.voxel_size import Spacing, fitting
 
 MOST = 1 << 40  # voxels
 RANGE = 100.0
+Voxels = Annotated[Count, Unit("voxels")]
+Length = Annotated[Positive, Unit("m")]
+Ratio = Annotated[float, Field(ge=1 / RANGE, le=RANGE)]
+Ordered = Rule("a range [low, high]", lambda ends: ends[0] <= ends[1])
 
 
 @dataclass(frozen=True)
@@ -21,10 +26,10 @@ class Simulated(Dataset):
     """Structures from a random process, periodic, of two phases.
 
     process: "gaussian-field" (thresholded), "spheres" (overlapping), "voronoi" (grains), "spinodal" (Cahn-Hilliard).
-    count: how many. shape: voxels along each axis. spacing: of the voxels in m, one number or one
+    count: number of structures. shape: voxels along each axis. spacing: edge length of a voxel, one number or one
         along each axis.
     volume_fraction: range of the fraction of phase 1, drawn uniformly for each structure.
-    length: range, in m, of the correlation length, sphere radius or grain size; "spinodal" has its own.
+    length: range of the correlation length, sphere radius or grain size; "spinodal" has its own.
     anisotropy: range of the ratio of the length along a random axis to that along the others, drawn log-uniformly.
     image_shape: voxels of one large image, from whose random places structures are cut then; they are not periodic.
     """
@@ -33,26 +38,15 @@ class Simulated(Dataset):
     kinds = ("phases",)
 
     process: Literal["gaussian-field", "spheres", "voronoi", "spinodal"] = "gaussian-field"
-    count: int = 100
-    shape: tuple[int, ...] = (32, 32)
-    spacing: float | tuple[float, ...] = 1e-6
-    volume_fraction: tuple[float, float] = (0.3, 0.7)
-    length: tuple[float, float] = (6e-6, 6e-6)
-    anisotropy: tuple[float, float] = (1.0, 1.0)
-    image_shape: tuple[int, ...] = ()
+    count: Count = 100
+    shape: Annotated[tuple[Voxels, ...], Field(min_length=2, max_length=3)] = (32, 32)
+    spacing: Spacing | tuple[Spacing, ...] = 1e-6
+    volume_fraction: Annotated[tuple[Share, Share], Ordered] = (0.3, 0.7)
+    length: Annotated[tuple[Length, Length], Ordered] = (6e-6, 6e-6)
+    anisotropy: Annotated[tuple[Ratio, Ratio], Ordered] = (1.0, 1.0)
+    image_shape: tuple[Voxels, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"count is at least 1, found {self.count}")
-        if len(self.shape) not in self.dimensions or min(self.shape) < 1:
-            raise ValueError(f"shape has 2 or 3 positive numbers of voxels, found {list(self.shape)}")
-        low, high = self.volume_fraction
-        if not 0 < low <= high < 1:
-            raise ValueError(f"volume_fraction is a range inside (0, 1), found {list(self.volume_fraction)}")
-        for key in ("length", "anisotropy"):
-            low, high = getattr(self, key)
-            if not 0 < low <= high < math.inf:
-                raise ValueError(f"{key} is a range of positive numbers, found [{low:g}, {high:g}]")
         image = self.image_shape or self.shape
         if math.prod(image) > MOST or self.count * math.prod(self.shape) > MOST:
             raise ValueError(
@@ -61,7 +55,7 @@ class Simulated(Dataset):
             )
         if len(image) != len(self.shape) or any(a < b for a, b in zip(image, self.shape, strict=True)):
             raise ValueError(f"image_shape is at least {list(self.shape)} voxels, found {list(self.image_shape)}")
-        positive(self.spacing, len(self.shape))
+        fitting(self.spacing, len(self.shape))
         if self.process != "spinodal":
             self._check_lengths()
         if self.process == "spinodal" and len(set(self._spacing)) > 1:
@@ -75,8 +69,6 @@ class Simulated(Dataset):
                 f"length is from {1 / RANGE:g} to {RANGE**2:g} voxels, found {list(self.length)} m with voxels of "
                 f"{min(self._spacing):g} m"
             )
-        if not 1 / RANGE <= self.anisotropy[0] <= self.anisotropy[1] <= RANGE:
-            raise ValueError(f"anisotropy is from {1 / RANGE:g} to {RANGE:g}, found {list(self.anisotropy)}")
 
     def load(self, seed: int) -> Structures:
         image = self.image(seed)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
-from msvae import Dataset, Grid, Specification, Structures
+from msvae import Count, Dataset, Distinct, Fraction, Grid, Positive, Rule, Specification, Structures, Unit
 
 SITES = {"sc": 1, "bcc": 2, "fcc": 4}
+Ranges = Rule(
+    "a list of ranges [low, high] whose sum stays below 1",
+    lambda ranges: all(low <= high for low, high in ranges) and sum(high for _, high in ranges) <= 1,
+)
 
 
 @dataclass(frozen=True)
@@ -16,34 +22,27 @@ class SolidSolution(Dataset):
     """Occupations of the sites of a cubic crystal by species at random, with given fractions of them.
 
     species: their names. fractions: ranges [low, high] of the first species' fraction and so on, the last takes the
-    rest; each structure draws its own. lattice: "sc", "bcc" or "fcc". constant: of the lattice, m. shape: unit cells.
+    rest; each structure draws its own. lattice: "sc", "bcc" or "fcc". constant: of the lattice.
+        shape: unit cells along each axis. count: number of structures.
     """
 
     name = "solid-solution"
     kinds = ("occupation",)
     dimensions = (3,)
 
-    species: tuple[str, ...] = ("Fe", "Ni")
-    fractions: tuple[tuple[float, float], ...] = ((0.3, 0.7),)
-    lattice: str = "fcc"
-    constant: float = 3.56e-10
-    shape: tuple[int, ...] = (4, 4, 4)
-    count: int = 100
+    species: Annotated[tuple[str, ...], Field(min_length=2), Distinct] = ("Fe", "Ni")
+    fractions: Annotated[tuple[tuple[Fraction, Fraction], ...], Ranges] = ((0.3, 0.7),)
+    lattice: Literal["sc", "bcc", "fcc"] = "fcc"
+    constant: Annotated[Positive, Unit("m")] = 3.56e-10
+    shape: Annotated[tuple[Annotated[Count, Unit("cells")], ...], Field(min_length=3, max_length=3)] = (4, 4, 4)
+    count: Count = 100
 
     def __post_init__(self) -> None:
-        if self.lattice not in SITES:
-            raise ValueError(f"lattice is one of {', '.join(SITES)}, found '{self.lattice}'")
-        if len(self.species) < 2 or len(set(self.species)) < len(self.species):
-            raise ValueError(f"species are two different names or more, found {list(self.species)}")
         if len(self.fractions) != len(self.species) - 1:
             raise ValueError(
                 f"fractions has a range for every species but the last, {len(self.species) - 1}, found "
                 f"{len(self.fractions)}"
             )
-        if not all(0 <= low <= high <= 1 for low, high in self.fractions) or sum(h for _, h in self.fractions) > 1:
-            raise ValueError(f"fractions are ranges in 0 to 1 whose sum stays below 1, found {list(self.fractions)}")
-        if len(self.shape) != 3 or min(self.shape) < 1 or self.count < 1:
-            raise ValueError(f"shape has 3 numbers from 1 up and count is at least 1, found {self.shape}, {self.count}")
 
     def load(self, seed: int) -> Structures:
         specification = Specification(

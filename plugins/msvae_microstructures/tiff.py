@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import tifffile
+from pydantic import Field
 
-from msvae import Array, DataError, Dataset, Positions, Structures
-from msvae_microstructures.voxel_size import positive, voxel_sizes
+from msvae import Array, Count, DataError, Dataset, Finite, Natural, Positions, Structures, Unit
+from msvae_microstructures.voxel_size import Spacing, fitting, voxel_sizes
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +32,10 @@ class Tiff(Dataset):
     threshold: grey values above it are phase 1; in the image's own values, as are labels.
     labels: the grey value of each phase, in order; any other value is an error.
         With neither, grey values are kept, integers scaled to 0 to 1.
-    patch: size of the pieces that images are cut to, in voxels; by default the whole image.
+    patch: size of the pieces that images are cut to; by default the whole image.
     overlap: fraction of a patch that its neighbour shares.
-    region: of the images that structures are cut from, [first, end) along each axis, voxels; by default all.
-    spacing: of the voxels in m, one number or one along each axis of the images (slices, rows, columns); by default
+    region: of the images that structures are cut from, [first, end) along each axis; by default all.
+    spacing: edge length of a voxel, one number or one along each axis of the images (slices, rows, columns); by default
         what the file states, by ImageJ, OME-XML, resolution tags, or a header (.mhd, .nhdr, .nrrd) of the same name.
     periodic: whether a patch continues on its other side.
     """
@@ -44,42 +45,38 @@ class Tiff(Dataset):
     kinds = ("phases", "field")
 
     path: Path
-    dimensions_of: int | Literal["auto"] = "auto"
-    threshold: float | None = None
+    dimensions_of: Literal[2, 3, "auto"] = "auto"
+    threshold: Finite | None = None
     labels: tuple[int, ...] = ()
-    patch: tuple[int, ...] = ()
-    overlap: float = 0.0
-    region: tuple[tuple[int, int], ...] = ()
-    spacing: float | tuple[float, ...] | None = None
+    patch: tuple[Annotated[Count, Unit("voxels")], ...] = ()
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    region: tuple[tuple[Annotated[Natural, Unit("voxels")], Annotated[int, Unit("voxels")]], ...] = ()
+    spacing: Spacing | tuple[Spacing, ...] | None = None
     periodic: bool = False
 
     def __post_init__(self) -> None:
-        if self.dimensions_of not in (2, 3, "auto"):
-            raise ValueError(f"dimensions_of is 2, 3 or 'auto', found {self.dimensions_of}")
         told = self._told or 2
-        if self.patch and (len(self.patch) != told or min(self.patch) < 1):
-            raise ValueError(f"patch has {told} positive numbers of voxels, found {list(self.patch)}")
-        if self.region and (len(self.region) != told or min(a for a, _ in self.region) < 0):
+        if self.patch and len(self.patch) != told:
+            raise ValueError(f"patch has {told} numbers of voxels, found {list(self.patch)}")
+        if self.region and len(self.region) != told:
             raise ValueError(f"region has {told} pairs [first, end) of voxels, found {list(self.region)}")
-        if not 0 <= self.overlap < 1:
-            raise ValueError(f"overlap is a fraction from 0 to below 1, found {self.overlap:g}")
         if self.threshold is not None and self.labels:
             raise ValueError("give a threshold or labels, not both")
         if self.spacing is not None:
-            positive(self.spacing, told)
+            fitting(self.spacing, told)
 
     @property
-    def _told(self) -> int | None:
+    def _told(self) -> Literal[2, 3] | None:
         """The dimensions that the settings say; None where they do not."""
         if self.dimensions_of != "auto":
             return self.dimensions_of
-        lengths = [len(given) for given in (self.patch, self.region) if given]
-        lengths += [len(self.spacing)] if isinstance(self.spacing, tuple) else []
-        return next(iter(lengths), None)
+        given = (self.patch, self.region, self.spacing if isinstance(self.spacing, tuple) else ())
+        lengths = {len(numbers) for numbers in given if numbers}
+        return None if not lengths else 3 if 3 in lengths else 2
 
     def _decided(self, files: Sequence[Path]) -> Tiff:
         """Return the same with the dimensions that "auto" stands for, and say what is read."""
-        dimensions = self._told or (3 if _are_slices(files[0]) else 2)
+        dimensions: Literal[2, 3] = self._told or (3 if _are_slices(files[0]) else 2)
         if self._told is None:
             pages, *size = _read(files[0]).shape
             shape = " x ".join(map(str, size))

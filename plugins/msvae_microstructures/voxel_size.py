@@ -12,13 +12,14 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tifffile
+from pydantic import Field
 
-from msvae import DataError, SpacingError
+from msvae import DataError, SpacingError, Unit
 
-__all__ = ["Sizes", "positive", "voxel_sizes"]
+__all__ = ["Sizes", "Spacing", "fitting", "voxel_sizes"]
 
 log = logging.getLogger(__name__)
 TAG = {2: 0.0254, 3: 0.01}  # metres of TIFF tag ResolutionUnit: inch, centimetre
@@ -29,19 +30,15 @@ SAME = 0.01  # relative difference, up to which a file and a study say the same
 SHORTEST, LONGEST = 1e-15, 1e6  # m that an edge of a voxel can be
 SMALL = 1 << 16  # bytes of a header
 
+Spacing = Annotated[float, Field(ge=SHORTEST, le=LONGEST), Unit("m")]
 Sizes = tuple["float | None", ...]  # along slices, rows and columns in m; None where it is not known
 
 
-def positive(spacing: float | Sequence[float], dimensions: int) -> None:
-    """Raise ValueError if a setting is not a length, or one for each axis."""
+def fitting(spacing: float | Sequence[float], dimensions: int) -> None:
+    """Raise ValueError if there is neither one length nor one for each axis."""
     found = [spacing] if isinstance(spacing, (int, float)) else list(spacing)
     if not isinstance(spacing, (int, float)) and len(found) != dimensions:
         raise ValueError(f"spacing is one length in m, or {dimensions}, one along each axis, found {found}")
-    if not all(SHORTEST <= h <= LONGEST for h in found):
-        raise ValueError(
-            f"spacing is a positive length in m, from {SHORTEST:g} to {LONGEST:g}, found "
-            f"{', '.join(f'{h:g}' for h in found)}"
-        )
 
 
 def voxel_sizes(path: Path, given: float | Sequence[float] | None, dimensions: int) -> tuple[float, ...]:

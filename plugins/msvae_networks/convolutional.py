@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from msvae import Architecture, Specification
+from msvae import Architecture, Specification, Unit
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,16 +59,12 @@ class Convolutional(Architecture):
 class FullyConvolutional(Convolutional):
     """Residual convolutional networks with latents on a grid: structures may be larger than those of training.
 
-    stride: voxels along an axis that one site stands for: 4, 8 or 16; the grid is a multiple of it.
+    stride: voxels along an axis that one site stands for; the grid is a multiple of it.
     """
 
     name = "fully-convolutional"
 
-    stride: int = 8
-
-    def __post_init__(self) -> None:
-        if self.stride not in (4, 8, 16):
-            raise ValueError(f"stride is 4, 8 or 16, found {self.stride}")
+    stride: Annotated[Literal[4, 8, 16], Unit("voxels")] = 8
 
     def misfit(self, specification: Specification) -> str | None:
         shape = specification.grid.shape

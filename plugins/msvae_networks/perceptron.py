@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from msvae import Architecture, Specification
 
@@ -22,14 +24,8 @@ class Perceptron(Architecture):
     name = "perceptron"
     dimensions = (0, 1, 2, 3)
 
-    width: int = 128
-    depth: int = 2
-
-    def __post_init__(self) -> None:
-        if not (1 <= self.width <= WIDEST and 1 <= self.depth <= DEEPEST):
-            raise ValueError(
-                f"width is from 1 to {WIDEST} and depth from 1 to {DEEPEST}, found {self.width} and {self.depth}"
-            )
+    width: Annotated[int, Field(ge=1, le=WIDEST)] = 128
+    depth: Annotated[int, Field(ge=1, le=DEEPEST)] = 2
 
     def encoder(self, specification: Specification, channels: int, features: int) -> nn.Module:
         from torch import nn

@@ -149,7 +149,7 @@ def test_mechanical_mnist_is_read_plain_or_zipped(tmp_path: Path, zipped: bool) 
     assert structures.properties["energy"].shape == (2, 13)
     few = MechanicalMnist(path=tmp_path / "d", displacements=(4.0, 14.0)).load(0)
     assert few.properties["energy"].shape == (3, 2)
-    with pytest.raises(ValueError, match="displacements are among"):
+    with pytest.raises(ValueError, match="displacements is a list of some of the published ones"):
         MechanicalMnist(path=tmp_path / "d", displacements=(3.0,))
 
 
@@ -211,7 +211,7 @@ def test_pages_are_images_or_slices_as_they_say_and_that_is_told(
         assert says in caplog.text
     assert Tiff(path=tmp_path / "pages.tif", patch=(4, 4, 4), **reading).load(0).values.shape[2:] == (4, 4, 4)
     assert Tiff(path=tmp_path / "slices.tif", dimensions_of=2, **reading).load(0).values.shape == (5, 1, 8, 9)
-    with pytest.raises(ValueError, match="patch has 2 positive numbers"):
+    with pytest.raises(ValueError, match="patch has 2 numbers"):
         Tiff(path=tmp_path / "pages.tif", dimensions_of=2, patch=(4, 4, 4))
 
 

@@ -107,5 +107,5 @@ def test_what_has_no_equilibrium_is_a_failure_and_bad_settings_are_refused() -> 
     for deformation, says in (([[1.0, 0.0]], "2 x 2 or 3 x 3"), ([[-1.0, 0.0], [0.0, 1.0]], "determinant above 0")):
         with pytest.raises(msvae.MsvaeError, match=says):
             solve(labels, deformation, SOFT, HARD)
-    with pytest.raises(msvae.MsvaeError, match="steps ascend"):
+    with pytest.raises(msvae.MsvaeError, match="ascending order"):
         solve(labels, np.eye(2), SOFT, HARD, steps=[1.0, 0.5])

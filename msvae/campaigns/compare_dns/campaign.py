@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from msvae.part.settings import PartSettings
+from msvae.plugins.annotations import Count, Natural, Unit
 from msvae.plugins.interfaces import Campaign
 from msvae.sampling.fields.settings import FieldSettings
 from msvae.study.checks import check_extra
-from msvae.study.numbers import Count, Number
 
 if TYPE_CHECKING:
     from msvae.report.drawing import Drawing
@@ -27,7 +27,7 @@ __all__ = ["CompareDns"]
 class CompareDns(Campaign):
     """[dns]: comparison of a bar with the direct numerical simulation of its microstructure.
 
-    origin, shape: of the bar in the data set's image, voxels. sizes: of the cubic structures that it is cut to, voxels.
+    origin, shape: of the bar in the data set's image. sizes: of the cubic structures that it is cut to.
     refine: part elements along a structure's edge. void: the empty phase, of which free sides are made.
     """
 
@@ -36,11 +36,11 @@ class CompareDns(Campaign):
     tables = MappingProxyType({"part": PartSettings, "field": FieldSettings})
     needs = ("part",)
 
-    shape: tuple[Count, ...]
-    origin: tuple[Number, ...] = ()
-    sizes: tuple[Count, ...] = ()
+    shape: tuple[Annotated[Count, Unit("voxels")], ...]
+    origin: tuple[Annotated[Natural, Unit("voxels")], ...] = ()
+    sizes: tuple[Annotated[Count, Unit("voxels")], ...] = ()
     refine: Count = 1
-    void: Number | None = None
+    void: Natural | None = None
 
     def check(self, study: Study) -> None:
         """Raise StudyError where the package of finite elements is missing."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msvae.errors import StudyError
 from msvae.plugins import registry
+from msvae.plugins.annotations import Count, Natural, Positive, Unit
 from msvae.plugins.interfaces import Campaign, Place, Searcher
 from msvae.sampling.search.aims import Constraint, FractionRange, Objective, Target
 from msvae.study import load_plugin
 from msvae.study.checks import check_component, check_extra, check_phase
-from msvae.study.numbers import Component, Count, Number, Positive
+from msvae.study.numbers import Component
 from msvae.study.source import Source
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class InverseDesign(Campaign):
 
     targets: what the design has to reach, all at once. objectives: instead, two numbers whose Pareto front is sought.
     budget: largest number of solver calls of one search, but for plain candidates (see call_seconds).
-    core_hours, wall_time (s): further limits of a search, after which nothing more is asked for. batch: designs asked
+    core_hours, wall_time: further limits of a search, after which nothing more is asked for. batch: designs asked
         for at once.
     asynchronous: instead of waiting for the whole batch, ask for another design whenever one is answered; `batch` are
         under way at any time. What is asked then depends on which evaluation ends first, and so on the machine.
@@ -64,12 +65,12 @@ class InverseDesign(Campaign):
     targets: tuple[Target, ...] = ()
     objectives: tuple[Objective, ...] = ()
     budget: Count = 60
-    core_hours: Positive | None = None
-    wall_time: Positive | None = None
+    core_hours: Annotated[Positive, Unit("h")] | None = None
+    wall_time: Annotated[Positive, Unit("s")] | None = None
     batch: Count = 4
     asynchronous: bool = False
     retrain_every: Count = 2
-    retrainings: Number = 0
+    retrainings: Natural = 0
     searcher: str | dict[str, Any] = "composite"
     fractions: tuple[FractionRange, ...] = ()
     constraints: tuple[Constraint, ...] = ()
@@ -78,8 +79,8 @@ class InverseDesign(Campaign):
     interpret: bool = False
     start_from: tuple[str, ...] = ()
     repeats: Count = 1
-    control_budget: Number = 0
-    call_seconds: Positive | None = None
+    control_budget: Natural = 0
+    call_seconds: Annotated[Positive, Unit("s")] | None = None
 
     def __post_init__(self) -> None:
         if bool(self.targets) == bool(self.objectives) or len(self.objectives) not in (0, 2):

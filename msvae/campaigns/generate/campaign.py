@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from msvae.errors import StudyError
+from msvae.plugins.annotations import Count, Finite
 from msvae.plugins.interfaces import Campaign, Place
 from msvae.study.checks import check_component
-from msvae.study.numbers import Component, Count, Finite
+from msvae.study.numbers import Component
 
 if TYPE_CHECKING:
     from msvae.report.drawing import Drawing

@@ -12,10 +12,11 @@ from pydantic import Field
 
 from msvae.errors import StudyError
 from msvae.part.settings import PartSettings
+from msvae.plugins.annotations import Count, Fraction, Natural, NonNegative, Share, Unit
 from msvae.plugins.interfaces import Campaign, Place
 from msvae.structures import Grid
 from msvae.study.checks import check_extra, check_phase
-from msvae.study.numbers import Component, Count, Number, Share
+from msvae.study.numbers import Component
 
 if TYPE_CHECKING:
     from msvae.report.drawing import Drawing
@@ -36,7 +37,7 @@ class Gradation(Campaign):
         fraction of the phase. fraction: that one.
     phase: whose fraction is meant; property, component: what a profile is of instead, if there are any.
     target: a formula of the position x, y, z from 0 to 1 along the part ("0.1 + 0.2 * x").
-    shape: of the part, voxels. overlap: of neighbouring windows.
+    shape: of the part. overlap: of neighbouring windows.
     fluctuation: share of the latents' fluctuation that is kept. smoothness, typicality: weights of the penalties.
     through: what descent goes: the head, or (linear properties of two phases) decoder and solver.
     steps: of gradient descent. corrections: sweeps in which the solver's error is taken off the target.
@@ -45,20 +46,20 @@ class Gradation(Campaign):
     name = "gradation"
     tables = MappingProxyType({"part": PartSettings})
 
-    shape: tuple[Count, ...]
+    shape: tuple[Annotated[Count, Unit("voxels")], ...]
     goal: Literal["profile", "compliance"] = "profile"
-    phase: Number = 1
+    phase: Natural = 1
     property: str = ""
-    component: tuple[Number, ...] = ()
+    component: tuple[Natural, ...] = ()
     target: str = ""
     fraction: Share | None = None
     overlap: Annotated[float, Field(ge=0, le=0.5)] = 0.5
-    fluctuation: Annotated[float, Field(ge=0, le=1)] = 1.0
-    smoothness: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
-    typicality: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    fluctuation: Fraction = 1.0
+    smoothness: NonNegative = 0.1
+    typicality: NonNegative = 1.0
     through: Literal["head", "solver"] = "head"
     steps: Count = 60
-    corrections: Number = 4
+    corrections: Natural = 4
 
     def __post_init__(self) -> None:
         if self.goal == "profile" and not self.target:

@@ -12,10 +12,11 @@ from pydantic import Field
 
 from msvae.errors import StudyError
 from msvae.part.settings import PartSettings
+from msvae.plugins.annotations import Count, Finite, Natural, Positive, Share
 from msvae.plugins.interfaces import Campaign, Place
 from msvae.sampling.fields.settings import FieldSettings
 from msvae.study.checks import check_component, check_extra, check_property
-from msvae.study.numbers import Component, Count, Number, Positive, Share
+from msvae.study.numbers import Component
 
 if TYPE_CHECKING:
     from msvae.report.drawing import Drawing
@@ -50,7 +51,7 @@ class PushForward(Campaign):
 
     quantity: str = ""
     property: str = ""
-    component: tuple[Number, ...] = ()
+    component: tuple[Natural, ...] = ()
     fidelity: Fidelity = "solver"
     cheap: tuple[Fidelity, ...] = ()
     pilot: Annotated[int, Field(ge=8, lt=2**31)] = 20
@@ -59,11 +60,11 @@ class PushForward(Campaign):
     half_width: Positive | None = None
     confidence: Share = 0.95
     probabilities: tuple[Share, ...] = (0.05, 0.5, 0.95)
-    threshold: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    threshold: Finite | None = None
     sampler: Literal["monte-carlo", "sobol"] = "monte-carlo"
     replicates: Annotated[int, Field(ge=2, lt=2**31)] = 8
     modes: Count = 4
-    control: Number = 0
+    control: Natural = 0
 
     def __post_init__(self) -> None:
         if bool(self.quantity) == bool(self.property):

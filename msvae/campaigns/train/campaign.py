@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msvae.plugins.annotations import Natural
 from msvae.plugins.interfaces import Campaign
-from msvae.study.numbers import Number
 
 if TYPE_CHECKING:
     from msvae.run.table import Table
@@ -22,7 +22,7 @@ class Train(Campaign):
     name = "train"
     table = "card"
 
-    solve: Number = 0
+    solve: Natural = 0
 
     def run(self, context: Context) -> Table:
         """Return the card of the trained model."""

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from msvae.plugins.annotations import Finite, Fraction, Natural, Positive, Unit
 from msvae.plugins.interfaces import Settings
-from msvae.study.numbers import Component, Finite, Number, Positive
+from msvae.study.numbers import Component
 
 __all__ = ["Constraint", "FractionRange", "Objective", "Target", "in_words"]
 
@@ -38,7 +39,7 @@ class Target(Settings):
     values: tuple[Finite, ...] = ()
     low: Finite | None = None
     high: Finite | None = None
-    component: tuple[Number, ...] = ()
+    component: tuple[Natural, ...] = ()
     unit: str | None = None
     tolerance: Positive = 0.02
 
@@ -111,7 +112,7 @@ class Objective(Settings):
 
     property: str
     goal: Literal["maximum", "minimum"]
-    component: tuple[Number, ...] = ()
+    component: tuple[Natural, ...] = ()
     unit: str | None = None
 
     @builtins.property
@@ -127,9 +128,9 @@ class FractionRange(Settings):
     phase: its number, from 0. low, high: the range.
     """
 
-    phase: Number
-    low: Annotated[float, Field(ge=0, le=1)] = 0.0
-    high: Annotated[float, Field(ge=0, le=1)] = 1.0
+    phase: Natural
+    low: Fraction = 0.0
+    high: Fraction = 1.0
 
     def __post_init__(self) -> None:
         if self.low > self.high:
@@ -142,15 +143,15 @@ class Constraint(Settings):
 
     kind: "connected": the phase joins the two faces across `axis`, or across every axis if none is given.
         "one-piece": at least `share` of the phase is in its largest cluster, as solid that is printed, or pores that
-        powder has to leave, should be. "feature-size": balls of the diameter `size` (m) inside of the phase cover at
+        powder has to leave, should be. "feature-size": balls of the diameter `size` inside of the phase cover at
         least `share` of it. "symmetric": at least `share` of the voxels equal their mirror images across `axis`.
     phase: its number, from 0. axis, size, share: see kind.
     """
 
     kind: Literal["connected", "one-piece", "feature-size", "symmetric"]
-    phase: Number = 1
+    phase: Natural = 1
     axis: Annotated[int, Field(ge=0, le=2)] | None = None
-    size: Positive | None = None
+    size: Annotated[Positive, Unit("m")] | None = None
     share: Annotated[float, Field(gt=0, le=1)] = 0.95
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from msvae import Array, DataError, Grid, Properties, Quantity, Solver, Specification, Structures
+from msvae import Array, Count, DataError, Grid, Natural, Properties, Quantity, Share, Solver, Specification, Structures
 from msvae_voxelfe.flow.schur import StokesError
 from msvae_voxelfe.flow.stokes import Flow, flow_along
 from msvae_voxelfe.kernels.threads import allowed, each
@@ -42,18 +42,14 @@ class Permeability(Solver):
     kinds = ("phases",)
     computes = (Quantity("permeability", "m^2", ("d", "d")),)
 
-    pores: int = 0
+    pores: Natural = 0
     boundary: Literal["auto", "periodic", "pressure"] = "auto"
     walls: Literal["stairs", "smooth"] = "stairs"
-    tolerance: float = 1e-3
-    iterations: int = 500
+    tolerance: Share = 1e-3
+    iterations: Count = 500
     accuracy: Literal["estimate", "extrapolated"] = "estimate"
 
     def __post_init__(self) -> None:
-        if not 0 < self.tolerance < 1 or not 1 <= self.iterations < 2**31 or self.pores < 0:
-            raise ValueError(
-                "tolerance is between 0 and 1, iterations from 1 to 2**31 - 1, and pores the number of a phase"
-            )
         if self.accuracy == "extrapolated" and self.walls == "smooth":
             raise ValueError(
                 "accuracy = 'extrapolated' is for walls = 'stairs': finer voxels of a smooth wall are unknown"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from pydantic import Field
 
-from msvae import Array, Quantity, Settings, Structures
+from msvae import Array, NonNegative, Quantity, Settings, Structures, Unit
 from msvae_voxelfe.elements.trilinear import LinearElement, conduction_element
 from msvae_voxelfe.linear.between_faces import conductivities, potentials
 from msvae_voxelfe.linear.homogenization import Effective
@@ -18,13 +19,9 @@ from msvae_voxelfe.voxels.boundary import Potential
 
 @dataclass(frozen=True)
 class ConductivePhase(Settings):
-    """A phase. conductivity: in W/m/K (or S/m, or m^2/s: the effective one is in the same unit)."""
+    """A phase. conductivity: thermal; or electric, or a diffusivity: the effective one is in the same unit."""
 
-    conductivity: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.conductivity < np.inf:
-            raise ValueError(f"conductivity is a finite number >= 0, found {self.conductivity:g}")
+    conductivity: Annotated[NonNegative, Unit("W/m/K")]
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Conductivity(LinearSolver):
     computes: ClassVar[tuple[Quantity, ...]] = (Quantity("conductivity", "W/m/K", ("d", "d")),)
     field_names = ("gradient", "flux")
 
-    phases: tuple[ConductivePhase, ...]
+    phases: Annotated[tuple[ConductivePhase, ...], Field(min_length=1)]
     boundary: Potential = "auto"
 
     def solved(self, material: Array, element: LinearElement, boundary: str) -> Effective:

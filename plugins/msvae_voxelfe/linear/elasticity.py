@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from msvae import Array, DataError, Quantity, Settings, Structures
+from msvae import Array, DataError, Finite, NonNegative, Quantity, Rule, Settings, Structures, Unit
 from msvae_voxelfe.elements.trilinear import LinearElement, anisotropic_element, elastic_element
 from msvae_voxelfe.linear.solver import LinearSolver
 from msvae_voxelfe.voxels.boundary import Boundary
+
+
+def _is_square(rows: Sequence[Sequence[float]]) -> bool:
+    return np.array(rows, dtype=object).shape in ((6, 6), (3, 3))
+
+
+def _is_positive_definite(rows: Sequence[Sequence[float]]) -> bool:
+    matrix = np.array(rows, dtype=float)
+    return np.allclose(matrix, matrix.T, rtol=1e-6) and float(np.linalg.eigvalsh(matrix).min()) > 0
+
+
+Modulus = Annotated[NonNegative, Unit("Pa")]
+PoissonsRatio = Annotated[float, Field(gt=-1, lt=0.5)]
+Stiffness = Annotated[
+    tuple[tuple[Annotated[Finite, Unit("Pa")], ...], ...],
+    Rule("a matrix of 6 x 6 numbers (in 2D 3 x 3)", _is_square),
+    Rule("symmetric and positive definite", _is_positive_definite),
+]
 
 
 @dataclass(frozen=True)
 class ElasticPhase(Settings):
     """A phase: isotropic, or of any symmetry.
 
-    youngs_modulus: in Pa, 0 for a pore. poissons_ratio: above -1 and below 0.5.
-    stiffness: instead of both, the matrix in Pa in Voigt order (6 x 6, in 2D 3 x 3), symmetric and positive definite.
+    youngs_modulus: Young's modulus, 0 for a pore. poissons_ratio: Poisson's ratio.
+    stiffness: instead of both, the matrix in Voigt order (6 x 6, in 2D 3 x 3).
     """
 
-    youngs_modulus: float = 0.0
-    poissons_ratio: float = 0.0
-    stiffness: tuple[tuple[float, ...], ...] | None = None
+    youngs_modulus: Modulus = 0.0
+    poissons_ratio: PoissonsRatio = 0.0
+    stiffness: Stiffness | None = None
 
     def __post_init__(self) -> None:
-        if self.stiffness is not None:
-            self._check_stiffness(np.array(self.stiffness, dtype=object))
-        if not 0 <= self.youngs_modulus < np.inf:
-            raise ValueError(f"youngs_modulus is a finite number of Pa >= 0, found {self.youngs_modulus:g}")
-        if not -1 < self.poissons_ratio < 0.5:
-            raise ValueError(
-                f"poissons_ratio is above -1 and below 0.5 (incompressible), found {self.poissons_ratio:g}"
-            )
-
-    def _check_stiffness(self, given: Array) -> None:
-        if given.shape not in ((6, 6), (3, 3)):
-            raise ValueError(f"stiffness is a matrix of 6 x 6 numbers (in 2D 3 x 3), found the shape {given.shape}")
-        matrix = given.astype(float)
-        if not np.allclose(matrix, matrix.T, rtol=1e-6) or np.linalg.eigvalsh(matrix).min() <= 0:
-            raise ValueError("stiffness is symmetric and positive definite: check its entries")
-        if self.youngs_modulus or self.poissons_ratio:
+        if self.stiffness is not None and (self.youngs_modulus or self.poissons_ratio):
             raise ValueError("give a stiffness, or youngs_modulus and poissons_ratio, not both")
 
     def matrix(self, dimensions: int) -> Array:
@@ -84,7 +90,7 @@ class Elasticity(LinearSolver):
     computes = (Quantity("stiffness", "Pa", ("v", "v")),)
     field_names = ("strain", "stress")
 
-    phases: tuple[ElasticPhase, ...]
+    phases: Annotated[tuple[ElasticPhase, ...], Field(min_length=1)]
     boundary: Boundary = "auto"
 
     @property

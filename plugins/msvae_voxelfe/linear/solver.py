@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
-from msvae import Array, DataError, Properties, Solver, Specification, Structures
+from msvae import Array, Count, DataError, Properties, Share, Solver, Specification, Structures
 from msvae_voxelfe.elements.trilinear import LinearElement
 from msvae_voxelfe.linear.accuracy import Accuracy, bounded, cut_in_two, extrapolated, halved
 from msvae_voxelfe.linear.homogenization import Effective, homogenize, pullback, total_displacements, voxel_means
@@ -28,18 +29,13 @@ class LinearSolver(Solver):
 
     field_names: ClassVar[tuple[str, str]]
 
-    phases: tuple[Any, ...]
-    tolerance: float = 1e-5
-    iterations: int = 2000
+    phases: Annotated[tuple[Any, ...], Field(min_length=1)]
+    tolerance: Share = 1e-5
+    iterations: Count = 2000
     boundary: str = "auto"
     accuracy: Accuracy = "estimate"
 
     def __post_init__(self) -> None:
-        if not self.phases:
-            raise ValueError("phases is empty: give the material of each phase")
-        if not 0 < self.tolerance < 1 or not 1 <= self.iterations < 2**31:
-            raise ValueError(f"tolerance is between 0 and 1 and iterations from 1 to 2**31 - 1, found "
-                             f"{self.tolerance:g} and {self.iterations}")  # fmt: skip
         if self.accuracy == "bounds" and self.boundary.startswith("uniform"):
             raise ValueError("accuracy = 'bounds' is for periodic and mirrored boundaries")
 

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from msvae import Array, DataError, Properties, Quantity, Solver, Specification, Structures
+from msvae import (
+    Array,
+    Ascending,
+    DataError,
+    Finite,
+    Positive,
+    Properties,
+    Quantity,
+    Rule,
+    Solver,
+    Specification,
+    Structures,
+)
 from msvae_voxelfe.kernels.threads import allowed, each
 from msvae_voxelfe.linear.elasticity import ElasticPhase
 from msvae_voxelfe.materials.phases import interpolate, unsolvable
+
+
+def _is_deformation(rows: Sequence[Sequence[float]]) -> bool:
+    sizes = [len(row) for row in rows]
+    return sizes in ([2] * 2, [3] * 3) and bool(np.linalg.det(np.array(rows)) > 0)
+
+
+Invertible = Rule("a 2 x 2 or 3 x 3 matrix with a determinant above 0", _is_deformation)
 
 
 @dataclass(frozen=True)
@@ -34,18 +56,14 @@ class PeriodicHyperelasticity(Solver):
         Quantity("displacement", "m", ("steps", "d", "grid"), spacing_exponent=1),
     )
 
-    phases: tuple[ElasticPhase, ...]
-    deformation: tuple[tuple[float, ...], ...]
-    steps: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    tolerance: float = 1e-5
+    phases: Annotated[tuple[ElasticPhase, ...], Field(min_length=1)]
+    deformation: Annotated[tuple[tuple[Finite, ...], ...], Invertible]
+    steps: Annotated[tuple[Positive, ...], Field(min_length=1), Ascending] = (0.25, 0.5, 0.75, 1.0)
+    tolerance: Positive = 1e-5
 
     def __post_init__(self) -> None:
-        if not self.phases or any(phase.stiffness is not None for phase in self.phases):
+        if any(phase.stiffness is not None for phase in self.phases):
             raise ValueError("every Neo-Hookean phase is isotropic: give youngs_modulus and poissons_ratio")
-        if np.shape(self.deformation) not in ((2, 2), (3, 3)) or not np.linalg.det(self.deformation) > 0:
-            raise ValueError("deformation is a 2 x 2 or 3 x 3 matrix with a determinant above 0")
-        if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[0] <= 0:
-            raise ValueError(f"steps ascend from above 0, found {list(self.steps)}")
 
     @property
     def materials(self) -> int:

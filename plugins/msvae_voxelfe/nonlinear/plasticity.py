@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from msvae import Array, DataError, Properties, Quantity, Settings, Solver, Specification, Structures
+from msvae import (
+    Array,
+    DataError,
+    Finite,
+    NonNegative,
+    Properties,
+    Quantity,
+    Settings,
+    Share,
+    Solver,
+    Specification,
+    Structures,
+    Unit,
+)
 from msvae_voxelfe.elements.trilinear import VOIGT
 from msvae_voxelfe.kernels.threads import allowed, each
 from msvae_voxelfe.materials.phases import interpolate
@@ -17,21 +32,17 @@ from msvae_voxelfe.materials.phases import interpolate
 class PlasticPhase(Settings):
     """An elastic-plastic phase with yield stress y(a) = yield_stress + hardening a + saturation (1 - exp(-rate a)).
 
-    youngs_modulus: in Pa, 0 for a pore. yield_stress, hardening, saturation: in Pa. rate: 1.
+    youngs_modulus: Young's modulus, 0 for a pore. poissons_ratio: Poisson's ratio. yield_stress: initial yield stress;
+        by default the phase never yields. hardening: linear hardening modulus. saturation: Voce hardening. rate: of the
+        saturation, per accumulated plastic strain.
     """
 
-    youngs_modulus: float
-    poissons_ratio: float = 0.0
-    yield_stress: float = float("inf")
-    hardening: float = 0.0
-    saturation: float = 0.0
-    rate: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.youngs_modulus < np.inf or not -1 < self.poissons_ratio < 0.5:
-            raise ValueError("youngs_modulus is a finite number of Pa >= 0, poissons_ratio above -1 and below 0.5")
-        if not self.yield_stress > 0 or min(self.hardening, self.saturation, self.rate) < 0:
-            raise ValueError("yield_stress is above 0; hardening, saturation and rate are not negative")
+    youngs_modulus: Annotated[NonNegative, Unit("Pa")]
+    poissons_ratio: Annotated[float, Field(gt=-1, lt=0.5)] = 0.0
+    yield_stress: Annotated[float, Field(gt=0), Unit("Pa")] = float("inf")
+    hardening: Annotated[float, Field(ge=0), Unit("Pa")] = 0.0
+    saturation: Annotated[float, Field(ge=0), Unit("Pa")] = 0.0
+    rate: Annotated[float, Field(ge=0)] = 0.0
 
     @property
     def parameters(self) -> tuple[float, ...]:
@@ -57,17 +68,21 @@ class Plasticity(Solver):
     kinds = ("phases",)
     computes = (Quantity("stress", "Pa", ("steps", "v")), Quantity("strain", "1", ("steps", "v")))
 
-    phases: tuple[PlasticPhase, ...]
-    strains: tuple[float, ...] = (0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.025, 0.03)
-    component: int = 0
+    phases: Annotated[tuple[PlasticPhase, ...], Field(min_length=1)]
+    strains: Annotated[tuple[Finite, ...], Field(min_length=1)] = (
+        0.002,
+        0.004,
+        0.006,
+        0.008,
+        0.01,
+        0.015,
+        0.02,
+        0.025,
+        0.03,
+    )
+    component: Annotated[int, Field(ge=0, lt=6)] = 0
     free: bool = True
-    tolerance: float = 1e-4
-
-    def __post_init__(self) -> None:
-        if not self.phases or not self.strains:
-            raise ValueError("phases and strains need at least one entry each")
-        if not 0 <= self.component < 6 or not 0 < self.tolerance < 1:
-            raise ValueError("component is a place from 0 to 5, tolerance between 0 and 1")
+    tolerance: Share = 1e-4
 
     @property
     def materials(self) -> int:
