@@ -162,11 +162,22 @@ def test_the_estimate_of_finite_strain_is_within_a_factor_of_two_of_the_truth(co
 
 @pytest.mark.parametrize("modulus", [0.0, 700e9])
 def test_the_estimate_of_plastic_stress_is_within_a_factor_of_two_of_the_truth(modulus: float) -> None:
-    """Where soft inclusions let bands of slip through, the stress may rise with finer voxels, and no estimate holds."""
     metal = {"youngs_modulus": 70e9, "poissons_ratio": 0.3, "yield_stress": 2e8, "hardening": 1e9}
     settings = {"phases": [metal, {"youngs_modulus": modulus, "poissons_ratio": 0.3}], "strains": [0.002, 0.005, 0.01]}
     estimated, true = nonlinear("plasticity", settings, blobs((12, 12), 2))
     assert ((estimated / true > 0.5) & (estimated / true < 2)).all(), estimated / true
+
+
+def test_plastic_stress_of_a_metal_with_soft_inclusions_has_no_estimate() -> None:
+    """Slip bands pass between them on finer voxels, and the stress may rise or fall."""
+    metal = {"youngs_modulus": 70e9, "poissons_ratio": 0.3, "yield_stress": 2e8, "hardening": 1e9}
+    phases = [metal, {"youngs_modulus": 7e9, "poissons_ratio": 0.3}]
+    found = msvae.load_solver("plasticity", phases=phases, strains=[0.002]).evaluate(
+        Structures.from_labels(blobs((8, 8), 2)[None], 1e-6, phases=2)
+    )
+    assert isinstance(found, msvae.Properties)
+    assert not found.errors
+    assert np.isfinite(found.iteration_errors["stress"]).all()
 
 
 CASES = ["uniaxial-extension", "equibiaxial-extension", "shear", "confined-compression"]
