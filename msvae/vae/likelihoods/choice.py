@@ -1,4 +1,4 @@
-"""Which likelihood fits a kind of structure."""
+"""The choice of a likelihood for a kind of structure."""
 
 from __future__ import annotations
 
