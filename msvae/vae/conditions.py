@@ -102,7 +102,7 @@ class Guess(nn.Module):
         return Guessed(mean, log_scale.clamp(-5, 2).exp(), classes)
 
     def likeliest(self, features: Tensor, conditions: Tensor) -> Tensor:
-        """Return conditions (n, width) with unknown numbers at their means and unknown classes at the likeliest."""
+        """Fill conditions (n, width): unknown numbers with their means, unknown classes with the likeliest one."""
         guess, result = self(features), conditions.clone()
         result[:, self.numbers] = torch.where(
             torch.isnan(conditions[:, self.numbers]), guess.mean, conditions[:, self.numbers]

@@ -115,7 +115,7 @@ class VAE(Networks):
 
     @torch.no_grad()
     def guess_conditions(self, structures: Structures) -> dict[str, Array]:
-        """Return q(c|x) of every condition: mean and standard deviation (n, 2) of a number, chances of classes."""
+        """Return q(c|x) of every condition: mean and deviation (n, 2) of a number, probabilities of classes."""
         if self.guess is None:
             raise DataError("this model does not guess conditions: train it with model.semi_supervised = true")
         found = [self.guess(features) for features in self._features(structures)]

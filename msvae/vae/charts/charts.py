@@ -126,7 +126,7 @@ class Charts(nn.Module):
     def descend(
         self, objective: Callable[[Tensor], Tensor], start: Array, *, steps: int = 200, length: float = 0.1
     ) -> Array:
-        """Return the point (n,) that Riemannian gradient descent of an objective reaches on the manifold from a start.
+        """Minimise an objective on the manifold by Riemannian gradient descent; return the point (n,) reached.
 
         Within a chart a step is z - length G^-1 grad with G = J^T J; it is halved until it lowers the objective
         (Armijo). At intervals, and at the edge of a chart, the step is taken in the ambient space and projected onto
@@ -157,7 +157,7 @@ class Charts(nn.Module):
     def _across(
         self, objective: Callable[[Tensor], Tensor], place: Place, length: float, otherwise: Place | None
     ) -> Place | None:
-        """Return where a step in the space around a place leads on the manifold, if lower than what there is."""
+        """Take a step in the ambient space, projected onto the manifold; return the place if it is lower."""
         value, slope, here = self._slope(objective, place)
         with torch.no_grad():
             best = value if otherwise is None else float(objective(self.point(otherwise)))

@@ -84,7 +84,7 @@ def neighbourhoods(points: Array, count: int, seed: int) -> list[Array]:
 
 
 def _medoids(ways: Array, count: int, rng: np.random.Generator) -> Array:
-    """Return the indices of `count` medoids of a matrix of distances, by Lloyd's iteration from far-apart points."""
+    """Return the indices of `count` medoids of a matrix of distances, by Lloyd's iteration from distant points."""
     centres = [int(rng.integers(len(ways)))]
     while len(centres) < count:
         centres.append(int(ways[centres].min(axis=0).argmax()))

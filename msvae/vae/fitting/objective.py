@@ -96,7 +96,7 @@ def sample(posterior: Distribution, noise: Tensor) -> Tensor:
 def _divergence(
     vae: VAE, posterior: Distribution, latents: Tensor, mean: Callable[[Tensor], Tensor], share: Share
 ) -> dict[str, Tensor]:
-    """Return the divergence from the prior: exact between normal distributions, else by the latents (n, d)."""
+    """Return the divergence from the prior: exact between normal distributions, else estimated at latents."""
     prior, free = vae.prior(), vae.blueprint.settings.free_bits
     if isinstance(posterior, Ladder) and isinstance(prior, Ladder):
         divergence = mean(posterior.divergence(prior, latents))

@@ -34,7 +34,7 @@ class Ranks:
     rank, size = 0, 1
 
     def rows(self, n: int) -> slice:
-        """Return the rows of a batch of n that this rank computes; every rank takes a batch that is too small."""
+        """Return this rank's rows of a batch of n; every rank computes all of a batch too small to share."""
         if n < self.size:
             return slice(0, n)
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)

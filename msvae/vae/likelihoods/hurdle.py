@@ -48,7 +48,7 @@ def hurdled(values: Array) -> tuple[Array, Array]:
 
 
 def chance_of_zero(distribution: Distribution) -> Tensor:
-    """Return the chance (n, k) of exactly zero of what a `Form` gave: none where all its entries are normal."""
+    """Return the probability (n, k) of exactly zero under a `Form`'s distribution; zero for normal entries."""
     parts = cast("Independent[Any]", distribution).base_dist
     return parts.chance_of_zero if isinstance(parts, TwoPart) else torch.zeros_like(parts.mean)
 
