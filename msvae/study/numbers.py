@@ -1,4 +1,4 @@
-"""Numbers in a study: of a property, and in which range a key has to be."""
+"""Numbers in a study: components of properties, and ranges of keys."""
 
 from __future__ import annotations
 

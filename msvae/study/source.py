@@ -1,4 +1,4 @@
-"""Where a study was read from, so that a message can name the file, the line and the key."""
+"""The source of a study, so that a message can name the file, the line and the key."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["Source"]
 
 @dataclass(frozen=True)
 class Source:
-    """Where a study was read from, for messages."""
+    """The source of a study, for messages."""
 
     name: str
     text: str
 
     def at(self, path: Sequence[str | int]) -> str:
-        """Return "file line n: key" for the place where a key, or the nearest table around it, stands."""
+        """Return "file line n: key" for the location of a key, or of the nearest table around it."""
         key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".")
         line = _line_of(self.text, [str(p) for p in path if not isinstance(p, int)])
         return f"{self.name}{f' line {line}' if line else ''}: {key or 'the study'}"
