@@ -146,7 +146,7 @@ class Windows:
     def smoothed(self, vae: VAE, part: Structures) -> Array:
         """Return the output (c, *part) of a part's windows, averaged over grids shifted by fractions of a step.
 
-        This is the "cycle spinning" of denoising ( Coifman and Donoho 1995, doi:10.1007/978-1-4612-2544-7_9).
+        This is the "cycle spinning" of denoising (Coifman and Donoho 1995, doi:10.1007/978-1-4612-2544-7_9).
         """
         return self._averaged(vae, part, [tuple(k * step // GRIDS for step in self.steps) for k in range(GRIDS)])
 
