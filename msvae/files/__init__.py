@@ -1,1 +1,1 @@
-"""What is on disk: structures, images, fields, evaluations; written whole or not at all, read with care."""
+"""File formats of structures, images, fields and evaluations: atomic writes, and defensive reads."""

@@ -1,4 +1,4 @@
-"""Files that are whole: a reader, or a restart after a crash, finds the old content or the new, never half of it."""
+"""Atomic writes: a reader, or a restart after a crash, finds the old or the new content, never a part of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["write_atomically"]
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under another name, sync it, and give it its name; RunError if that fails, with nothing left."""
+    """Write a file under another name, sync and rename it; on failure remove it and raise RunError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb", opener=_without_links) as file:
@@ -32,7 +32,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _without_links(path: str, flags: int) -> int:
-    """Open a file, but none that a link leads to, of either kind: a stranger's run may hold one under any name."""
+    """Open a file unless it is a symbolic or hard link, which an untrusted run may contain under any name."""
     descriptor = os.open(path, flags & ~os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:

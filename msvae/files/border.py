@@ -1,7 +1,7 @@
-"""The border: what a file or a folder may be that a stranger has made, and how it is read.
+"""The trust boundary: which files and folders of an untrusted run are accepted, and how they are read.
 
-A run that is read may be anybody's. Its files are regular ones below its folder, of a bounded size; what else stands
-there - a link that leads out, a pipe, a device - is one sentence. Every reader of a run's files opens them here.
+A run may come from anyone. Its files must be regular files below its folder, of bounded size. Anything else (a link
+that leads out, a pipe, a device) is an error of one sentence. Every reader of a run's files opens them here.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def opened(path: Path, *, most: int | None = None, links: bool = True) -> BinaryIO:
-    """Open a regular file for reading; RunError if it is anything else, an empty claim of bytes, or too long.
+    """Open a regular file for reading; RunError if it is anything else, sparse, or too long.
 
     most: bytes. links: whether the path's last part may be a link. OSError if it is not there or may not be read.
     """
@@ -69,7 +69,7 @@ def _check_kind(path: Path, found: os.stat_result) -> None:
 
 
 def content_of(path: Path, *, most: int | None = None, links: bool = True) -> bytes:
-    """Return what stands in a file; raises what `opened` does."""
+    """Return the content of a file; raises the errors of `opened`."""
     with opened(path, most=most, links=links) as file:
         return file.read() if most is None else file.read(most)
 
@@ -85,7 +85,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
-    """Return the tables in a file of a run; RunError if they cannot be read. what: that it should be, for messages."""
+    """Return the tables in a file of a run; RunError if they cannot be read. what: its name in messages."""
     try:
         text = content_of(path, most=TOML).decode()
         if DOTTED.search(text) or DOTTED.search(QUOTED.sub("x", text)):
@@ -96,7 +96,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
 
 def holds(folder: Path, part: Path) -> bool:
-    """Return whether a path, its links followed, is in a folder."""
+    """Return whether a path, with links resolved, is in a folder."""
     try:
         return part.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError):  # links in a circle, or no path at all
@@ -104,7 +104,7 @@ def holds(folder: Path, part: Path) -> bool:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise RunError unless everything below a run's folder is a file, a folder, or a link to what is there too."""
+    """Raise RunError unless a run's folder contains only files, folders, and links to targets inside it."""
     left, count = [(folder, 0)], 0
     while left:
         here, depth = left.pop()
@@ -124,7 +124,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _is_folder(part: os.DirEntry[str], run: Path) -> bool:
-    """Return whether a part of a run is a folder; RunError if it is nothing that a run has."""
+    """Return whether an entry of a run is a folder; RunError if it is neither a file nor a folder."""
     if part.is_symlink():
         if not holds(run, Path(part)):
             raise RunError(f"'{part.path}' is a link that leads out of the run, to what is not in the run: replace it")
@@ -139,9 +139,9 @@ def _is_folder(part: os.DirEntry[str], run: Path) -> bool:
 
 @contextmanager
 def fitting(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever goes wrong with files of a run that do not fit each other into a RunError.
+    """Convert any exception caused by inconsistent files of a run into a RunError.
 
-    what: that is not possible then, for the message.
+    what: the operation that failed, for the message.
     """
     try:
         yield

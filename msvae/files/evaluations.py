@@ -1,7 +1,7 @@
-"""Evaluations on disk: one HDF5 file, whole or refused.
+"""Evaluations on disk: one HDF5 file with a checksum.
 
-Before the HDF5 superblock stand 512 bytes of text with the SHA-256 of all that follows, which is compared before the
-HDF5 library sees the file, so that damage is an error and never a crash or another number.
+The HDF5 superblock is preceded by 512 bytes of text with the SHA-256 of everything after them. It is checked before the
+HDF5 library opens the file, so that damage is an error and never a crash or a wrong number.
 
 /index, /cost, /seed, /rank, /iterations, /attempts, /cached   (n,)
 /structure              (n,) ids of 16 characters            /latents           (n, d)
@@ -54,7 +54,7 @@ def evaluations_to_bytes(table: Evaluations) -> bytes:
 
 
 def read_evaluations(path: Path) -> Evaluations:
-    """Return the table in a file; RunError if it is damaged or no such file, FileNotFoundError if it is not there."""
+    """Return the table in a file; RunError if it is damaged or of another kind, FileNotFoundError if missing."""
     try:
         with opened(path) as content:
             _verify(content)
@@ -103,7 +103,7 @@ def _read_family(file: Any, family: str) -> dict[str, Array]:
 
 
 def _write_texts(file: Any, name: str, column: Array) -> None:
-    """Write a column of texts, most of which are alike, as numbers and the texts that they stand for."""
+    """Write a column of texts with many duplicates as integers and a list of distinct texts."""
     numbers: dict[str, int] = {}
     codes = np.fromiter((numbers.setdefault(text, len(numbers)) for text in column.tolist()), np.uint32, len(column))
     file[name] = codes
@@ -117,5 +117,5 @@ def _read_texts(file: Any, name: str) -> Array:
 
 
 def _clean(text: str) -> bytes:
-    """Return a text as HDF5 can hold it; a message may quote anything that a solver has written."""
+    """Return a text without characters that HDF5 cannot store; a message may quote arbitrary solver output."""
     return text.replace("\0", "").encode(errors="replace")

@@ -1,6 +1,7 @@
-"""Fields on the voxels of a structure, in files that ParaView reads, and as a picture of a slice.
+"""Output of fields on the voxels of a structure: files for ParaView, and pictures of a slice.
 
-A grid becomes a mesh of quadrilaterals or hexahedra, written by meshio (.vtu, .vtk, .xdmf): heavy, but read everywhere.
+A grid becomes a mesh of quadrilaterals or hexahedra, written by meshio (.vtu, .vtk, .xdmf): large files, but widely
+supported.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ CORNERS = {2: ((0, 0), (1, 0), (1, 1), (0, 1)),
 
 
 def save_fields(path: Path, grid: Grid, fields: Mapping[str, Array]) -> None:
-    """Write fields (*grid) or (*grid, components) to a file whose ending names its format; else DataError."""
+    """Write fields (*grid) or (*grid, components) in the format of the file's extension; DataError if unknown."""
     try:
         import meshio
     except ImportError:

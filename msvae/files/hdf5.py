@@ -1,4 +1,4 @@
-"""HDF5 files of strangers: a data set is read only if its values stand in the file itself, all of them."""
+"""Untrusted HDF5 files: a data set is read only if all of its values are stored in the file itself."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def own(group: Any, name: str) -> Any:
-    """Return an object of a file by its name in a group; ValueError if it points into another file.
+    """Return an object in a group by name; ValueError if it points into another file.
 
-    Also if it claims more than its stored bytes can stand for, which would fill the memory with nothing.
+    Also ValueError if its declared size exceeds what its stored bytes can hold, which would exhaust memory.
 
-    HDF5 knows links to other files, values in raw files beside it, and views of other files: each could show any file
-    that the reader may read as if it were data.
+    HDF5 knows links to other files, values in raw files beside it, and views of other files: each could expose any file
+    readable by the user as if it were data.
     """
     node = group
     for part in name.split("/"):

@@ -23,7 +23,7 @@ class Image:
 
 
 def read_npy(path: Path) -> Image:
-    """Return the array of an .npy file, which has no spacing; DataError if there is no image in it."""
+    """Return the image in an .npy file, which has no spacing; DataError if the file contains none."""
     try:
         values = np.load(path, allow_pickle=False)
     except Exception as error:  # a damaged header makes numpy raise anything
@@ -32,9 +32,9 @@ def read_npy(path: Path) -> Image:
 
 
 def read_vtk(path: Path, array: str | None = None) -> Image:
-    """Return the array of a VTK image, of the given name or the only one there is, in its cells or at its points.
+    """Return an array of a VTK image, by name or the only one, from its cells or points.
 
-    An image of one layer is two-dimensional. DataError if the file cannot be read or the choice is not clear.
+    An image of one layer is two-dimensional. DataError if the file cannot be read or the choice is ambiguous.
     """
     try:
         from vtkmodules.util.numpy_support import vtk_to_numpy

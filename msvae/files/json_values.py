@@ -1,4 +1,4 @@
-"""Files of plain values: read back, they are what they should be, or damaged."""
+"""JSON files of plain values, validated when read."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["read_json"]
 
 
 def read_json(path: Path, kind: Any = Any, keys: Sequence[str] = ()) -> Any:
-    """Return what a file of a run holds, or None if it is not there; RunError if it is damaged.
+    """Return the content of a file of a run, or None if it does not exist; RunError if it is damaged.
 
-    kind: type of the whole. keys: that it has to have, or every row of it.
+    kind: expected type. keys: keys that it, or every row of it, must have.
     """
     found = border.read_json(path)
     if found is None:

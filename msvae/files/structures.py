@@ -63,7 +63,7 @@ def structures_to_bytes(structures: Structures) -> bytes:
 
 
 def read_structures(path: Path, index: Array | None = None) -> Structures:
-    """Return the structures of a file, or those of an increasing index; DataError if it is not such a file."""
+    """Return the structures of a file, or those at increasing indices; DataError if it is not such a file."""
     try:
         with opened(path) as content, h5py.File(content, "r") as file:
             return _read(file, index)
@@ -75,13 +75,13 @@ def read_structures(path: Path, index: Array | None = None) -> Structures:
 
 
 def packed_values(structures: Structures) -> Array:
-    """Return the values of structures as bytes (n, size): one bit for each site where there are two constituents."""
+    """Return the values of structures as bytes (n, size): one bit per site if there are two constituents."""
     rows = np.ascontiguousarray(structures.values).reshape(len(structures), math.prod(structures.specification.shape))
     return np.packbits(rows, axis=1) if _packs(structures.specification) else rows.view(np.uint8)
 
 
 def unpacked_values(packed: Array, specification: Specification) -> Array:
-    """Return values (n, channels, *grid) from what `packed_values` made of them."""
+    """Return the values (n, channels, *grid) that `packed_values` packed."""
     size = math.prod(specification.shape)
     width = -(-size // 8) if _packs(specification) else size * specification.dtype.itemsize
     if packed.ndim != 2 or packed.shape[1] != width:
@@ -130,7 +130,7 @@ def _digest(
     positions: Positions | None,
     arrays: Mapping[str, Array],
 ) -> str:
-    """Return the SHA-256 of what a file holds."""
+    """Return the SHA-256 of a file's content."""
     grid = specification.grid
     told = [specification.kind, specification.channels, list(grid.shape), [float(h) for h in grid.spacing],
             [bool(p) for p in grid.periodic], list(specification.constituents), {q.name: q.unit for q in quantities},

@@ -1,9 +1,9 @@
-"""Bounds of effective tensors: a design outside of them is an error of the solver or of its materials.
+"""Bounds of effective tensors; a design outside them reveals an error in the solver or in its materials.
 
-Every tensor lies between the harmonic and the arithmetic mean of its phases (Reuss 1929, Voigt 1889). A polycrystal
-of randomly turned grains of the composite is an isotropic composite itself, with moduli above the Reuss mean over turns
-and below the Voigt mean: so those means of any composite of isotropic phases are bounded by Hashin and Shtrikman (1962,
-1963; of phases that are not well ordered: Walpole 1966).
+Every tensor lies between the harmonic and the arithmetic mean of its phases (Reuss 1929, Voigt 1889). A polycrystal of
+randomly oriented grains of the composite is itself an isotropic composite, with moduli between the Reuss and the Voigt
+mean over orientations. For any composite of isotropic phases these means therefore obey the bounds of Hashin and
+Shtrikman (1962, 1963; for phases that are not well ordered: Walpole 1966).
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ COARSE = 0.03  # of Voigt's mean, by which a mesh of few voxels in a feature is 
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """Effective tensors of a solver's pure phases, by property: (phases, v, v); none where they have no meaning."""
+    """Effective tensors of a solver's pure phases, by property: (phases, v, v); none where bounds do not apply."""
 
     phases: Mapping[str, Array]
 
     @classmethod
     def of(cls, properties: Mapping[str, Array]) -> Bounds:
-        """Return the bounds that properties (phases, *shape) of pure phases set; NaN is taken to be an empty one."""
+        """Return the bounds from properties (phases, *shape) of pure phases; NaN marks an empty phase."""
         found = {name: np.nan_to_num(np.asarray(array)) for name, array in properties.items()
                  if array.ndim == 3 and array.shape[1] == array.shape[2] and np.isfinite(array).any()}  # fmt: skip
         return cls(found)
 
     def excess(self, structures: Structures, properties: Mapping[str, Array]) -> Array:
-        """Return how far (n,) tensors are outside of the bounds, over Voigt's; 0 inside."""
+        """Return how far (n,) tensors are outside the bounds, relative to Voigt's; 0 inside."""
         worst = np.zeros(len(structures))
         for name, pure in self.phases.items():
             voigt = np.einsum("np,pij->nij", structures.fractions, pure)
@@ -52,7 +52,7 @@ class Bounds:
 
 
 def _harmonic(fractions: Array, pure: Array) -> Array:
-    """Return the harmonic means (n, v, v), zero where an empty phase is in the structure."""
+    """Return the harmonic means (n, v, v); zero for structures that contain an empty phase."""
     solid = np.array([np.linalg.matrix_rank(p) == len(p) for p in pure])
     inverse = np.stack([np.linalg.inv(p) if ok else np.zeros_like(p) for p, ok in zip(pure, solid, strict=True)])
     bare = fractions[:, ~solid].sum(axis=1) > 0
@@ -63,7 +63,7 @@ def _harmonic(fractions: Array, pure: Array) -> Array:
 
 
 def _beyond_isotropic(structures: Structures, pure: Array, tensors: Array) -> Array:
-    """Return how far (n,) the means over all turns are beyond Hashin and Shtrikman; 0 for anisotropic phases."""
+    """Return how far (n,) orientation means exceed Hashin and Shtrikman's bounds; 0 for anisotropic phases."""
     d = structures.specification.grid.dimensions
     moduli = _conductivities if pure.shape[1] == d else _moduli if pure.shape[1] == d * (d + 1) // 2 else None
     if moduli is None:
@@ -97,7 +97,7 @@ def hashin_shtrikman(fractions: Array, moduli: Array, dimensions: int) -> tuple[
 
 
 def _conductivities(tensors: Array, dimensions: int) -> tuple[Array, Array]:
-    """Return the Reuss and Voigt means (n, 1) of conductivity tensors (n, d, d) over all turns."""
+    """Return the Reuss and Voigt means (n, 1) of conductivity tensors (n, d, d) over all orientations."""
     values = np.maximum(np.linalg.eigvalsh((tensors + tensors.transpose(0, 2, 1)) / 2), 0.0)
     with np.errstate(divide="ignore"):
         reuss = np.where(values.min(axis=1) > 0, 1 / (1 / np.maximum(values, 1e-300)).mean(axis=1), 0.0)
@@ -105,7 +105,7 @@ def _conductivities(tensors: Array, dimensions: int) -> tuple[Array, Array]:
 
 
 def _moduli(tensors: Array, dimensions: int) -> tuple[Array, Array]:
-    """Return the Reuss and Voigt means (n, 2) of bulk and shear moduli of stiffnesses (n, v, v) over all turns."""
+    """Return the Reuss and Voigt means (n, 2) of bulk and shear moduli of stiffnesses (n, v, v) over orientations."""
     axial, bulk, shear = _invariants(tensors, dimensions)
     voigt = [(axial + 2 * bulk) / dimensions**2]
     voigt += [(axial - bulk + 3 * shear) / 15 if dimensions == 3 else (axial - 2 * bulk + 4 * shear) / 8]

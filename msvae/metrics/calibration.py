@@ -1,4 +1,4 @@
-"""Calibration: whether prediction intervals cover as often as they claim, and their conformal correction."""
+"""Calibration: the actual coverage of prediction intervals, and their conformal correction."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def interval_coverage(mean: Array, spread: Array, true: Array, level: float = 0.
 def cross_coverage(
     residuals: Array, spread: Array, level: float = 0.9, halves: tuple[Array, Array] | None = None
 ) -> float:
-    """Return the part of residuals (n,) in conformal intervals, those of each half fitted to the other half.
+    """Return the fraction of residuals (n,) in conformal intervals; intervals of each half are fitted to the other.
 
-    halves: the indices of both, by default the first and the last half; they have to be new to each other.
+    halves: the indices of both, by default the first and the last half; they have to be independent.
     """
     first, second = halves or np.array_split(np.arange(len(residuals)), [len(residuals) // 2])
     sides = (first, second), (second, first)
@@ -39,9 +39,9 @@ def cross_coverage(
 
 
 def widening(residuals: Array, spread: Array, level: float = 0.9) -> Array:
-    """Return factors (k,) for predicted spreads (n, k) with which normal intervals hold `level` of residuals (n, k).
+    """Return factors (k,) on predicted spreads (n, k) so that normal intervals cover `level` of residuals (n, k).
 
-    One where a component is known of too few structures to tell.
+    The factor is one where a component is known for too few structures.
     """
     factors = np.ones(residuals.shape[1])
     for j, (r, s) in enumerate(zip(residuals.T, spread.T, strict=True)):
@@ -53,11 +53,11 @@ def widening(residuals: Array, spread: Array, level: float = 0.9) -> Array:
 
 @dataclass(frozen=True)
 class Conformal:
-    """Intervals mean +- factor x spread that hold a part `level` of values like those that it was fitted to.
+    """Intervals mean +- factor x spread that cover a fraction `level` of values like those fitted to.
 
     Split conformal prediction with normalised residuals (Lei et al. 2018, J. Am. Stat. Assoc. 113, 1094); by group
-    (Mondrian), if groups are given, each with its own factor. With weights - the ratio of the density where it is used
-    over that where it was fitted - it stays valid under that shift (Tibshirani et al. 2019, arXiv:1904.06019).
+    (Mondrian), if groups are given, each with its own factor. With weights (the ratio of the density at prediction to
+    that at fitting) coverage holds under that covariate shift (Tibshirani et al. 2019, arXiv:1904.06019).
     """
 
     level: float
@@ -74,7 +74,7 @@ class Conformal:
         groups: Array | None = None,
         weights: Array | None = None,
     ) -> Conformal:
-        """Return it for residuals (n,) of held-out values and the spread (n,) that was predicted for them."""
+        """Fit to residuals (n,) of held-out values and their predicted spread (n,)."""
         if len(residuals) == 0 or not 0 < level < 1:
             raise DataError(
                 f"conformal intervals need residuals and a level between 0 and 1, found {len(residuals)}, {level:g}"
@@ -88,8 +88,9 @@ class Conformal:
         return cls(level, _quantile(scores, weights, level), each)
 
     def half_width(self, spread: Array, groups: Array | None = None) -> Array:
-        """Return the half widths (n,) of the intervals of predictions with this spread (n,); infinite where nothing
-        can be promised from as few values."""
+        """Return the half widths (n,) of intervals for predictions with this spread (n,).
+
+        They are infinite where too few values guarantee nothing."""
         factors = np.full(len(spread), self.factor)
         if groups is not None:
             factors = np.array([self.of_group.get(int(g), self.factor) for g in groups])
@@ -97,7 +98,7 @@ class Conformal:
 
 
 def _quantile(scores: Array, weights: Array, level: float) -> float:
-    """Return the weighted quantile that leaves room for one more score, of the mean weight, at infinity."""
+    """Return the weighted quantile with one more score, of the mean weight, placed at infinity."""
     order = np.argsort(scores)
     total = weights.sum() + weights.mean()
     reached = np.cumsum(weights[order]) / total

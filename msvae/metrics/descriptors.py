@@ -1,6 +1,6 @@
 """Statistical descriptors of a phase in voxel structures (Torquato 2002, Random Heterogeneous Materials, chapter 2).
 
-Axes that the structure continues along are periodic. Lags are in voxels, along the axes.
+Descriptors are periodic along the periodic axes of a structure. Lags are in voxels, along the axes.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ def describe(structures: Structures, phase: int = 1) -> Mapping[str, Array]:
 
     fraction (n,); two_point (n, d, lags) and lineal_path (n, d, lags), along each axis, lags 0 to half the axis;
     chord_length (n, d), mean length in m; surface (n,), area of unlike voxel faces per volume, 1/m; euler (n,), of the
-    phase's closed voxels, whole; clusters (n,), how many that touch by faces; largest_cluster (n,), its part of the
-    phase. A structure without the phase has NaN where the mean of nothing is asked for. DataError for compositions and
-    fields.
+    phase's closed voxels, whole; clusters (n,), number of face-connected clusters; largest_cluster (n,), its share of
+    the phase. In a structure without the phase, undefined means are NaN. DataError for compositions and fields.
     """
     specification = structures.specification
     if not specification.is_discrete or specification.grid.dimensions == 0:
@@ -68,7 +67,7 @@ def _clusters(structures: Structures, phase: int) -> dict[str, Array]:
 
 
 def two_point_correlation(inside: Array, periodic: tuple[bool, ...]) -> Array:
-    """Return the probability (n, d, lags) that two points at a lag along an axis are both inside."""
+    """Return the probability (n, d, lags) that two points separated by a lag along an axis are both in the phase."""
     d, grid = len(periodic), inside.shape[1:]
     lags = min(grid) // 2 + 1
     result = np.empty((len(inside), d, lags))
@@ -82,7 +81,7 @@ def two_point_correlation(inside: Array, periodic: tuple[bool, ...]) -> Array:
 
 
 def _lineal_path(inside: Array, periodic: tuple[bool, ...]) -> Array:
-    """Return the probability (n, d, lags) that a whole segment of a lag along an axis is inside."""
+    """Return the probability (n, d, lags) that a whole segment of a lag along an axis is in the phase."""
     grid = inside.shape[1:]
     lags, axes = min(grid) // 2 + 1, tuple(range(1, inside.ndim))
     result = np.empty((len(inside), len(grid), lags))
@@ -134,7 +133,7 @@ def _euler(inside: Array, periodic: tuple[bool, ...]) -> Array:
 
 
 def cluster_sizes(image: Array, periodic: tuple[bool, ...]) -> Array:
-    """Return the sizes of the clusters of voxels that touch by faces."""
+    """Return the sizes of the face-connected clusters of voxels."""
     labels, count = ndimage.label(image)
     if count == 0:
         return np.zeros(0)
@@ -151,9 +150,9 @@ def cluster_sizes(image: Array, periodic: tuple[bool, ...]) -> Array:
 
 
 def feature_vectors(structures: Structures) -> Array:
-    """Return vectors (n, m) that stand for structures in distances between sets.
+    """Return feature vectors (n, m) of structures for distances between sets.
 
-    Of phases: descriptors of each phase but the first, correlations at every other lag. Of other kinds: their values.
+    For phases: descriptors of each phase but the first, correlations at every other lag. For other kinds: values.
     """
     return np.concatenate(feature_groups(structures), axis=1)
 

@@ -24,7 +24,7 @@ def wasserstein(a: Array, b: Array) -> float:
 
 
 def kolmogorov_smirnov(a: Array, b: Array) -> float:
-    """Return the probability that two samples of one distribution differ at least as much as these do."""
+    """Return the p-value of the hypothesis that two samples come from one distribution."""
     from scipy import stats
 
     return float(stats.ks_2samp(a, b).pvalue)
@@ -51,14 +51,14 @@ def frechet(a: Array, b: Array) -> float:
 
 
 def coverage(generated: Array, real: Array, neighbours: int = 5) -> float:
-    """Return the part of real vectors (n, m) in whose neighbourhood a generated one lies (Naeem et al. 2020,
+    """Return the fraction of real vectors (n, m) with a generated one in their neighbourhood (Naeem et al. 2020,
     arXiv:2002.09797)."""
     radii, to_real, _ = _neighbourhoods(generated, real, neighbours)
     return float((to_real <= radii).mean())
 
 
 def density(generated: Array, real: Array, neighbours: int = 5) -> float:
-    """Return how many real neighbourhoods a generated vector lies in, over their number (same source); 1 is ideal."""
+    """Return the normalised number of real neighbourhoods around a generated vector (same source); 1 is ideal."""
     radii, _, trees = _neighbourhoods(generated, real, neighbours)
     inside = [len(found) for found in trees[0].query_ball_point(trees[1].data, radii)]
     return float(np.sum(inside) / (neighbours * len(generated)))
@@ -75,7 +75,7 @@ def _neighbourhoods(generated: Array, real: Array, neighbours: int) -> tuple[Arr
 
 def novelty(generated: Array, held_out: Array, known: Array) -> tuple[float, float]:
     """Return the median distance of generated vectors to the nearest known one over that of held-out ones, and the
-    Kolmogorov-Smirnov probability of the two sets of distances: a model that copies has a ratio near 0.
+    Kolmogorov-Smirnov probability of the two sets of distances: a model that copies its data has a ratio near 0.
 
     >>> novelty(np.zeros((5, 2)), np.zeros((5, 2)), np.zeros((5, 2)))[0]  # all are alike: nothing is copied
     1.0

@@ -1,4 +1,4 @@
-"""What latents carry: which of them are used, and which factor of the structures each one holds."""
+"""The information in latents: which are active, and which factor of the structures each one encodes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _mutual_information(a: Array, b: Array) -> float:
 
 
 def _gap(scores: Array) -> Array:
-    """Return by how much the best latent beats the second (f,)."""
+    """Return the gap (f,) between the best latent and the second best."""
     if len(scores) < 2:
         return np.asarray(scores[0])
     ordered = np.sort(scores, axis=0)

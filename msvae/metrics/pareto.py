@@ -1,4 +1,4 @@
-"""Pareto fronts of two losses: what no other point beats in both, and the area that a front dominates."""
+"""Pareto fronts of two losses: the non-dominated points, and the area that a front dominates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["front", "hypervolume"]
 
 
 def front(losses: Array) -> Array:
-    """Return the rows of losses (n, 2) that no other row beats in both, by their first loss; rows with NaN never.
+    """Return the non-dominated rows of losses (n, 2), sorted by the first loss; rows with NaN are excluded.
 
     >>> front(np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5], [0.6, 0.6]])).tolist()
     [0, 2, 1]

@@ -1,8 +1,8 @@
-"""Critical distances: how wide the widest way through a phase is, or how far from having one (critical paths).
+"""Critical distances (critical-path analysis): the width of the widest path through a phase, or the gap to having one.
 
-What percolates last decides about transport in a medium whose local conductances are spread widely (Ambegaokar,
-Halperin and Langer 1971, Phys. Rev. B 4, 2612); the permeability of rock follows from the diameter of the largest
-sphere that can pass (Katz and Thompson 1986, Phys. Rev. B 34, 8179).
+Transport in a medium with a broad distribution of local conductances is governed by the last link to percolate
+(Ambegaokar, Halperin and Langer 1971, Phys. Rev. B 4, 2612); the permeability of rock follows from the diameter of the
+largest sphere that can pass (Katz and Thompson 1986, Phys. Rev. B 34, 8179).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ MANY = 32  # structures whose distances are found together
 
 
 def critical_distances(inside: Array, spacing: tuple[float, ...]) -> Array:
-    """Return critical distances (n, d) in m of a phase, inside (n, *grid), that goes on periodically along each axis.
+    """Return critical distances (n, d) in m of a phase, inside (n, *grid), continued periodically along each axis.
 
-    The largest distance from the phase's surface that the points of a path along the axis keep everywhere: the radius
-    of the largest ball that can pass. Below zero there is no path, and it is how far the phase would have to grow.
-    Of an empty phase minus, of a full one plus half the longest axis.
+    It is the largest distance from the phase's surface that a path along the axis can keep everywhere: the radius of
+    the largest ball that can pass. A negative value means that there is no path, and is the distance by which the phase
+    would have to grow. It is minus half the longest axis for an empty phase, plus half for a full one.
     """
     parts = [
         _signed_distances(part, spacing)
@@ -35,8 +35,8 @@ def critical_distances(inside: Array, spacing: tuple[float, ...]) -> Array:
 def winding(inside: Array) -> Array:
     """Return along which axes (d,) a face-connected phase (*grid) of a periodic structure percolates.
 
-    Every cluster of one period gets the period that it is reached in, over the borders; a cluster that is reached in
-    two of them is part of a path that never ends, along the axes in which they differ.
+    Every cluster of one period is labelled with the period in which it is reached across the borders. A cluster reached
+    in two periods belongs to an infinite path along the axes in which these periods differ.
     """
     labels, count = ndimage.label(inside)
     across: dict[int, list[tuple[int, int, int]]] = {}
@@ -76,8 +76,8 @@ def _signed_distances(inside: Array, spacing: tuple[float, ...]) -> Array:
 def _squared_distances(inside: Array, steps: tuple[float, ...]) -> Array:
     """Return the squared distances (n, *grid) of voxels' centres from the nearest voxel outside, periodically.
 
-    Axis by axis, the least of what the voxels of a line have and their squared distances (Felzenszwalb and Huttenlocher
-    2012, Theory of Computing 8, 415); infinite where no voxel is outside.
+    Axis by axis, the minimum along a line of the voxels' values plus their squared distances (Felzenszwalb and
+    Huttenlocher 2012, Theory of Computing 8, 415); infinite where no voxel is outside.
     """
     squared = np.where(inside, np.inf, 0.0)
     for axis, step in enumerate(steps, start=1):
@@ -90,7 +90,7 @@ def _squared_distances(inside: Array, steps: tuple[float, ...]) -> Array:
 
 
 def _critical(distance: Array) -> Array:
-    """Return the largest level (d,) at which what lies at least as deep still percolates, by bisection."""
+    """Return by bisection the largest level (d,) at which the voxels at least that deep still percolate."""
     levels = np.unique(distance)
     known: dict[int, Array] = {}
     critical = np.empty(distance.ndim)

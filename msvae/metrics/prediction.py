@@ -19,7 +19,7 @@ def determination(predicted: Array, true: Array) -> float:
 
 
 def most_varying(values: Array) -> int:
-    """Return which component of properties (n, k) varies most: the one that stands for the property in a table."""
+    """Return which component of properties (n, k) varies most: the one that represents the property in a table."""
     return int(np.nan_to_num(np.nanvar(values, axis=0)).argmax())
 
 

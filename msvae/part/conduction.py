@@ -1,4 +1,4 @@
-"""Steady conduction in a part whose conductivity differs from element to element (scikit-fem).
+"""Steady conduction in a part whose conductivity varies from element to element (scikit-fem).
 
 -div (k(s) grad T) = 0,    T given or no flux on the boundary
 """
@@ -23,7 +23,7 @@ __all__ = ["Conductive", "ConductiveSolution", "HeldTemperature"]
 
 @dataclass(frozen=True)
 class HeldTemperature:
-    """Nodes of one temperature. where: from positions (d, n) in m to a mask (n,). temperature: K."""
+    """Nodes held at a temperature. where: from positions (d, n) in m to a mask (n,). temperature: K."""
 
     where: Where
     temperature: float
@@ -47,13 +47,13 @@ class Conductive:
 
     @cached_property
     def basis(self) -> Any:
-        """Of the temperature."""
+        """The finite-element basis of the temperature."""
         import skfem
 
         return skfem.Basis(self.mesh, element_of(self.mesh))
 
     def solve(self) -> ConductiveSolution:
-        """Return the temperatures and what follows from them; DataError if no temperature is held."""
+        """Solve for the temperatures and derived quantities; DataError if no temperature is held."""
         from skfem import BilinearForm
 
         k = np.moveaxis(np.asarray(self.conductivity), 0, -1)[..., None]
@@ -80,7 +80,7 @@ class Conductive:
 
 @dataclass(frozen=True, eq=False)
 class ConductiveSolution:
-    """temperature: of the nodes, K. heat: that flows in at each held temperature, W (in 2D: of a thickness of 1 m)."""
+    """temperature: of the nodes, K. heat: inflow at each held temperature, W (in 2D: per metre of thickness)."""
 
     part: Conductive
     temperature: Array

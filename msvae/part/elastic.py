@@ -1,4 +1,4 @@
-"""Linear elasticity of a part whose stiffness differs from element to element (scikit-fem).
+"""Linear elasticity of a part whose stiffness varies from element to element (scikit-fem).
 
     -div (C(s) eps(u)) = 0,    u or no traction on the boundary; plane strain in 2D
 
@@ -30,7 +30,7 @@ Where = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class Support:
-    """Nodes that are held or moved.
+    """Nodes with prescribed displacements.
 
     where: from positions (d, n) in m to a mask (n,) of boundary nodes. displacement: along each axis, m; None for free.
     """
@@ -40,12 +40,12 @@ class Support:
 
 
 def side(axis: int, at: float) -> Where:
-    """Return the nodes whose coordinate along an axis is this one, m."""
+    """Return a predicate for the nodes at a coordinate (m) along an axis."""
     return lambda x: on_plane(x[axis], at)
 
 
 def on_plane(x: Array, at: float) -> Array:
-    """Return which coordinates (n,) are this one, to a billionth of their extent."""
+    """Return which coordinates (n,) equal a value, to a billionth of their extent."""
     return np.asarray(np.abs(x - at) <= 1e-9 * max(float(np.ptp(x)), 1e-300))
 
 
@@ -53,7 +53,7 @@ def on_plane(x: Array, at: float) -> Array:
 class Elastic:
     """A part: its mesh (of scikit-fem), the stiffness (e, v, v) of its elements in Pa, and its supports by name.
 
-    quadratic: displacements of second order.
+    quadratic: whether displacements are of second order.
     """
 
     mesh: Any
@@ -72,13 +72,13 @@ class Elastic:
 
     @cached_property
     def basis(self) -> Any:
-        """Of the displacements."""
+        """The finite-element basis of the displacements."""
         import skfem
 
         return skfem.Basis(self.mesh, skfem.ElementVector(element_of(self.mesh, quadratic=self.quadratic)))
 
     def solve(self) -> Solution:
-        """Return the displacements and what follows from them; DataError if the part can move or has no stiffness."""
+        """Solve for the displacements and derived quantities; DataError if the part can move or has no stiffness."""
 
         matrix = self._matrix().tocsr()
         displacement = np.zeros(self.basis.N)
@@ -113,7 +113,7 @@ class Elastic:
         return work.assemble(self.basis, C=np.broadcast_to(constant, shape))
 
     def held(self, name: str, support: Support) -> tuple[Array, Array]:
-        """Return the degrees of freedom that a support holds, and their values."""
+        """Return the degrees of freedom that a support prescribes, and their values."""
         nodes = np.flatnonzero(self._boundary & support.where(self.basis.doflocs))
         if not len(nodes):
             raise DataError(f"support '{name}' holds no node of the boundary: look at its position, in m")
@@ -124,7 +124,7 @@ class Elastic:
 
     @cached_property
     def _boundary(self) -> Array:
-        """Whether a degree of freedom stands on the boundary."""
+        """Whether each degree of freedom is on the boundary."""
         return np.isin(np.arange(self.basis.N), self.basis.get_dofs().flatten())
 
     @cached_property
@@ -143,9 +143,9 @@ class Elastic:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What a part does. displacement: all degrees of freedom, m. reactions: (d,) N by support. energy: J.
+    """The response of a part. displacement: all degrees of freedom, m. reactions: (d,) N by support. energy: J.
 
-    In 2D forces and energies are those of a thickness of 1 m.
+    In 2D forces and energies are per metre of thickness.
     """
 
     part: Elastic
@@ -177,7 +177,7 @@ class Solution:
 
 
 def not_among(size: int, chosen: Sequence[Array]) -> Array:
-    """Return the degrees of freedom, of so many, that are in none of the arrays."""
+    """Return the degrees of freedom, out of a number of them, that are in none of the arrays."""
     free = np.ones(size, dtype=bool)
     for dofs in chosen:
         free[dofs] = False
@@ -191,7 +191,7 @@ def voigt(gradient: Array, pairs: tuple[tuple[int, int], ...]) -> Array:
 
 
 def solved(matrix: Any, load: Array) -> Array:
-    """Return the solution of symmetric equations (n,); NaN where they have none, as one of a part that can move."""
+    """Return the solution (n,) of symmetric equations; NaN if they are singular, as for a part that can move."""
     nothing = np.full(len(load), np.nan)
     diagonal = matrix.diagonal()
     if not len(load):

@@ -38,9 +38,9 @@ RELATIONS = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def export(structure: Structures, path: Path, *, phase: int = 0) -> None:
-    """Write a part, a batch of one, to a file whose ending names the format: .tif, .vti, .stl (in mm) or .3mf.
+    """Write a part (a batch of one) to a file in the format of its extension: .tif, .vti, .stl (in mm) or .3mf.
 
-    phase: the one whose surface is written. DataError for another ending, or a part without a surface.
+    phase: the phase whose surface is written. DataError for another extension, or a part without a surface.
     """
     writer = FORMATS.get(path.suffix.lower())
     if writer is None:
@@ -51,9 +51,9 @@ def export(structure: Structures, path: Path, *, phase: int = 0) -> None:
 
 
 def surface(structure: Structures, phase: int) -> tuple[Array, Array]:
-    """Return vertices (n, 3) in m and triangles (m, 3), outwards, of the closed surface of a phase of a 3D part.
+    """Return vertices (n, 3) in m and outward triangles (m, 3) of the closed surface of a phase of a 3D part.
 
-    Marching cubes (Lewiner et al. 2003) at half the phase's indicator, with nothing around the part.
+    Marching cubes (Lewiner et al. 2003) at half the phase's indicator, which is zero outside the part.
     """
     try:
         from skimage.measure import marching_cubes

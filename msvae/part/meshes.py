@@ -18,7 +18,7 @@ ELEMENTS = {"MeshTri": ("TriP1", "TriP2"), "MeshQuad": ("Quad1", "Quad2"),
 
 
 def bar(lengths: Sequence[float], cells: Sequence[int]) -> Any:
-    """Return a rectangle or box of these edges, of quadrilaterals or hexahedra, from the origin."""
+    """Return a mesh of quadrilaterals or hexahedra of a rectangle or box with a corner at the origin."""
     from skfem import MeshHex, MeshQuad
 
     if len(lengths) not in (2, 3) or len(cells) != len(lengths) or min(cells) < 1 or min(lengths) <= 0:
@@ -28,9 +28,9 @@ def bar(lengths: Sequence[float], cells: Sequence[int]) -> Any:
 
 
 def plate_with_hole(width: float, radius: float, cells: int, *, thickness: float | None = None, layers: int = 1) -> Any:
-    """Return a square plate around the origin with a round hole; a box with a hole along z if it has a thickness.
+    """Return a square plate centred at the origin with a round hole; if it has a thickness, the hole is along z.
 
-    cells: around an eighth of the hole, and four times as many from it to the edge, finer near the hole.
+    cells: their number around an eighth of the hole; four times as many from the hole to the edge, finer near the hole.
     """
     from skfem import MeshQuad
 
@@ -50,7 +50,7 @@ def plate_with_hole(width: float, radius: float, cells: int, *, thickness: float
 
 
 def _extruded(mesh: Any, heights: Array) -> Any:
-    """Return the hexahedra that quadrilaterals make along z."""
+    """Extrude quadrilaterals along z to hexahedra."""
     from skfem import MeshHex
     from skfem.refdom import RefHex, RefQuad
 

@@ -1,8 +1,8 @@
-"""Small-strain J2 plasticity of a part whose hardening differs from element to element.
+"""Small-strain J2 plasticity of a part whose hardening varies from element to element.
 
 Radial return with the consistent tangent (Simo and Taylor 1985, Comput. Methods Appl. Mech. Eng. 48, 101); the
-volume change of an element is constant in it (mean dilatation; Nagtegaal, Parks and Rice 1974, ibid. 4, 153), without
-which bricks lock. Yield stress over accumulated plastic strain is given point by point for every element.
+dilatation is constant in each element (mean dilatation; Nagtegaal, Parks and Rice 1974, ibid. 4, 153), which prevents
+locking. The yield stress of every element is tabulated over the accumulated plastic strain.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ TWICE = np.array([1.0, 1, 1, 2, 2, 2])  # weight of the components in a norm of 
 
 @dataclass(frozen=True, eq=False)
 class Hardening:
-    """Elements (e) of elastic-plastic material.
+    """The elastic-plastic material of elements (e).
 
     bulk, shear: moduli (e,) in Pa. strains: increasing accumulated plastic strains (e, k), the first 0.
-    stresses: yield stresses (e, k) there in Pa; linear between, and beyond the last as before it.
+    stresses: yield stresses (e, k) at these strains in Pa; linear between them, and extrapolated linearly beyond the
+    last.
     """
 
     bulk: Array
@@ -45,9 +46,9 @@ class Hardening:
 
     @classmethod
     def of_curves(cls, strain: Array, stress: Array) -> Hardening:
-        """Return the material whose uniaxial tests gave strains and stresses (e, steps, v), Voigt order, along axis 0.
+        """Fit the material to strains and stresses (e, steps, v), Voigt order, of uniaxial tests along axis 0.
 
-        The first step is elastic; what follows is taken as hardening where the stress or the plastic strain falls back.
+        The first step is elastic. Curves are made monotonic where the stress or the plastic strain decreases.
         """
         strain, stress = np.asarray(strain, dtype=np.float64), np.asarray(stress, dtype=np.float64)
         axial, force = strain[..., 0], stress[..., 0]
@@ -84,7 +85,7 @@ class Hardening:
 class Step:
     """A part in equilibrium. load: share of the supports' displacements. displacement: m. reactions: (d,) N by support.
 
-    strain, stress: means (e, v) of the elements, 1 and Pa. plastic_strain: accumulated, (e,). work: done so far, J.
+    strain, stress: element means (e, v), 1 and Pa. plastic_strain: accumulated, (e,). work: total so far, J.
     """
 
     part: Plastic
@@ -113,7 +114,7 @@ class Plastic:
     supports: Mapping[str, Support]
 
     def solve(self, loads: Sequence[float]) -> list[Step]:
-        """Return the equilibrium at each of the loads; DataError if there is none to be found."""
+        """Return the equilibrium at each of the loads; DataError if none is found."""
         forms, held = self._forms, self._held
         steps: list[Step] = []
         state = _State(0.0, np.zeros(forms.size), np.zeros((6, *forms.volumes.shape)), np.zeros(forms.volumes.shape))
@@ -140,7 +141,7 @@ class Plastic:
         return {name: self._linear.held(name, support) for name, support in self.supports.items()}
 
     def _reach(self, state: _State, load: float, halvings: int) -> list[_State]:
-        """Return the states on the way to a load, which is taken in halves where Newton's method fails."""
+        """Return the states on the way to a load; the step is halved where Newton's method fails."""
         found = self._newton(state, load)
         if found is not None:
             return [found]
@@ -196,7 +197,7 @@ class Plastic:
         return stress, tangent, plastic, state.accumulated + more
 
     def _return(self, trial: Array, accumulated: Array) -> tuple[Array, Array]:
-        """Return the plastic strain that brings a trial stress back to the yield surface, and the hardening there."""
+        """Return the plastic strain that returns a trial stress to the yield surface, and the hardening there."""
         shear, more = self.material.shear[:, None], np.zeros_like(trial)
         limit, slope = self.material.yield_stress(accumulated)
         over = trial > limit
@@ -219,7 +220,7 @@ class Plastic:
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """What the material remembers: load, displacement, plastic strain (6, e, q), its accumulation (e, q), stress."""
+    """The state of the material: load, displacement, plastic strain (6, e, q), its accumulation (e, q), stress."""
 
     load: float
     u: Array
@@ -265,5 +266,5 @@ class _Forms:
 
     @property
     def _places(self) -> list[int]:
-        """Places of the operator's components among all six."""
+        """Indices of the operator's components among all six."""
         return PLANE[2 if len(self.operator) == 3 else 3]

@@ -1,4 +1,4 @@
-"""A part as a study declares it: its mesh, its loads, and what is asked of it, for any field of properties."""
+"""A part as a study declares it: mesh, loads and quantities of interest, for any field of properties."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ WEAKEST = 1e-6  # of the stiffest element: what has less, as a window that is al
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """What a part does. quantities: of interest, by name. curve: (steps, 2) displacement in m and load in N.
+    """The response of a part. quantities: of interest, by name. curve: (steps, 2) displacement in m and load in N.
 
-    local: (e,) von Mises stress in Pa, or size of the heat flux in W/m^2, of every element. solution: all of it.
+    local: (e,) von Mises stress in Pa, or size of the heat flux in W/m^2, of every element. solution: the full
+    solution.
     """
 
     quantities: Mapping[str, float]
@@ -37,7 +38,7 @@ class Response:
 
     @property
     def last(self) -> Solution | ConductiveSolution | Step:
-        """The solution, or that of the last step; its `save` writes the fields to a file that meshio writes."""
+        """The solution, or that of the last step; its `save` writes the fields in a format of meshio."""
         return self.solution[-1] if isinstance(self.solution, list) else self.solution
 
     @property
@@ -51,7 +52,7 @@ class Response:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A part of a study. directory: that a mesh's file is in. given: a mesh to be taken instead of the settings'."""
+    """The part of a study. directory: the folder of the mesh file. given: a mesh that replaces the settings' one."""
 
     settings: PartSettings
     directory: Path = Path()
@@ -91,13 +92,13 @@ class Problem:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Where the part begins and ends along the load's axis, m."""
+        """The coordinates of the part's two ends along the load's axis, m."""
         along = self.mesh.p[self.settings.axis]
         return float(along.min()), float(along.max())
 
     @cached_property
     def supports(self) -> dict[str, Support]:
-        """What holds and moves an elastic or plastic part."""
+        """The supports of an elastic or plastic part."""
         s, d = self.settings, self.mesh.dim()
         first, last = (side(s.axis, at) for at in self.ends)
         if s.load == "bending":
@@ -120,7 +121,7 @@ class Problem:
         return tuple(value if a == axis else None for a in range(self.mesh.dim()))
 
     def _pin(self, axis: int) -> Any:
-        """Return the nodes that keep a part from moving along an axis and from turning, on its first face.
+        """Return the nodes on the first face that keep a part from moving along an axis and from rotating.
 
         A line of nodes for the first of the other axes, a single node for the second.
         """
@@ -133,7 +134,7 @@ class Problem:
         return lambda x: (np.abs(x[:, :, None] - chosen[:, None]).max(axis=0) < 1e-9 * np.ptp(points)).any(axis=1)
 
     def respond(self, properties: Mapping[str, Array]) -> Response:
-        """Return what the part does with properties (e, *shape) of its elements; DataError if it does nothing."""
+        """Return the response for properties (e, *shape) of the elements; DataError if there is no solution."""
         if self.settings.physics == "conduction":
             return self._conduct(_floored(properties["conductivity"]))
         if self.settings.physics == "plasticity":
@@ -194,7 +195,7 @@ class Problem:
 
     @cached_property
     def _area(self) -> float:
-        """Area of the face that is moved, m^2 (in 2D: its length, m)."""
+        """The area of the moved face, m^2 (in 2D: its length, m)."""
         facets = self.mesh.facets
         moved = on_plane(self.mesh.p[self.settings.axis], self.ends[1])[facets].all(axis=0)
         corners = self.mesh.p[:, facets[:, moved]]  # (d, corners, f)

@@ -1,4 +1,4 @@
-"""The table [part] of a study: a part, its mesh, its loads, and what is asked of it."""
+"""The table [part] of a study: a part, its mesh, its loads and its quantities of interest."""
 
 from __future__ import annotations
 

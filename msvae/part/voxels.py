@@ -1,4 +1,4 @@
-"""A part resolved voxel by voxel, every solid voxel a finite element, for loads that periodic cells cannot carry."""
+"""A fully resolved part, with a finite element per solid voxel, for loads that periodic cells cannot represent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGEST = 250_000  # degrees of freedom that the direct solver takes
 
 
 def phase_stiffnesses(solver: Solver, structures: Structures) -> list[Array | None]:
-    """Return the stiffness (v, v) of every phase, as the solver has it; None for an empty one."""
+    """Return the solver's stiffness (v, v) of every phase; None for an empty phase."""
     grid = structures.specification.grid
     small = Grid.of((2,) * grid.dimensions, grid.spacing)
     found: list[Array | None] = []
@@ -31,9 +31,9 @@ def phase_stiffnesses(solver: Solver, structures: Structures) -> list[Array | No
 
 
 def resolve(structure: Structures, solver: Solver, problem: Problem) -> Response:
-    """Return what an elastic part of voxels does, clamped and moved as a part with the same edges is.
+    """Return the response of an elastic part of voxels, with the supports of a part with the same edges.
 
-    What hangs together with the faces that are held is solved for; loose islands and empty voxels are left out.
+    Only voxels connected to the held faces are solved for; loose islands and empty voxels are left out.
     """
     stiffness = phase_stiffnesses(solver, structure)
     grid, labels = structure.specification.grid, structure.values[0, 0]
@@ -54,7 +54,7 @@ def resolve(structure: Structures, solver: Solver, problem: Problem) -> Response
 
 
 def _connected(solid: Array, axis: int) -> Array:
-    """Return the solid voxels (*grid) that hang together by faces with both ends along an axis."""
+    """Return the solid voxels (*grid) that are face-connected to both ends along an axis."""
     names, _ = ndimage.label(solid)
     first, last = (np.unique(np.take(names, index, axis=axis)) for index in (0, -1))
     both = np.setdiff1d(np.intersect1d(first, last), [0])

@@ -1,4 +1,4 @@
-"""Plugins: the interfaces that they implement, how they are found, and the checks that they have to pass."""
+"""Plugins: their interfaces, their discovery, and their conformance checks."""
 
 from msvae.plugins.families import FAMILIES
 from msvae.plugins.registration import (

@@ -1,4 +1,4 @@
-"""Conformance: what every plugin has to hold, as checks that `msvae plugin check` and pytest (`msvae.testing`) run."""
+"""Conformance checks of plugins, run by `msvae plugin check` and by pytest (`msvae.testing`)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GRIDS = {0: (), 1: (8,), 2: (8, 8), 3: (6, 6, 6)}
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of a contract; calling it raises AssertionError with a sentence if it is broken."""
+    """One requirement of a contract; calling it raises AssertionError with a sentence if it is violated."""
 
     promise: str
     function: Callable[[], None]
@@ -68,7 +68,7 @@ def example_structures(kind: Kind, dimensions: int, n: int, seed: int = 0) -> St
 
 
 def checks(plugin: type[Plugin | Campaign | Searcher]) -> list[Check]:
-    """Return the checks of a plugin class: for each kind and number of dimensions that it says it takes."""
+    """Return the checks of a plugin class: for each kind and number of dimensions that it declares."""
     family = {
         Dataset: dataset_checks,
         Architecture: architecture_checks,
@@ -87,13 +87,13 @@ def _cases(plugin: type[Plugin]) -> Iterator[tuple[Kind, int]]:
 
 
 def campaign_checks(plugin: type[Campaign]) -> Iterator[Check]:
-    """Yield the checks of a campaign: a study can hold its tables, and says what they are."""
+    """Yield the checks of a campaign: its tables can be read from a study and are documented."""
     for key, table in plugin.all_tables().items():
         yield Check(f"[{key}] has a schema", partial(_describe, table))
 
 
 def searcher_checks(plugin: type[Searcher]) -> Iterator[Check]:
-    """Yield the checks of a searcher: a study can hold its settings, and says what they are."""
+    """Yield the checks of a searcher: its settings can be read from a study and are documented."""
     yield Check("its settings have a schema", partial(_describe, plugin))
 
 
@@ -152,7 +152,7 @@ def architecture_checks(plugin: type[Architecture]) -> Iterator[Check]:
 def _networks(
     plugin: type[Architecture], kind: Kind, dimensions: int
 ) -> tuple[Any, Any, Specification, tuple[int, ...]]:
-    """Return an encoder, a decoder, the specification they are for, and the grid of its latents."""
+    """Return an encoder, a decoder, their specification, and the grid of its latents."""
     import torch
 
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""A solver as a differentiable torch function, so that a design can descend through decoder and solver.
+"""A solver as a differentiable torch function, for gradient descent through decoder and solver.
 
 >>> import torch, msvae
 >>> solver = msvae.load_solver("conductivity", phases=[{"conductivity": 1.0}, {"conductivity": 3.0}])
@@ -28,7 +28,7 @@ __all__ = ["differentiable"]
 def differentiable(
     solver: Solver, grey: Tensor, spacing: float | Sequence[float] = 1.0, *, periodic: bool = True
 ) -> dict[str, Tensor]:
-    """Return the properties (n, *shape) of grey values (n, *grid) as tensors that gradients flow through.
+    """Return the properties (n, *shape) of grey values (n, *grid) as differentiable tensors.
 
     Raises DataError if the solver has no gradient, or fails for one of the structures.
     """
@@ -39,7 +39,7 @@ def differentiable(
 
 
 class _Evaluated(torch.autograd.Function):
-    """Evaluation forwards, the solver's pullback backwards."""
+    """Forward: the solver's evaluation. Backward: the solver's pullback."""
 
     @staticmethod
     def forward(

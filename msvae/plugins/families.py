@@ -1,4 +1,4 @@
-"""The families of plugins: their interfaces, the hooks that announce them, and the form of their classes."""
+"""The families of plugins: their interfaces, the hooks that announce them, and the requirements on their classes."""
 
 from __future__ import annotations
 

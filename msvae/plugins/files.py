@@ -1,8 +1,8 @@
-"""Plugin files: the Python file that a study names, with what it imports from beside it.
+"""Plugin files: the Python file that a study names, with the modules it imports from its folder.
 
-A file is imported as a module whose name tells its content and that of its helpers - the modules and packages in its
-folder that it imports, and that those import - so that another content is another plugin. Helpers are found in the
-source, not by importing it; one that is imported by a computed name is not seen.
+The name of the imported module contains a hash of the file and its helpers, so that changed content is another plugin.
+Helpers are the modules and packages in its folder that it imports, directly or indirectly. They are found by parsing
+the source, not by importing it; an import by a computed name is not detected.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PREFIX = "msvae_file_"  # of the names of modules that were imported from files
 
 
 def module_name(path: Path) -> str:
-    """Return the name of the module that a plugin file is imported as."""
+    """Return the module name under which a plugin file is imported."""
     return f"{PREFIX}{path.stem}_{_digest(path)}"
 
 
@@ -33,7 +33,7 @@ def digest_of(module: str) -> str | None:
 
 
 def helpers_of(path: Path) -> list[Path]:
-    """Return the files below a plugin file's folder that it imports, and that those import; without itself."""
+    """Return the files below a plugin file's folder that it imports, directly or indirectly, without itself."""
     folder, found, left = path.parent, {path}, [path]
     while left:
         for file in _imported(left.pop(), folder):
@@ -44,7 +44,7 @@ def helpers_of(path: Path) -> list[Path]:
 
 
 def import_file(path: Path) -> ModuleType:
-    """Import a file as a module whose name tells its content, and register nothing; PluginError if it cannot be."""
+    """Import a file as a module named by its content, without registering it; PluginError if that fails."""
     name = module_name(path)
     if not path.is_file():
         raise PluginError("there is no such file")
@@ -68,7 +68,7 @@ def _digest(path: Path) -> str:
 
 
 def _imported(path: Path, folder: Path) -> Iterator[Path]:
-    """Yield the files in a folder that a file imports; none where it is not Python that can be read."""
+    """Yield the files in a folder that a file imports; none if it cannot be parsed as Python."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
@@ -101,7 +101,7 @@ def _files_of(folder: Path, parts: list[str]) -> Iterator[Path]:
 
 
 def _make_way_for(path: Path) -> None:
-    """Let a plugin file find its helpers, also later, and not another file's of the same name."""
+    """Make a plugin file's helpers importable, now and later, in place of another file's helpers of the same name."""
     folder = path.parent
     tops = {helper.relative_to(folder).parts[0].removesuffix(".py") for helper in helpers_of(path)}
     for name, module in list(sys.modules.items()):

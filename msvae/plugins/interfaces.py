@@ -1,7 +1,7 @@
-"""What a data set, an architecture, a solver and a campaign are: the classes that a plugin subclasses.
+"""The interfaces of data sets, architectures, solvers, searchers and campaigns, which plugins subclass.
 
-A plugin class is a frozen dataclass. Its fields are its settings, and so the keys of its table in the study; its
-class attributes say what it is called and what it takes and gives. This is a whole solver:
+A plugin class is a frozen dataclass. Its fields are its settings, which are the keys of its table in the study. Its
+class attributes declare its name, its inputs and its outputs. This is a complete solver:
 
     @dataclass(frozen=True)
     class MeanDensity(msvae.Solver):
@@ -75,7 +75,7 @@ class Plugin(Settings, ABC):
     dimensions: ClassVar[tuple[int, ...]] = (2, 3)
 
     def misfit(self, specification: Specification) -> str | None:
-        """Return why structures of this specification cannot be taken, or None if they can."""
+        """Return the reason why structures of this specification are not supported, or None if they are."""
         if specification.kind not in self.kinds:
             cut = specification.kind == "field" and "phases" in self.kinds
             how = ": cut grey values to phases, with dataset.threshold or dataset.labels" if cut else ""
@@ -93,7 +93,7 @@ class Dataset(Plugin):
     """A source of structures, with or without known properties."""
 
     def solver(self) -> str | None:
-        """Return the name and the key of the solver that computed known properties; None, as here, where none did."""
+        """Return name and key of the solver that computed the known properties; by default None, if none did."""
         return None
 
     @abstractmethod
@@ -103,7 +103,7 @@ class Dataset(Plugin):
     @classmethod
     @abstractmethod
     def example(cls, n: int, seed: int) -> Structures:
-        """Return n structures of this kind, made on the spot without files."""
+        """Return n structures of this kind, generated without files."""
 
     def image(self, seed: int) -> Structures | None:
         """Return the image of a whole specimen, of which structures are cut, as a batch of one; None without."""
@@ -129,7 +129,7 @@ class Architecture(Plugin):
         """Return a module from (n, inputs) to (n, channels, *grid)."""
 
     def latent_grid(self, specification: Specification) -> tuple[int, ...]:
-        """Return the grid of sites that have latents of their own; (), as here, where latents are a vector.
+        """Return the grid of sites that have their own latents; by default (), if latents are a vector.
 
         With a grid, the encoder's module returns (n, features, *sites), and the decoder's takes (n, inputs, *sites);
         both take grids of any size.
@@ -152,15 +152,15 @@ class Solver(Plugin):
     def evaluate(self, structures: Structures) -> Mapping[str, Array]:
         """Return every property of `computes` as an array (n, *shape) of float64.
 
-        A structure without a result has NaN in its rows; return msvae.Properties to say why in `failures`.
-        The result of a structure does not depend on which others are in the batch.
+        A structure without a result has NaN in its rows; return msvae.Properties to give the reason in `failures`.
+        The result of a structure must not depend on the others in the batch.
         """
 
     def evaluate_on(self, communicator: Any, structures: Structures) -> Mapping[str, Array]:
-        """Return what `evaluate` does, computed by all ranks of an mpi4py communicator together.
+        """Do what `evaluate` does, on all ranks of an mpi4py communicator together.
 
-        Every rank calls it with the same structures, and what the first one returns counts. A solver that is
-        MPI-parallel overrides it; here every rank does all the work.
+        Every rank calls it with the same structures; the first rank's return value is used. An MPI-parallel solver
+        overrides it; by default every rank does all the work.
         """
         return self.evaluate(structures)
 
@@ -170,24 +170,24 @@ class Solver(Plugin):
         return None
 
     def expected_costs(self, structures: Structures) -> Array | None:
-        """Return how long each structure (n,) will take, in any unit, so that long ones start first; None if alike."""
+        """Return the expected cost (n,) of each structure in any unit, so that long ones start first; None if equal."""
         return None
 
     def pullback(self, structures: Structures, cotangents: Mapping[str, Array]) -> Array | None:
         """Return the gradient of sum_p <cotangent_p, property_p> with respect to the values (n, channels, *grid).
 
-        None, as here, where a solver has no gradient. See msvae.differentiable for its use with torch.
+        None, the default, if a solver has no gradient. See msvae.differentiable for its use with torch.
         """
         return None
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:
-        """Return fields on the voxels of one structure, by name (*grid, components); none, as here, if it has none."""
+        """Return fields on the voxels of one structure, by name (*grid, components); by default none."""
         return {}
 
     def conditions(self, specification: Specification) -> Mapping[str, str]:
-        """Return what the solver decides by itself for structures of a specification, such as {"boundary": "mirrored"}.
+        """Return the solver's automatic choices for structures of a specification, such as {"boundary": "mirrored"}.
 
-        It stands beside the results. None, as here, where the settings say everything.
+        They are stored with the results. None, the default, if the settings determine everything.
         """
         return {}
 
@@ -222,9 +222,10 @@ class Searcher(Settings, ABC):
 
     @abstractmethod
     def search(self, problem: Problem) -> AskTell:
-        """Return a search under way: its `ask(n)` returns latents (n, d), its `tell` learns what became of them.
+        """Start a search: its `ask(n)` returns latents (n, d), its `tell` learns from their results.
 
-        The same seed, told the same, asks the same: a search that was killed goes on by being told its own record.
+        With the same seed and the same results it asks the same, so that a killed search resumes by replaying its
+        record.
         """
 
     def front(self, problem: Problem, losses: Any, rng: np.random.Generator) -> AskTell:
@@ -237,7 +238,7 @@ class Searcher(Settings, ABC):
 
 @dataclass(frozen=True)
 class Campaign(Settings, ABC):
-    """A question that a study asks: what is evaluated and learned for it, and the table that answers it.
+    """A task that a study sets: the evaluations and training that it needs, and the table of its results.
 
     name: what the study calls it; lower case with hyphens.
     table: the table of the study that has its settings, which are the fields of the class; by default it has the name
@@ -258,30 +259,30 @@ class Campaign(Settings, ABC):
 
     @classmethod
     def all_tables(cls) -> dict[str, type[Settings]]:
-        """Return the classes of the tables that it brings, by name: its own, if it has settings, and further ones."""
+        """Return the classes of its tables, by name: its own, if it has settings, and further ones."""
         return {**cls.tables, **({cls.table: cls} if dataclasses.fields(cls) else {})}
 
     def check(self, study: Study) -> None:
-        """Raise StudyError where tables that are right by themselves do not fit each other; before anything runs."""
+        """Raise StudyError if individually valid tables are inconsistent; called before anything runs."""
 
     def numbers(self) -> Iterable[tuple[Place, Component]]:
-        """Return the numbers of properties that it is about, and the key of the study that names each."""
+        """Return the components of properties that it uses, and the key of the study that names each."""
         return ()
 
     def labels(self) -> Iterable[str]:
-        """Return the properties that the data set is labelled with before a training, beside those of the model."""
+        """Return the properties needed as labels of the data set before training, besides those of the model."""
         return ()
 
     def check_structures(self, context: Context, structures: Structures) -> None:
-        """Raise StudyError, DataError or TargetError where it asks what the structures do not have.
+        """Raise StudyError, DataError or TargetError if it needs something that the structures lack.
 
         Called before structures are labelled for a training, and before the training.
         """
 
     @abstractmethod
     def run(self, context: Context) -> Table:
-        """Return the campaign's table; what it evaluates and writes through the context stays in the run."""
+        """Run the campaign and return its table; evaluations and files written through the context stay in the run."""
 
     def figures(self, run: Run) -> Iterable[Drawing | None]:
-        """Return the figures of a run's report, beside those that every report has; None where there are no data."""
+        """Return the figures of a run's report besides the common ones; None where there are no data."""
         return ()

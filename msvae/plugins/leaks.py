@@ -1,4 +1,4 @@
-"""What of held-back structures is also in those that are trained on."""
+"""Detection of leaks: overlap between the held-out set and the training set."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["leak"]
 
 
 def leak(structures: Structures, train: Array, held_out: Array) -> str:
-    """Return one sentence for what of the held-out structures (indices) is also in those to train on; "" if nothing.
+    """Return one sentence on the overlap of held-out with training structures (indices); "" if there is none.
 
-    Groups, contents, and windows on the same page of an image that are less than a window apart; where there are no
-    positions, also blocks of half a window that stand in both, unless they have hardly any pattern. Structures that are
-    the same in every voxel count for nothing.
+    Overlap means common groups, equal contents, or windows on the same page of an image less than a window apart.
+    Without positions it also means common blocks of half a window, unless these have hardly any pattern. Uniform
+    structures are ignored.
     """
     if structures.groups is not None and set(structures.groups[train]) & set(structures.groups[held_out]):
         return "a group has structures on both sides of the split"
@@ -42,7 +42,7 @@ def leak(structures: Structures, train: Array, held_out: Array) -> str:
 
 
 def _blocks(values: Array) -> Iterator[bytes]:
-    """Yield the blocks of half the size of a structure (channels, *grid) that have a pattern to be known by."""
+    """Yield the blocks of half the size of a structure (channels, *grid) that have a recognisable pattern."""
     if values.ndim == 1:
         return
     size = tuple(-(-n // 2) for n in values.shape[1:])

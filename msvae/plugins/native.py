@@ -1,4 +1,4 @@
-"""C kernels of plugins: built with the machine's compiler on first use, and kept in the user's cache."""
+"""C kernels of plugins: compiled on first use and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 def native_library(
     source: Path, *, headers: Sequence[Path] = (), definitions: Sequence[str] = ()
 ) -> ctypes.CDLL | None:
-    """Return the shared library of a C source; None where it neither can be built nor has been before.
+    """Return the shared library of a C source; None if it is not cached and cannot be built.
 
-    headers: of its own that it includes: a change in one builds it anew. definitions: of macros, "NAME=VALUE". The
-    compiler is `CC`, cc or gcc; it may use all instructions of this processor. MSVAE_COMPILER_FLAGS: flags that
-    come last, such as "-O1 -fsanitize=address,undefined" to look for errors of memory. MSVAE_NO_COMPILER: use none.
+    headers: its own included headers; a change in one triggers a rebuild. definitions: of macros, "NAME=VALUE". The
+    compiler is `CC`, cc or gcc, and may use all instructions of this processor. MSVAE_COMPILER_FLAGS: additional last
+    flags, such as "-O1 -fsanitize=address,undefined" to find memory errors. MSVAE_NO_COMPILER: use no compiler.
     """
     if os.environ.get("MSVAE_NO_COMPILER"):
         return None
@@ -55,7 +55,7 @@ def _say_once(text: str) -> None:
 
 
 def _why(error: Exception) -> str:
-    """Return in one line why a source was not compiled: of what a compiler says its first error."""
+    """Return one line on why a source was not compiled: the compiler's first error."""
     if not isinstance(error, subprocess.CalledProcessError):
         return str(error)
     said = (error.stderr or b"").decode(errors="replace").splitlines()
@@ -64,9 +64,9 @@ def _why(error: Exception) -> str:
 
 
 def _built(source: Path, headers: Sequence[Path], flags: Sequence[str]) -> Path:
-    """Return the shared library for this source and processor, building it if it is not in the cache as it was built.
+    """Return the shared library for this source and processor; build it unless the cache has it intact.
 
-    OSError where there is no compiler for that.
+    OSError if there is no compiler.
     """
     given = [*(path.read_text() for path in (source, *headers)), *flags, os.environ.get("CC", ""), _processor()]
     key = hashlib.sha256("\0".join(given).encode()).hexdigest()[:16]
@@ -94,12 +94,12 @@ def _built(source: Path, headers: Sequence[Path], flags: Sequence[str]) -> Path:
 
 
 def _digest(file: Path) -> str:
-    """Return what tells a file's content from that of a damaged one."""
+    """Return a digest of a file's content that detects damage."""
     return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def _processor() -> str:
-    """Return what tells processors apart that need different builds."""
+    """Return an identifier that distinguishes processors that need different builds."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())

@@ -1,4 +1,4 @@
-"""Plugins: how data sets, architectures, solvers, campaigns and searchers are announced, found and checked.
+"""Registration of plugins: announcement, discovery and checks of data sets, architectures, solvers and others.
 
 The whole contract is five hooks without arguments that return classes (and one, msvae_evaluated, that only observes):
 
@@ -79,12 +79,12 @@ class Hooks:
 
     @_specification
     def msvae_evaluated(self, evaluation: Evaluation) -> None:
-        """See an evaluation that has been written to the run; what it raises is logged, and changes nothing."""
+        """Observe an evaluation that has been written to the run; exceptions are logged and have no other effect."""
 
 
 @dataclass(frozen=True)
 class Announced:
-    """An entry point: its own name, the module that it names, and the distribution that brings it."""
+    """An entry point: its name, its module, and its distribution."""
 
     name: str
     module: str
@@ -165,7 +165,7 @@ class Registry:
                     log.warning("plugin '%s' raised in msvae_evaluated: %r", observer.plugin_name, error)
 
     def add(self, announced: Announced, importer: Callable[[], ModuleType]) -> str | None:
-        """Load one plugin; return None, or the reason why it was refused. Nothing of a refused one stays behind."""
+        """Load one plugin; return None, or the reason why it was refused. A refused plugin leaves no trace."""
         module = None
         try:
             module = importer()
@@ -182,7 +182,7 @@ class Registry:
         return None
 
     def _offered(self, module: ModuleType, distribution: str) -> list[Loaded]:
-        """Return what the module's hooks announce, each class checked; PluginError at the first fault."""
+        """Return the checked classes that the module's hooks announce; PluginError at the first fault."""
         offered: list[Loaded] = []
         for family, hook_name in HOOK_OF.items():
             for implementation in getattr(self.manager.hook, hook_name).get_hookimpls():
@@ -200,7 +200,7 @@ class Registry:
         return offered
 
     def _check(self, offered: list[Loaded]) -> None:
-        """Check the class offered last: its form, and that nobody else has its name."""
+        """Check the class offered last: its form, and that its name is unique."""
         entry = offered[-1]
         check_class(entry.plugin, entry.family)
         if issubclass(entry.plugin, Campaign):
@@ -217,7 +217,7 @@ class Registry:
             )
 
     def _check_tables(self, campaign: type[Campaign]) -> None:
-        """Raise PluginError for a table that is a plugin's, the core's, or of another class in another campaign."""
+        """Raise PluginError for a table name used by a plugin, the core, or another class in another campaign."""
         for other in self.campaigns:
             theirs = other.all_tables()
             for key, table in campaign.all_tables().items():
@@ -235,7 +235,7 @@ def discover() -> tuple[Announced, ...]:
 
 
 def build(announced: Iterable[Announced]) -> Registry:
-    """Return a registry with these entry points, each loaded on its own."""
+    """Return a registry with these entry points, each loaded independently."""
     result = Registry()
     for item in announced:
         result.add(item, lambda module=item.module: importlib.import_module(module))  # type: ignore[misc]
@@ -251,14 +251,14 @@ def registry() -> Registry:
 
 
 def install(announced: Iterable[Announced]) -> Registry:
-    """Make these entry points the process's registry: under MPI rank 0 alone scans, and tells the others."""
+    """Make these entry points the process's registry: under MPI only rank 0 scans, and broadcasts the result."""
     global _registry  # noqa: PLW0603 - the one piece of module-level state: what is installed does not change
     _registry = build(announced)
     return _registry
 
 
 def add_file(path: Path) -> None:
-    """Load the plugin file that a study names; PluginError if it cannot be. A copy of it is the same plugin."""
+    """Load the plugin file that a study names; PluginError if that fails. A copy of a file is the same plugin."""
     name = module_name(path)
     if name in sys.modules:
         return
@@ -272,7 +272,7 @@ def add_file(path: Path) -> None:
 def file_digest(plugin: type[Plugin]) -> str | None:
     """Return the first 16 hex digits of the SHA-256 of the file that announces a plugin; None if it is installed.
 
-    The files beside it that it imports count too.
+    The hash includes the files in its folder that it imports.
     """
     return next((digest_of(e.module) for e in registry().loaded.values() if e.plugin is plugin), None)
 

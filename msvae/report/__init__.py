@@ -1,1 +1,1 @@
-"""Reports: figures and a page of HTML from what stands in a run directory; drawing only, nothing is computed anew."""
+"""Reports: figures and an HTML page drawn from the contents of a run directory, without new evaluations."""

@@ -1,4 +1,4 @@
-"""What every figure is made with: the drawing itself, its axes, and the picture of a structure."""
+"""Common parts of all figures: the drawing, its axes, and the picture of a structure."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class Drawing:
         return buffer.getvalue()
 
     def save(self, path: str | Path) -> None:
-        """Write the figure; the ending of its name says in which format."""
+        """Write the figure in the format given by the file's extension."""
         self.figure.savefig(path, bbox_inches="tight")
 
 
 def axes_of(figure: Figure, rows: int, columns: int) -> list[Any]:
-    """Return the axes of a figure, row by row; RunError if they are more than anybody would look at."""
+    """Return the axes of a figure, row by row; RunError if there are unreasonably many."""
     check_panels(rows * columns)
     return list(np.ravel(figure.subplots(rows, columns, squeeze=False)))
 
 
 def check_panels(count: int) -> None:
-    """Raise RunError for a figure of so many axes that it would not come to an end."""
+    """Raise RunError for a figure with too many axes to be drawn in reasonable time."""
     if count > PANELS:
         raise RunError(f"a figure of {count} panels is not drawn, {PANELS} at most: what it is drawn from is damaged")
 

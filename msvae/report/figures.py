@@ -1,6 +1,6 @@
 """The figures that every report has: functions of a run, each of one figure, or None where there is no data for it.
 
-Those of a campaign are drawn by the campaign.
+A campaign draws its own figures.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EQUAL = 1e-9  # relative spread below which values are rounding errors of one
 
 
 def training_curves(run: Run) -> Drawing | None:
-    """Terms of the objective over the epochs, for training and held-back structures."""
+    """Terms of the objective over the epochs, for training and held-out structures."""
     history = run.read_json("training.json", History, TERMS)
     if not history:
         return None
@@ -49,7 +49,7 @@ def training_curves(run: Run) -> Drawing | None:
 
 
 def reconstructions(run: Run) -> Drawing | None:
-    """Structures above what the model makes of their latents."""
+    """Structures above their reconstructions by the model."""
     if not run.model_file.exists():
         return None
     held_out, settings = held_back(run), run.model.blueprint.settings
@@ -73,7 +73,7 @@ def reconstructions(run: Run) -> Drawing | None:
 
 
 def latent_map(run: Run) -> Drawing | None:
-    """Encoded structures on their two leading principal axes, coloured by the property that the study is about."""
+    """Encoded structures on their two leading principal axes, coloured by the study's main property."""
     found = _headline_property(run)
     if not run.model_file.exists() or found is None:
         return None
@@ -107,7 +107,7 @@ def properties(run: Run) -> Drawing | None:
 
 
 def parity(run: Run) -> Drawing | None:
-    """Predicted against true property of the held-back structures."""
+    """Predicted against true property of the held-out structures."""
     if not run.structure_head_file.exists():
         return None
     from msvae.dispatch.executors import SerialExecutor
@@ -145,7 +145,7 @@ FIGURES: tuple[Callable[[Run], Drawing | None], ...] = (
 
 
 def held_back(run: Run) -> Structures:
-    """Return the structures that training never saw, with their properties."""
+    """Return the held-out structures with their properties."""
     structures, settings = run.labelled, run.study.training
     return structures[split_of(structures, settings.held_back, run.study.seed, gap=settings.gap).held_out]
 

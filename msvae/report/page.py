@@ -1,4 +1,4 @@
-"""The page: report.html of a run, whole in one file, and its figures as PNG beside it."""
+"""The report page: a self-contained report.html of a run, with its figures as PNG beside it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; font-size: .8rem; }
 def write_report(directory: str | Path, *, trust: bool = False) -> Path:
     """Draw the figures of a run, write report.html into it, and return its path.
 
-    trust: plugin files that the run brings may be executed.
+    trust: whether the run's plugin files may be executed.
     """
     run = Run.open(directory, trust=trust)
     with fitting(run.path, "a report"):
@@ -154,7 +154,7 @@ def _solver_errors(run: Run) -> str:
 
 
 def _failures(table: Evaluations) -> str:
-    """Return how many evaluations failed, and in which ways."""
+    """Return the numbers of failed evaluations by kind of failure."""
     ways = Counter(table["status"][~table.done].tolist())
     count = sum(ways.values())
     return f"{count} ({', '.join(f'{n} {way}' for way, n in sorted(ways.items()))})" if count else "0"

@@ -41,9 +41,9 @@ class Plots:
         return Drawing("structures", f"The first {len(shown)} structures, by their ids.", figure)
 
     def parity(self, name: str | None = None) -> Drawing:
-        """Return what the model's head predicts of a property against the solver, for held-back structures.
+        """Plot a head's predictions of a property against the solver's values, for held-out structures.
 
-        name: of the property; by default the first head's. RunError where there is no such head.
+        name: of the property; by default the first head's. RunError if there is no such head.
         """
         heads = self.run.study.model.heads
         if not heads or (name or heads[0]) not in heads:

@@ -1,1 +1,1 @@
-"""Runs: a directory that describes itself, can be restarted, and loses nothing that was acknowledged."""
+"""Runs: self-describing, restartable directories that never lose an acknowledged evaluation."""

@@ -27,7 +27,7 @@ __all__ = ["Cache", "solver_key"]
 
 
 class Cache:
-    """The part of a cache that has evaluations of a study's solver."""
+    """The part of a cache that belongs to a study's solver."""
 
     def __init__(self, study: Study, run: Path, quantities: tuple[Quantity, ...]) -> None:
         assert study.cache.path is not None
@@ -47,17 +47,17 @@ class Cache:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files with what is known at this moment."""
+        """The files that exist at this moment."""
         writers = sorted(p for p in self.folder.iterdir() if p.is_dir()) if self.folder.is_dir() else []
         return tuple(file for writer in writers for file in EvaluationStore(writer).files)
 
     def add(self, table: Evaluations) -> None:
-        """Share what was solved, and was not known before."""
+        """Add newly solved evaluations that the cache does not have yet."""
         self.store.append(table.where(table.done & ~table["cached"]))
 
 
 def solver_key(study: Study) -> str:
-    """Return what stands for a solver, its version, and its settings with the content of files and folders they name.
+    """Return the key of a solver: a hash of its version, its settings, and the files and folders they name.
 
     16 hex digits.
     """
@@ -68,7 +68,7 @@ def solver_key(study: Study) -> str:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield every text in plain values."""
+    """Yield every string in nested plain values."""
     if isinstance(value, str):
         yield value
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():

@@ -1,4 +1,4 @@
-"""The run directory: everything that a campaign made, and enough to go on with it.
+"""The run directory: all results of a campaign, and everything needed to resume it.
 
 study.toml          the study, frozen: every default written out        plugins/      the plugin files it names
 provenance.json     versions, plugins, MPI, host, seed                  structures.h5 the data set, as loaded
@@ -50,7 +50,7 @@ PHASES = "phases"  # the stage in which the pure phases are
 class Run(RunFiles):
     """A run directory; made by `Run.start`, read by `Run.open`.
 
-    study: if it has been loaded already. trust: whether plugin files of the run may be executed to load it.
+    study: if already loaded. trust: whether plugin files of the run may be executed to load it.
     """
 
     def __init__(self, path: Path, study: Study | None = None, *, trust: bool = False) -> None:
@@ -65,10 +65,10 @@ class Run(RunFiles):
 
     @classmethod
     def start(cls, path: str | Path, study: Study, *, resume: bool = False, force: bool = False) -> Run:
-        """Make the directory of a new run, or go on with an old one.
+        """Create the directory of a new run, or resume an existing one.
 
-        resume: go on with the run that is there, if its study asks for the same results.
-        force: replace the run that is there. Raises RunError otherwise, and if the directory cannot be written.
+        resume: resume the existing run, if its study asks for the same results.
+        force: replace the existing run. Raises RunError otherwise, and if the directory cannot be written.
         """
         directory = Path(path)
         cls.check(directory, resume=resume, force=force)
@@ -78,7 +78,7 @@ class Run(RunFiles):
 
     @staticmethod
     def check(directory: Path, *, resume: bool = False, force: bool = False) -> None:
-        """Raise RunError where a run can neither be made nor gone on with."""
+        """Raise RunError if a run can be neither created nor resumed."""
         try:
             directory.stat()
         except FileNotFoundError:
@@ -98,9 +98,9 @@ class Run(RunFiles):
 
     @classmethod
     def open(cls, path: str | Path, *, trust: bool = False) -> Run:
-        """Open a run for reading; RunError if the directory is not one, or has parts that lead out of it.
+        """Open a run for reading; RunError if the directory is not a run, or has links that lead out of it.
 
-        Nothing of the run is executed, unless it is trusted: the plugin files that it brings are then.
+        Nothing from the run is executed unless it is trusted; then its plugin files are.
         """
         directory = Path(path)
         if not (directory / "study.toml").is_file():
@@ -131,7 +131,7 @@ class Run(RunFiles):
         return run
 
     def discard(self) -> None:
-        """Remove what a run that nothing was computed for consists of; its directory stays."""
+        """Remove the files of a run for which nothing was computed; its directory stays."""
         self._clear()
         (self.path / UNFINISHED).unlink()
 
@@ -146,7 +146,7 @@ class Run(RunFiles):
 
     @property
     def has_results(self) -> bool:
-        """Whether anything has been evaluated, but for the pure phases, or trained."""
+        """Whether anything has been trained, or evaluated apart from the pure phases."""
         return bool(set(self.stages) - {PHASES}) or self.model_file.exists() or (self.path / "training.json").exists()
 
     @classmethod
@@ -174,14 +174,14 @@ class Run(RunFiles):
 
     @property
     def labelled(self) -> Structures:
-        """The data set's structures with what the solver said of them; NaN where it has not been asked, or failed."""
+        """The data set's structures with the solver's properties; NaN where not evaluated or failed."""
         structures, solver = self.structures, self.study.solver
         if solver is None or LABEL not in self.stages:
             return structures
         return self.with_labels(solver.quantities(structures.specification))
 
     def with_labels(self, quantities: Sequence[Quantity]) -> Structures:
-        """Return the data set's structures with what the table of labels says of some quantities."""
+        """Return the data set's structures with the labels of some quantities."""
         with fitting(self.path, "reading the labels"):
             return self._with_labels(self.structures, quantities)
 
@@ -194,7 +194,7 @@ class Run(RunFiles):
 
     @property
     def label_solver(self) -> str | None:
-        """Name and key of the solver that labelled the data set, as `run.cache.solver_key` has it; None if none did."""
+        """Name and key of the solver that labelled the data set, as in `run.cache.solver_key`; None if none did."""
         if LABEL not in self.stages:
             return None
         with fitting(self.path, "reading the labels"):
@@ -228,13 +228,13 @@ class Run(RunFiles):
 
     @cached_property
     def journal(self) -> Journal:
-        """Where it is written down what happens to the run."""
+        """The journal of the run's events."""
         return Journal(self.path)
 
     def store(
         self, stage: str, quantities: Sequence[Quantity] = (), origin: Mapping[str, str] | None = None
     ) -> EvaluationStore:
-        """Return the store of a stage's evaluations. origin: texts to be written beside every row."""
+        """Return the store of a stage's evaluations. origin: texts to be written with every row."""
         return EvaluationStore(self.path / "evaluations" / stage, quantities, origin)
 
     @property
@@ -244,7 +244,7 @@ class Run(RunFiles):
             return joined([self.store(stage).load().stamped({}, {"stage": stage}) for stage in self.stages])
 
     def decoded_structures(self, stage: str) -> Structures:
-        """Return the structures (n) that a stage's evaluations are of, row by row.
+        """Return the structures (n) of a stage's evaluations, row by row.
 
         RunError if they were not kept (`[store] structures = true`).
         """
@@ -264,19 +264,19 @@ class Run(RunFiles):
         write_atomically(self.path / name, json.dumps(value, indent=1).encode())
 
     def read_json(self, name: str, kind: Any = Any, keys: Sequence[str] = ()) -> Any:
-        """Return what `write_json` wrote, or None if it is not there; RunError if the file is damaged.
+        """Return the values that `write_json` wrote, or None if there is no file; RunError if it is damaged.
 
-        kind: type of the whole. keys: that it has to have, or every row of it.
+        kind: expected type. keys: keys that it, or every row of it, must have.
         """
         return read_json(self.path / name, kind, keys)
 
 
 def _is_unfinished(directory: Path) -> bool:
-    """Return whether a directory bears the mark of a run that is being made: a file, not a link to somebody's."""
+    """Return whether a directory has the mark of a run being created: a regular file, not a link."""
     mark = directory / UNFINISHED
     return mark.is_file() and not mark.is_symlink()
 
 
 def _content(directory: Path) -> list[Path]:
-    """Return what a directory holds, but for locks."""
+    """Return the content of a directory, except locks."""
     return [part for part in directory.iterdir() if part.name != LOCK and not part.name.startswith(f"{LOCK}.")]

@@ -1,4 +1,4 @@
-"""Where the files of a run are."""
+"""The paths of a run's files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunFiles:
         return self.path / "model.safetensors"
 
     def own_model_file(self, stage: str) -> Path:
-        """The weights of the model that was trained anew for a stage, if it was."""
+        """The weights of the model retrained for a stage, if there is one."""
         return self.path / f"model-{stage}.safetensors"
 
     def model_file_of(self, stage: str) -> Path:

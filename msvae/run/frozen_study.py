@@ -1,4 +1,4 @@
-"""The study that a run keeps, and the files that it names: without folders, as copies stand beside it."""
+"""The study that a run keeps; files that it names are copied beside it and named without folders."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["mesh_sources", "own_study", "plugin_sources", "with_file_names"]
 
 
 def plugin_sources(study: Study) -> dict[str, Path]:
-    """Return a study's plugin files and what they import from beside them, by the names that a run keeps them under.
+    """Return a study's plugin files and the modules they import from their folder, by their names in a run.
 
-    StudyError where two of them would stand in one place.
+    StudyError if two of them would have the same path.
     """
     sources: dict[str, Path] = {}
     for k, file in enumerate(study.plugin_files):
@@ -45,7 +45,7 @@ def mesh_sources(study: Study) -> list[Path]:
 
 
 def own_study(run: Path, *, trust: bool) -> Study:
-    """Return the study that a run keeps; RunError if it brings plugin files and is not trusted, or names others."""
+    """Return the study that a run keeps; RunError if it has plugin files and is not trusted, or names other files."""
     frozen = run / "study.toml"
     tables = read_toml(frozen, "a study")
     files = tables.get("plugin_files", [])
@@ -65,7 +65,7 @@ def own_study(run: Path, *, trust: bool) -> Study:
 
 
 def with_file_names(study: Study) -> Study:
-    """Return a study whose plugin files and mesh are named without folders, as a run keeps them."""
+    """Return the study with its plugin files and mesh named without folders, as in a run."""
     part, more = study.find(PartSettings), study.more
     if part is not None and part.file is not None:
         more = {**more, "part": dataclasses.replace(part, file=Path(part.file).name)}

@@ -1,7 +1,7 @@
-"""The journal: what happens to a run, as lines of JSON (log.jsonl), and how far it is now (status.json).
+"""The journal of a run: its events as lines of JSON (log.jsonl), and its current progress (status.json).
 
-Both are for people and programs that watch; nothing is read back from them, and a disk that is full for them does not
-end a campaign.
+Both are for people and programs that monitor a run. Nothing is read back from them, and failing to write them (a full
+disk) does not end a campaign.
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ class Journal:
             file.write(line + "\n")
 
     def show(self, **state: Any) -> None:
-        """Add to what status.json says, or replace it."""
+        """Add entries to status.json, or replace them."""
         self.state |= {**state, "updated": now()}
         self.stage = {key: value for key, value in self.stage.items() if key not in state}
         with suppress(RunError):
             write_atomically(self.directory / "status.json", json.dumps(self.state | self.stage, indent=1).encode())
 
     def show_stage(self, stage: str, **state: Any) -> None:
-        """Let status.json say which stage is under way and how far it is, in the place of what it said of a stage."""
+        """Write the current stage and its progress to status.json, replacing the previous stage."""
         self.stage = {"stage": stage, **state}
         self.show()
 
     @contextmanager
     def progress(self, stage: str) -> Iterator[Report]:
-        """Yield a function (done, total, text) that shows how far a stage is: to who waits, and in status.json."""
+        """Yield a function (done, total, text) that shows the progress of a stage, on screen and in status.json."""
         start = shown = time.monotonic()
         first: int | None = None
         self.show_stage(stage)
@@ -83,12 +83,12 @@ class Journal:
 
 
 def _in_place(path: str, flags: int) -> int:
-    """Open a file, but none that a link leads to, and no pipe that nobody reads."""
+    """Open a file without following links and without blocking on a pipe that has no reader."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def check_failures(stage: str, made: int, reasons: Sequence[str]) -> None:
-    """Raise TargetError where most of the evaluations that were made failed, with the most frequent of the reasons."""
+    """Raise TargetError, with the most frequent reason, if most of the evaluations failed."""
     if len(reasons) <= MOST * made:
         return
     raise TargetError(
@@ -98,7 +98,7 @@ def check_failures(stage: str, made: int, reasons: Sequence[str]) -> None:
 
 
 def most_frequent(reasons: Sequence[str]) -> str:
-    """Return in words the most frequent of reasons, of which those are one that differ by numbers alone.
+    """Return the most frequent reason in words; reasons that differ only in numbers count as one.
 
     >>> most_frequent(["no licence 1", "no mesh", "no licence 2"])
     '2 of them so: no licence 1'
@@ -111,7 +111,7 @@ def most_frequent(reasons: Sequence[str]) -> str:
 class Watch:
     """Counts the evaluations of a stage as they complete.
 
-    width: how many can run at once. quiet: status.json is told of the stage by someone who knows more of it.
+    width: how many can run at once. quiet: the caller writes the stage's progress to status.json instead.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Watch:
         journal.note("stage started", stage=stage, evaluations=total, known=len(before))
 
     def count(self, table: Evaluations) -> None:
-        """Take note of evaluations that have completed."""
+        """Count completed evaluations."""
         failed = ~table.done
         for k in failed.nonzero()[0][: max(0, SPOKEN - self.failed)]:
             row = {name: table[name][k].item() for name in ("index", "attempts", "rank")}
@@ -139,17 +139,17 @@ class Watch:
 
     @property
     def is_beginning(self) -> bool:
-        """Whether fewer evaluations have been counted than the stage is judged by."""
+        """Whether too few evaluations have been counted to judge the stage."""
         return self.finished - self.before < min(FIRST, self.total)
 
     def check(self) -> None:
-        """Raise TargetError where most of the evaluations failed: the others will too."""
+        """Raise TargetError if most of the evaluations failed, because the others would fail too."""
         if not self.is_beginning:
             check_failures(self.stage, self.finished - self.before, self.reasons)
 
     @property
     def state(self) -> dict[str, Any]:
-        """How far the stage is. rate: evaluations a second. utilisation: of the workers, 0 to 1."""
+        """The progress of the stage. rate: evaluations per second. utilisation: of the workers, 0 to 1."""
         elapsed = max(time.monotonic() - self.start, 1e-9)
         rate = (self.finished - self.before) / elapsed
         left = self.total - self.finished
@@ -167,18 +167,18 @@ class Watch:
 
     @property
     def text(self) -> str:
-        """The state in words, beside how many are done."""
+        """The state in words, apart from the number done."""
         s = self.state
         busy = f"workers {100 * s['utilisation']:.0f} % busy"
         return f"{s['failed']} failed, {s['running']} running, {s['rate']:.3g}/s, {busy}"
 
     def show(self, *, force: bool = False) -> None:
-        """Let status.json say how far the stage is, now and then."""
+        """Write the stage's progress to status.json at intervals."""
         if not self.quiet and (force or time.monotonic() - self.shown > EVERY):
             self.shown = time.monotonic()
             self.journal.show_stage(**self.state)
 
     def end(self) -> None:
-        """Take note of the end of the stage."""
+        """Record the end of the stage."""
         self.journal.note("stage ended", **self.state)
         self.show(force=True)

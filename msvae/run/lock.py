@@ -1,8 +1,8 @@
-"""One run, one writer: a file that says who writes to a run, and is touched as long as that process lives.
+"""The lock of a run, which has one writer: a file that names the process and is touched while it lives.
 
-It is made by a hard link, which one of several processes gets, on shared file systems too. A lock is dead if its
-process is gone (same host), if it was not touched for PATIENCE seconds of the file system's own clock (another host),
-or if the same job of the queueing system comes back, which it does only after it has ended.
+It is created by a hard link, which only one of several processes obtains, also on shared file systems. A lock is stale
+if its process is gone (same host), if it was not touched for PATIENCE seconds of the file system's own clock (another
+host), or if the same job of the queueing system returns, which happens only after the job has ended.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lock. born: when the process started, in ticks, where /proc says it. token: of this lock."""
+    """The holder of a lock. born: start time of the process in ticks, if /proc has it. token: identifies this lock."""
 
     host: str
     pid: int
@@ -40,13 +40,13 @@ class Owner:
 
     @classmethod
     def this(cls) -> Owner:
-        """Return the process that asks."""
+        """Return the current process."""
         job = next((os.environ[name] for name in JOBS if os.environ.get(name)), "")
         return cls(socket.gethostname(), os.getpid(), _born(os.getpid()), job, uuid.uuid4().hex)
 
     @property
     def is_gone(self) -> bool:
-        """Whether its process, one of this host, has ended."""
+        """Whether its process, which runs on this host, has ended."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -60,9 +60,9 @@ class Owner:
 
 
 class RunLock:
-    """The lock of a run directory; RunError where another process writes to it.
+    """The lock of a run directory; RunError if another process holds it.
 
-    on_loss: called with a sentence, by a thread, when the directory vanished or the lock is somebody else's.
+    on_loss: called with a message, from a thread, when the directory vanished or another process took the lock.
     """
 
     def __init__(self, directory: Path, on_loss: Callable[[str], None] = lambda why: None) -> None:
@@ -73,7 +73,7 @@ class RunLock:
         self._pulse.start()
 
     def release(self) -> None:
-        """Let others write to the run."""
+        """Release the lock."""
         self._released.set()
         self._pulse.join()
         if _owner(self.file) == self.own:
@@ -97,7 +97,7 @@ class RunLock:
         raise RunError(f"'{self.file.parent}' is taken by several processes at once: start one of them")
 
     def _break(self, draft: Path) -> None:
-        """Remove a dead lock; RunError if it is alive."""
+        """Remove a stale lock; RunError if its holder is alive."""
         held = _owner(self.file)
         try:
             os.utime(draft)
@@ -139,7 +139,7 @@ class RunLock:
 
 
 def _linked(draft: Path, file: Path) -> None:
-    """Give a file a second name; FileExistsError if that is taken. A copy where a file system has no hard links."""
+    """Give a file a second name, by a copy if there are no hard links; FileExistsError if the name is taken."""
     try:
         os.link(draft, file)
     except OSError as error:
@@ -150,7 +150,7 @@ def _linked(draft: Path, file: Path) -> None:
 
 
 def _owner(file: Path) -> Owner | None:
-    """Return who holds a lock, None if nobody or the file is damaged."""
+    """Return the holder of a lock; None if there is none or the file is damaged."""
     try:
         return Owner(**json.loads(content_of(file, most=1 << 16)))
     except (OSError, ValueError, TypeError, RecursionError, RunError):
@@ -158,7 +158,7 @@ def _owner(file: Path) -> Owner | None:
 
 
 def _born(pid: int) -> str:
-    """Return when a process of this host began, "" where /proc does not say."""
+    """Return the start time of a process on this host; "" if /proc does not have it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
     except (OSError, IndexError):

@@ -1,4 +1,4 @@
-"""Paths and executors outside of a run that its study names: they are refused where the run is a stranger's."""
+"""Paths and executors outside a run that its study names; they are refused if the run is not trusted."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ OTHERS = ("cache", "path"), ("design", "start_from"), ("part", "file")  # keys t
 
 
 def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> None:
-    """Raise RunError where a study names a file outside of its run, or an executor of its own.
+    """Raise RunError if a study names a file outside its run, or a custom executor.
 
-    overrides: "key.path=value" of the user, whose values are not the stranger's.
+    overrides: "key.path=value" from the user, whose values are trusted.
     """
     own = [tuple(parse_assignment(text)[0]) for text in overrides]
     for key, path in _named(study):
@@ -43,7 +43,7 @@ def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> Non
 def _is_inside(key: Key, path: str, run: Path) -> bool:
     """Return whether a path leads to data in the run; a mesh stands beside the study, others are taken from here.
 
-    What a solver reads is no data: there are potentials that are programs.
+    A solver's input files do not count as data: some potentials are programs.
     """
     return key[0] != "solver" and holds(run, run / path if key == ("part", "file") else Path(path))
 
@@ -79,7 +79,7 @@ def _texts(value: Any, key: Key) -> Iterator[tuple[Key, str | Path]]:
 
 
 def _leads_away(text: str) -> bool:
-    """Return whether a text that need not be a path is one: absolute, upwards, or of something that is there."""
+    """Return whether a text may be a path that leads away: absolute, upwards, or existing."""
     path = Path(text)
     try:
         there = os.path.lexists(path) if os.sep in text else path.is_file()

@@ -1,4 +1,4 @@
-"""Provenance: what a result depends on beside the study."""
+"""Provenance: everything besides the study on which a result depends."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _packages() -> tuple[tuple[str, str], ...]:
 
 
 def origin(plugin: Plugin) -> dict[str, str]:
-    """Return where a plugin is from: family, name, distribution and version, or the SHA-256 of its file."""
+    """Return the origin of a plugin: family, name, distribution and version, or the SHA-256 of its file."""
     entry = next(e for e in registry().named(plugin.name) if e.plugin is type(plugin))
     digest = file_digest(type(plugin))
     if digest is not None:
@@ -63,7 +63,7 @@ def origin(plugin: Plugin) -> dict[str, str]:
 
 
 def _source() -> str | None:
-    """Return the commit that msvae runs from, if it is a working copy with git; "+" marks changes."""
+    """Return the commit from which msvae runs, if it is a git working copy; "+" marks changes."""
     folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""Status: how far a run is, read from its directory alone - nothing of the study is executed."""
+"""The status of a run, read from its directory alone; nothing from the study is executed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["status_of"]
 
 
 def status_of(directory: Path) -> dict[str, Any]:
-    """Return what a run's status.json says; "state" is "lost" where its process ended without a word.
+    """Return the content of a run's status.json; "state" is "lost" if its process ended without reporting it.
 
     RunError if the directory is not a run, or the file is damaged.
     """

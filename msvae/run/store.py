@@ -1,9 +1,9 @@
 """The evaluations of a stage: append-only HDF5 segments, written by one process, each complete or absent.
 
-A segment is made in memory, written under another name, synced and renamed; so a reader, or a restart after kill -9,
-finds every acknowledged evaluation and never half a file. Segments are merged like the digits of a counter: whenever
-BASE of one size stand together they become one of the next size, a file `FIRST-LAST.h5` that stands for all segments
-with numbers in that range.
+A segment is built in memory, written under another name, synced and renamed. A reader, or a restart after kill -9,
+therefore finds every acknowledged evaluation and never a partial file. Segments are merged like the digits of a
+counter: BASE adjacent segments of one size become one of the next size, a file `FIRST-LAST.h5` that replaces all
+segments with numbers in that range.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BYTES = 1 << 20  # of their properties
 class EvaluationStore:
     """The segments of one stage in a directory.
 
-    origin: what is written beside every row: the solver's version, the study's digest.
+    origin: written with every row: the solver's version, the study's digest.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class EvaluationStore:
         self._merge(number + 1)
 
     def load(self) -> Evaluations:
-        """Return every acknowledged evaluation, in the order of the index; of an index, the last.
+        """Return every acknowledged evaluation, sorted by index, keeping the last one of each index.
 
         RunError naming the file if one cannot be read.
         """
@@ -92,7 +92,7 @@ class EvaluationStore:
         write_atomically(self.directory / f"{first:08d}-{last:08d}.h5", evaluations_to_bytes(table))
 
     def _segments(self) -> list[tuple[int, int, Path]]:
-        """Return (first, last, path) of the segments that no merged one stands for, in order."""
+        """Return (first, last, path), in order, of the segments that no merged segment replaces."""
         found = []
         for path in self.directory.glob("*.h5") if self.directory.is_dir() else ():
             match = re.fullmatch(r"(\d{8})-(\d{8})\.h5", path.name)
@@ -106,7 +106,7 @@ class EvaluationStore:
         return kept
 
     def _merge(self, count: int) -> None:
-        """Merge the last segments if, with the first `count` written, a digit of the counter is full."""
+        """Merge the last segments if a digit of the counter is full once `count` segments are written."""
         size = 1
         while count % (size * BASE) == 0:
             size *= BASE
@@ -121,9 +121,9 @@ class EvaluationStore:
 
 
 class Writer:
-    """Appends what arrives to a store: at once, or with what arrives within half a second.
+    """Appends evaluations to a store, at once or together with others that arrive within half a second.
 
-    acknowledged: called with what has been written.
+    acknowledged: called with the written evaluations.
     """
 
     def __init__(self, store: EvaluationStore, acknowledged: Callable[[Evaluations], None]) -> None:
@@ -132,19 +132,19 @@ class Writer:
         self.last = 0.0
 
     def add(self, table: Evaluations) -> None:
-        """Take evaluations."""
+        """Add evaluations."""
         if len(table):
             self.waiting.append(table)
 
     def write_if_due(self) -> None:
-        """Write what is waiting, unless something has just been written."""
+        """Write pending evaluations, unless others have just been written."""
         rows = sum(map(len, self.waiting))
         size = sum(array.nbytes for table in self.waiting for array in table.properties.values())
         if time.monotonic() - self.last >= PAUSE or rows >= MOST or size >= BYTES:
             self.write()
 
     def write(self) -> None:
-        """Write what is waiting."""
+        """Write pending evaluations."""
         if self.waiting:
             table, self.waiting = joined(self.waiting), []
             self.store.append(table)

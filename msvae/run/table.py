@@ -1,4 +1,4 @@
-"""The table that a campaign ends with."""
+"""The result table of a campaign."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Samplers: where latents come from - the prior, or a search that learns from evaluations."""
+"""Samplers: sources of latents, either the prior or a search that learns from evaluations."""

@@ -13,11 +13,11 @@ __all__ = ["allocate"]
 
 
 def allocate(covariance: Array, costs: Array, budget: float, *, least: int = 8, most: int = 1_000_000) -> Array:
-    """Return numbers of samples (1 + k,) of the expensive quantity and of k cheap ones; 0 for those that do not pay.
+    """Return numbers of samples (1 + k,) of the expensive quantity and of k cheap ones; 0 for those not worthwhile.
 
-    covariance: (1 + k, 1 + k), the expensive quantity first. costs: of a sample of each; budget: of all.
-    Of all subsets and their orders that admit it, the one with the least variance by the closed form of multifidelity
-    Monte Carlo (Peherstorfer, Willcox and Gunzburger 2016, SIAM J. Sci. Comput. 38, A3163, theorem 3.4).
+    covariance: (1 + k, 1 + k), the expensive quantity first. costs: of one sample of each. budget: the total cost.
+    Among all admissible subsets and orders, the plan has the lowest variance by the closed form of multifidelity Monte
+    Carlo (Peherstorfer, Willcox and Gunzburger 2016, SIAM J. Sci. Comput. 38, A3163, theorem 3.4).
     """
     covariance, costs = np.asarray(covariance, dtype=np.float64), np.asarray(costs, dtype=np.float64)
     if covariance.shape != (len(costs),) * 2 or not (costs > 0).all():
@@ -32,7 +32,7 @@ def allocate(covariance: Array, costs: Array, budget: float, *, least: int = 8, 
 
 
 def _plan(chosen: tuple[int, ...], correlation: Array, costs: Array) -> tuple[float, Array] | None:
-    """Return the variance for a unit of cost, and samples (1 + k,) for one expensive one; None if there is no plan."""
+    """Return the variance per unit cost, and samples (1 + k,) per expensive sample; None if there is no plan."""
     steps = [1.0, *(float(correlation[k]) for k in chosen), 0.0]
     own = [0, *chosen]
     ratios = np.zeros(len(costs))

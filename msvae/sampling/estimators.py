@@ -1,10 +1,10 @@
 """Multi-fidelity estimators: mean, variance and quantiles from few expensive values and many cheap ones.
 
-Cheap values (of a surrogate, or of a solver on a coarser grid) are control variates whose means are estimated too
-(approximate control variates: Gorodetsky et al. 2020, J. Comput. Phys. 408, 109257). Coefficients come from other
-samples than those that they are applied to (cross-fitting), so that the mean is unbiased whatever the surrogates'
-errors are, and are shrunk, so that useless surrogates do no harm. Quantiles and tail probabilities are those of
-prediction-powered inference (Angelopoulos et al. 2023, Science 382, 669).
+Cheap values (of a surrogate, or of a solver on a coarser grid) are control variates whose means are also estimated
+(approximate control variates: Gorodetsky et al. 2020, J. Comput. Phys. 408, 109257). Coefficients are fitted to other
+samples than those to which they are applied (cross-fitting), so that the mean is unbiased for any surrogate error. They
+are shrunk, so that useless surrogates do no harm. Quantiles and tail probabilities follow prediction-powered inference
+(Angelopoulos et al. 2023, Science 382, 669).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LEAST = 0.2  # of the mean size of what surrogates miss, below which it is never
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with the interval that covers the true one with the asked confidence."""
+    """An estimate with its confidence interval."""
 
     value: float
     low: float
@@ -42,10 +42,10 @@ class Estimate:
 
 
 class Estimator:
-    """Statistics of a quantity y from n values, k cheap ones of the same samples, and cheap ones of further samples.
+    """Statistics of a quantity y from n values, k cheap values per sample, and cheap values of further samples.
 
-    values: (n,), at least 8. cheap: (n, k). further: for each of the k, values of independent samples; where numbers
-    differ, those of fewer samples are the first of those of more. confidence: of the intervals.
+    values: (n,), at least 8. cheap: (n, k). further: for each of the k, values of independent samples; the samples of a
+    shorter array are the first ones of a longer array. confidence: of the intervals.
     """
 
     def __init__(
@@ -91,16 +91,16 @@ class Estimator:
         return Estimate(value, *(value * freedom / special.chdtri(freedom, 1 - p) for p in (1 - tail, tail)))
 
     def _tails(self, centres: list[float]) -> float:
-        """Return by how much the scatter of squares is larger than the n samples show, for want of rare large ones.
+        """Return the factor by which the n samples, which lack rare large values, understate the scatter of squares.
 
-        The surrogates' fourth moments over many samples, against those over the n.
+        It is the ratio of the surrogates' fourth moments over many samples to those over the n.
         """
         ratios = [np.mean((f - c) ** 4) / max(float(np.mean((g - c) ** 4)), 1e-300)
                   for f, g, c in zip(self.further, self.g.T, centres, strict=True)]  # fmt: skip
         return float(np.sqrt(np.clip(max(ratios, default=1.0), 1.0, 16.0)))
 
     def quantile(self, probability: float) -> Estimate:
-        """Return the value that y stays below with a probability; infinite ends of its interval: too few values."""
+        """Return the quantile of y at a probability; its interval has infinite ends if there are too few values."""
         if not 0 < probability < 1:
             raise DataError(f"a quantile's probability is between 0 and 1, found {probability:g}")
         at = self._candidates
@@ -112,7 +112,7 @@ class Estimator:
         return Estimate(value, -math.inf if low == at[0] else low, math.inf if high == at[-1] else high)
 
     def exceedance(self, threshold: float) -> Estimate:
-        """Return the probability that y is above a threshold; its interval is Wilson's, of as many effective values."""
+        """Return the probability that y is above a threshold; its interval is Wilson's, effective n."""
         at = np.array([threshold])
         chance = float(np.clip(self._distribution(at, 0.5)[0][0], 0.0, 1.0))
         _, error = self._distribution(at, min(max(chance, 0.5 / len(self.y)), 1 - 0.5 / len(self.y)))
@@ -124,7 +124,7 @@ class Estimator:
 
     @property
     def reduction(self) -> float:
-        """Variance of the mean of the n values alone, over that of the estimate."""
+        """The variance reduction: variance of the mean of the n values alone, divided by that of the estimate."""
         plain = self.y.var(ddof=1) / len(self.y)
         return float(plain / max((self.mean.half_width / self._t) ** 2, 1e-300))
 
@@ -137,13 +137,13 @@ class Estimator:
         return float(special.stdtrit(max(len(self.y) - 1, 1), 0.5 + self.confidence / 2))
 
     def _folds(self) -> Iterator[tuple[Array, Array]]:
-        """Yield the rows of every fold, and those of the others."""
+        """Yield the rows of every fold, and the rows of the other folds."""
         number = np.arange(len(self.y)) % min(FOLDS, len(self.y))
         for k in range(int(number.max()) + 1):
             yield np.flatnonzero(number == k), np.flatnonzero(number != k)
 
     def _mean_of(self, y: Array, g: Array, further: tuple[Array, ...]) -> Estimate:
-        """Return the mean of values (n,) with control variates (n, k) of which further ones are known."""
+        """Return the mean of values (n,) with control variates (n, k), given further samples of these."""
         n, k = g.shape
         if k == 0:
             return _interval(float(y.mean()), float(y.var(ddof=1)) / n, self._t)
@@ -160,7 +160,7 @@ class Estimator:
 
     @cached_property
     def _candidates(self) -> Array:
-        """Increasing values among which quantiles are looked for."""
+        """Increasing values among which quantiles are searched."""
         known = np.concatenate([self.y, self._expected[1]])
         margin = float(np.ptp(self.y - self._expected[0])) + 1e-9 * float(np.ptp(known)) + 1e-300
         inner = np.quantile(known, np.linspace(0, 1, GRID))
@@ -169,7 +169,7 @@ class Estimator:
 
     @cached_property
     def _expected(self) -> tuple[Array, Array]:
-        """What surrogates expect of the n values (cross-fitted), and of further ones."""
+        """Surrogate predictions of the n values (cross-fitted) and of the further samples."""
         k = self.g.shape[1]
         many = min((len(f) for f in self.further), default=0)
         further = np.stack([f[:many] for f in self.further], axis=1) if k else np.zeros((0, 0))
@@ -182,9 +182,9 @@ class Estimator:
 
     @cached_property
     def _missed(self) -> tuple[Array, Array, Array]:
-        """What surrogates miss (n,), sorted, in units of what is usual there; the units of both.
+        """Sorted surrogate errors (n,) in units of their expected size; that size for both sets of samples.
 
-        Errors often grow with the value: their size is taken to be a line, not below a fifth of its mean.
+        Errors often grow with the value: their size is modelled as linear in it, but at least a fifth of its mean.
         """
         inside, outside = self._expected
         missed = self.y - inside
@@ -197,9 +197,9 @@ class Estimator:
     def _distribution(self, at: Array, probability: float, *, trust: int = 1) -> tuple[Array, Array]:
         """Return the distribution function at values (t,) and its standard error where it is this probability.
 
-        What surrogates leave unexplained is what the n values show; the less they explain, the more it is held to be at
-        least what they cannot have explained, for few values show little of a tail. trust: how soon surrogates that
-        explain some are believed.
+        The unexplained part is estimated from the n values. The less the surrogates explain, the more it is bounded
+        from below by what they cannot have explained, because few values show little of a tail. trust: how readily
+        surrogates that explain a part are relied on.
         """
         (inside, outside), (missed, near, far) = self._expected, self._missed
         n = len(self.y)
@@ -215,7 +215,7 @@ class Estimator:
 
 
 def _smoothed(observed: Array, at: Array) -> Array:
-    """Return the distribution function of sorted observations (n,), linear between them, and beyond for a deviation."""
+    """Return the distribution function of sorted observations (n,): linear between them and one deviation beyond."""
     n, reach = len(observed), max(float(observed.std()), 1e-300)
     knots = np.concatenate([[observed[0] - reach], observed, [observed[-1] + reach]])
     levels = np.concatenate([[0.0], (np.arange(n) + 0.5) / n, [1.0]])
@@ -223,9 +223,9 @@ def _smoothed(observed: Array, at: Array) -> Array:
 
 
 def _coefficients(y: Array, g: Array, shared: Array) -> Array:
-    """Return the control variates' best weights (k,), shrunk by what chance alone would have given them.
+    """Return the optimal weights (k,) of the control variates, shrunk by the size that chance alone would give them.
 
-    shared: (k, k), n over the number of further samples that two of them have in common.
+    shared: (k, k), n divided by the number of further samples that each pair shares.
     """
     n, k = g.shape
     centred = g - g.mean(axis=0)
@@ -241,7 +241,7 @@ def _coefficients(y: Array, g: Array, shared: Array) -> Array:
 
 
 def _regression(y: Array, g: Array) -> Array:
-    """Return intercept and slopes (1 + k,) of the least-squares line; without surrogates their mean."""
+    """Return intercept and slopes (1 + k,) of the least-squares line; without surrogates, the mean."""
     design = np.concatenate([np.ones((len(y), 1)), g], axis=1)
     return np.asarray(np.linalg.lstsq(design, y, rcond=None)[0])
 

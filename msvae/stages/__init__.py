@@ -1,1 +1,1 @@
-"""Stages that campaigns share: labelling, training, the field of latents in a part; and what a campaign is given."""
+"""Stages that campaigns share (labelling, training, the latent field of a part), and the context of a campaign."""

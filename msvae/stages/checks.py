@@ -1,4 +1,4 @@
-"""What a study asks of its structures: what does not fit them is found before anything is evaluated or trained."""
+"""Checks that a study fits its structures, made before anything is evaluated or trained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["check", "check_materials", "check_numbers"]
 
 
 def check(context: Context, structures: Structures) -> None:
-    """Raise StudyError or DataError where a study asks what its structures do not have, or too much of too few."""
+    """Raise StudyError or DataError if a study asks for something its structures lack, or if they are too few."""
     from msvae.stages.sides import check_sides  # brings torch, which labelling alone does without
 
     study, specification = context.study, structures.specification
@@ -45,7 +45,7 @@ def check(context: Context, structures: Structures) -> None:
 
 
 def _content(structures: Structures) -> str:
-    """Return in words what equal structures hold."""
+    """Describe the content of identical structures in words."""
     least, most = structures.values[0].min(), structures.values[0].max()
     if structures.specification.is_discrete:
         return f"phase {least} everywhere" if least == most else f"phases {least} to {most}"
@@ -53,7 +53,7 @@ def _content(structures: Structures) -> str:
 
 
 def check_materials(study: Study, structures: Structures) -> None:
-    """Raise StudyError where structures have phases that the solver has no material for."""
+    """Raise StudyError if structures have phases for which the solver has no material."""
     known = study.need_solver().materials
     if known is None or structures.specification.kind != "phases":
         return
@@ -66,7 +66,7 @@ def check_materials(study: Study, structures: Structures) -> None:
 
 
 def check_numbers(study: Study, structures: Structures) -> None:
-    """Raise StudyError where a study asks for a number that a property does not have."""
+    """Raise StudyError if a study asks for a component that a property does not have."""
     known = known_quantities(study, structures)
     for place, component in _numbers(study):
         quantity = known.get(component.property)
@@ -76,7 +76,7 @@ def check_numbers(study: Study, structures: Structures) -> None:
 
 
 def _names(study: Study) -> Iterator[tuple[Place, str]]:
-    """Yield the properties that a study names, and where."""
+    """Yield the properties that a study names, and the keys that name them."""
     yield from ((("model", "heads", k), name) for k, name in enumerate(study.model.heads))
     if study.structure_head is not None:
         names = study.structure_head.properties
@@ -85,14 +85,14 @@ def _names(study: Study) -> Iterator[tuple[Place, str]]:
 
 
 def _numbers(study: Study) -> Iterator[tuple[Place, Component]]:
-    """Yield the numbers of properties that a study's campaign asks for, and where."""
+    """Yield the components of properties that a study's campaign asks for, and the keys that name them."""
     yield from ((("model", "conditions", k), c) for k, c in enumerate(study.model.conditions))
     yield from ((("model", "axes", k), c) for k, c in enumerate(study.model.axes))
     yield from study.campaign.numbers()
 
 
 def _check_networks(study: Study, specification: Specification, known: Mapping[str, Quantity]) -> None:
-    """Raise StudyError where networks do not fit the structures, or the memory."""
+    """Raise StudyError if networks do not fit the structures or the memory."""
     import torch
 
     from msvae.vae.model import VAE

@@ -1,4 +1,4 @@
-"""What every campaign is given: the study, its run, its workers, and the ways to have things evaluated."""
+"""The context of a campaign: the study, its run, its workers, and the methods that evaluate structures."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = ["Context"]
 
 @dataclass(frozen=True)
 class Context:
-    """A study, its run, where evaluations go, and when the campaign has to end.
+    """A study, its run, the executor of its evaluations, and the campaign's time limit.
 
-    retry: statuses of evaluations that an earlier part of the run made and that are to be made again. crew: who works.
+    retry: statuses of evaluations from an earlier part of the run that are to be repeated. crew: the workers.
     """
 
     study: Study
@@ -40,17 +40,17 @@ class Context:
 
     @property
     def width(self) -> int:
-        """Number of evaluations that run at once."""
+        """The number of evaluations that run at once."""
         return executors.width(self.study.executor, self.study.ranks_per_solver)
 
     @property
     def others(self) -> int:
-        """Number of processes that take tasks beside this one."""
+        """The number of processes besides this one that take tasks."""
         return 0 if executors.engine(self.study.executor) == "serial" else self.width
 
     @cached_property
     def cache(self) -> Cache | None:
-        """What runs share, if the study names a place for it."""
+        """The cache shared by runs, if the study names one."""
         return Cache(self.study, self.run.path, self.quantities) if self.study.cache.path else None
 
     def evaluate(
@@ -63,20 +63,21 @@ class Context:
         part: bool = False,
         hopeful: bool = False,
     ) -> Evaluations:
-        """Return the evaluations of tasks: those that the stage's store has, and the others made now.
+        """Return the evaluations of tasks, taken from the stage's store or made now.
 
-        model: file of the model that decodes the tasks' latents, if they have some. part: they are a part of a stage,
-        whose progress is shown by who knows the whole. hopeful: most should succeed, and where most of the first fail,
-        the stage ends. What completes is acknowledged at once; what failed is a row like any other. Raises Stopped at a
-        signal or after the wall time, and TargetError after too many failures; what was acknowledged stays.
+        model: file of the model that decodes the tasks' latents, if any. part: the tasks are part of a stage, and the
+        caller shows the progress of the whole. hopeful: most should succeed; the stage ends if most of the first ones
+        fail. Completed evaluations are acknowledged at once; a failed one is a row like any other. Raises Stopped on a
+        signal or when the wall time is over, and TargetError after too many failures; acknowledged evaluations are
+        kept.
         """
         job = Job(self.quantities, model=model, structures=self.run.structures, part=part, hopeful=hopeful)
         return Stage(self, stage, job).evaluations(tasks, title)
 
     def solve(self, stage: str, structures: Structures, *, title: str = "", quiet: bool = False) -> Evaluations:
-        """Return the evaluations (n) of structures other than the data set's, which the run keeps in STAGE.h5.
+        """Evaluate structures that are not in the data set; return the evaluations (n). The run keeps them in STAGE.h5.
 
-        quiet: failures are to be expected.
+        quiet: failures are expected.
         """
         file = f"{stage}.h5"
         if not (self.run.path / file).exists():
@@ -93,9 +94,9 @@ class Context:
         quantities: tuple[Quantity, ...],
         title: str = "",
     ) -> Evaluations:
-        """Return the evaluations of tasks with these numbers, made by a function of the campaign's own on the workers.
+        """Run a function of the campaign on the workers for tasks with these numbers; return the evaluations.
 
-        work: is pickled, and gives a row with these quantities for every task.
+        work: is pickled, and returns a row with these quantities for every task.
         """
         return Stage(self, stage, Job(quantities, work)).evaluations([Task(k) for k in indices], title)
 
@@ -110,10 +111,11 @@ class Context:
         total: int,
         enough: Callable[[], bool],
     ) -> None:
-        """Keep so many tasks of decoded latents under way: whenever one has been answered, ask for another.
+        """Keep a number of evaluations of decoded latents in progress: ask for another whenever one completes.
 
-        on_answer: called with every evaluation before the next question. A resumed stage calls it with those that it
-        has, in the order in which they arrived, so that the same questions are asked. total: at most. enough: ends it.
+        on_answer: called with every evaluation before the next question. A resumed stage first calls it with the stored
+        evaluations in order of arrival, so that the same questions are asked. total: maximum number. enough: ends the
+        stage when it returns true.
         """
         Stage(self, stage, Job(self.quantities, model=model)).run_asynchronously(
             ask, on_answer, under_way=under_way, total=total, enough=enough
@@ -121,19 +123,19 @@ class Context:
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
-        """What the solver computes of the data set's structures."""
+        """The quantities that the solver computes for the data set's structures."""
         return self.study.need_solver().quantities(self.run.structures.specification)
 
     @cached_property
     def origin(self) -> dict[str, str]:
-        """What is written beside every evaluation: what stands for the solver, its decisions, and the study."""
+        """Columns written with every evaluation that identify the solver, its decisions and the study."""
         solver = self.study.need_solver()
         chosen = solver.conditions(self.run.structures.specification)
         words = [solver.name, solver_key(self.study), *(f"{key}={value}" for key, value in chosen.items())]
         return {"solver": " ".join(words), "study": self.study.digest}
 
     def recipe(self, *, model: Path | None, structures: str = "structures.h5") -> Recipe:
-        """Return where workers find study, structures, model, and what is known."""
+        """Return the locations of study, structures, model and known results, for workers."""
         stores = [self.run.store(stage) for stage in self.run.stages]
         known_files = [File.now(f) for store in stores for f in store.files]
         for file in self.cache.files if self.cache else ():

@@ -1,4 +1,4 @@
-"""The crew of a campaign: its workers, those that were lost, and evaluations that have ended a job before."""
+"""The crew of a campaign: its workers, lost workers, and evaluations that have killed a job before."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ TWICE = 2  # jobs that die with an evaluation, until it is taken for the reason 
 
 @dataclass(frozen=True)
 class Crew:
-    """Who works. roll: None where this process works alone.
+    """The workers of a campaign. roll: None if this process works alone.
 
-    fatal: ids of structures whose evaluation has ended a job, and what is known of it.
+    fatal: ids of structures whose evaluation has killed a job, with what is known about it.
     """
 
     roll: Roll | None = None
@@ -35,9 +35,9 @@ ALONE = Crew()
 
 @contextmanager
 def crew_of(run: Run, executor: Executor, retry: frozenset[str] = frozenset()) -> Iterator[Crew]:
-    """Yield the crew of a run's campaign; at its end, workers that do not answer any more are not waited for.
+    """Yield the crew of a run's campaign; on exit, workers that no longer respond are not waited for.
 
-    retry: statuses of evaluations that are made again; "crashed" includes those that have ended a job.
+    retry: statuses of evaluations to repeat; "crashed" includes those that have killed a job.
     """
     settings = run.study.executor
     fatal = _fatal(run, forgiven="crashed" in retry)
@@ -64,7 +64,7 @@ def crew_of(run: Run, executor: Executor, retry: frozenset[str] = frozenset()) -
 
 
 def _fatal(run: Run, *, forgiven: bool) -> dict[str, str]:
-    """Return the evaluations that have ended a job, with those of the last one, if that died."""
+    """Return the evaluations that have killed a job, including those in progress if the last job died."""
     before = run.read_json(CRASHES, dict[str, list[str]])
     crashes: dict[str, list[str]] = {} if forgiven or before is None else before
     left = left_in(run.path / FOLDER)

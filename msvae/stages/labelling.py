@@ -32,7 +32,7 @@ def the_structures(context: Context) -> Structures:
 
 
 def _check_solver(study: Study, structures: Structures) -> None:
-    """Raise StudyError where properties that the study's solver computes are known from another one."""
+    """Raise StudyError if known properties come from a solver other than the study's, which computes them too."""
     before = study.need_dataset().solver()
     if before is None or study.solver is None:
         return
@@ -45,7 +45,7 @@ def _check_solver(study: Study, structures: Structures) -> None:
 
 
 def labelled(context: Context) -> Structures:
-    """Return the structures with the solver's properties, evaluating what has not been evaluated yet."""
+    """Return the structures with the solver's properties, evaluating those not yet evaluated."""
     structures = the_structures(context)
     solver = context.study.need_solver()
     misfit = solver.misfit(structures.specification)

@@ -1,4 +1,4 @@
-"""The field of latents over a part: fitted to the part's own image, or of given lengths; made once and kept."""
+"""The field of latents over a part, fitted to the part's own image or with given lengths; created once and kept."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def latent_field(context: Context, vae: VAE) -> Path:
 
 
 def image_of(context: Context) -> Structures:
-    """Return the image (a batch of one) that the data set's structures are of; StudyError if it has none."""
+    """Return the image (a batch of one) from which the data set's structures come; StudyError if there is none."""
     image = context.study.need_dataset().image(seed_of(context.study.seed, "dataset"))
     if image is None:
         raise StudyError(
@@ -50,7 +50,7 @@ def image_of(context: Context) -> Structures:
 
 
 def cut(image: Structures, size: tuple[int, ...], region: Region = (), key: str = "region") -> tuple[Structures, Array]:
-    """Return the structures of a size that a region of an image holds side by side, and their centres (n, d) in m."""
+    """Cut a region of an image into adjacent structures of a size; return them and their centres (n, d) in m."""
     whole = image.specification.grid
     region = region or tuple((0, n) for n in whole.shape)
     if len(region) != whole.dimensions or any(not a < b <= n for (a, b), n in zip(region, whole.shape, strict=True)):
@@ -67,13 +67,13 @@ def cut(image: Structures, size: tuple[int, ...], region: Region = (), key: str 
 
 
 def encoded(context: Context, vae: VAE, region: Region, key: str = "region") -> tuple[Structures, Array, Array]:
-    """Return the structures that a region of the image holds, their latents (n, c), and their centres (n, d) in m."""
+    """Cut and encode a region of the image; return structures, their latents (n, c) and centres (n, d) in m."""
     pieces, centres = cut(image_of(context), vae.blueprint.specification.grid.shape, region, key)
     return pieces, vae.encode(Structures(pieces.values, vae.blueprint.specification)), centres
 
 
 def _observed(context: Context, vae: VAE, settings: FieldSettings) -> Observations:
-    """Return the latents of the observed structures, where they stand in the part."""
+    """Return the latents of the observed structures at their positions in the part."""
     spacing = np.array(vae.blueprint.specification.grid.spacing)
     if len(settings.origin) != len(spacing):
         raise StudyError(f"field.origin: found {settings.origin}, expected a voxel's number along each axis")
@@ -94,8 +94,8 @@ def _fitted(context: Context, vae: VAE) -> LatentField:
 def matched(field: LatentField, vae: VAE, pieces: Structures, centres: Array, seed: int) -> LatentField:
     """Return a field whose decoded neighbours correlate as those of the image do, in the fraction of the last phase.
 
-    A decoder is no linear map, so that less of the latents' correlation is left of what they decode to: it is made
-    stronger until the means over samples agree. pieces: structures (n) side by side, at centres (n, d) in m.
+    The decoder is nonlinear, so that decoded structures correlate less than their latents do. The correlation is raised
+    until the means over samples agree. pieces: adjacent structures (n), at centres (n, d) in m.
     """
     shape = tuple(int(n) for n in np.round(np.ptp(centres, axis=0) / pieces.specification.grid.lengths) + 1)
     cells = cells_of(pieces.specification.grid, shape)
@@ -114,17 +114,17 @@ def matched(field: LatentField, vae: VAE, pieces: Structures, centres: Array, se
 
 
 def cells_of(grid: Grid, shape: tuple[int, ...]) -> Grid:
-    """Return the grid whose voxels are structures on a grid, so many side by side along each axis."""
+    """Return the grid that has one voxel per structure, for a number of adjacent structures along each axis."""
     return Grid.of(shape, grid.lengths, periodic=False)
 
 
 def decoded_fractions(vae: VAE, latents: Array, shape: tuple[int, ...]) -> Array:
-    """Return the fractions (*shape) of the last phase in what latents, so many side by side, decode to."""
+    """Return the fractions (*shape) of the last phase in structures decoded from a grid of latents."""
     return vae.decode(np.asarray(latents).reshape(-1, vae.latents)).fractions[:, -1].reshape(shape)
 
 
 def _given(context: Context, vae: VAE) -> LatentField:
-    """Return a field of given lengths, whose latents are distributed as those of the data set are."""
+    """Return a field with given lengths, whose latents have the distribution of the data set's latents."""
     settings = context.study.need(FieldSettings)
     latents = vae.encode(context.run.structures)
     marginals: Marginals = FlowMarginals.of(vae) if settings.marginals == "flow" else NormalScores(latents)

@@ -1,4 +1,4 @@
-"""The sides of a run's split: which structures train its models, and which are held back."""
+"""The sides of a run's split: the training set and the held-out set of its models."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ LEAST = 2  # structures that a model of latents can be fitted to
 
 
 def sides_of(context: Context, structures: Structures, blueprint: Blueprint) -> Split:
-    """Return the run's split of its structures, on both sides those that can be trained on.
+    """Return the run's split of its structures, without those that cannot be trained on.
 
-    Structures after those of the data set (designs) are trained on: what has been held back once stays so.
+    Structures appended to the data set (designs) join the training set; held-out structures stay held out.
     """
     n, study = min(len(structures), len(context.run.structures)), context.study
     whole = split_of(structures[:n], study.training.held_back, study.seed, gap=study.training.gap)
@@ -32,7 +32,7 @@ def sides_of(context: Context, structures: Structures, blueprint: Blueprint) -> 
 
 
 def check_sides(study: Study, structures: Structures) -> None:
-    """Raise DataError where too few of the data set's structures will be on one of the sides, as far as is known."""
+    """Raise DataError if, as far as is known, too few of the data set's structures will be on one of the sides."""
     settings, model = study.training, study.model
     whole = split_of(structures, settings.held_back, study.seed, gap=settings.gap)
     needed = () if model.semi_supervised else model.conditions
@@ -65,7 +65,7 @@ def can_train(structures: Structures, blueprint: Blueprint) -> Array:
 
 
 def _will_be_known(study: Study, structures: Structures, numbers: Sequence[Component]) -> Array:
-    """Return of which structures (n,) numbers are known once as many as the study asks for have been labelled."""
+    """Return for which structures (n,) numbers will be known after labelling as many as the study asks for."""
     able, n = np.ones(len(structures), dtype=bool), len(structures)
     for number in numbers:
         if number.property in structures.properties:

@@ -1,4 +1,4 @@
-"""A stage: evaluations of one kind, made by the workers, answered from what is known, written and watched."""
+"""A stage: evaluations of one kind, made by workers or taken from known results, stored and monitored."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """What the tasks of a stage give, and what does them: by default the solver, for structures or a model's latents.
+    """The work of a stage's tasks and their results; by default the solver, for structures or a model's latents.
 
-    quantities: of every evaluation. work: a function that workers call instead of the solver. model: file of the one
-    that decodes latents. structures: that indices refer to, in this file of the run. quiet: failures are to be
-    expected. part: of a stage, whose progress is shown elsewhere. hopeful: most of them should succeed.
+    quantities: of every evaluation. work: a function that workers call instead of the solver. model: file of the model
+    that decodes latents. structures: file of the run with the structures that indices refer to. quiet: failures are
+    expected. part: the tasks are part of a stage whose progress is shown elsewhere. hopeful: most of them should
+    succeed.
     """
 
     quantities: tuple[Quantity, ...]
@@ -63,11 +64,11 @@ class Stage:
 
     @property
     def store(self) -> EvaluationStore:
-        """Where its evaluations are written."""
+        """The store of its evaluations."""
         return self.context.run.store(self.name, self.job.quantities, self.context.origin)
 
     def evaluations(self, tasks: Sequence[Task], title: str = "") -> Evaluations:
-        """Return the evaluations of tasks: those that the store has, and the others made now."""
+        """Return the evaluations of tasks, taken from the store or made now."""
         store, job = self.store, self.job
         before = _acknowledged(store, tasks, but=self.context.retry)
         have = set(before["index"].tolist())
@@ -95,7 +96,7 @@ class Stage:
         total: int,
         enough: Callable[[], bool],
     ) -> None:
-        """Keep so many tasks under way, as Context.evaluate_asynchronously says."""
+        """Keep a number of tasks in progress; see Context.evaluate_asynchronously."""
         context, store = self.context, self.store
         before = store.arrived()
         asked = iter(_asked_again(before, ask, on_answer, under_way))
@@ -121,7 +122,7 @@ class Stage:
 
     @contextmanager
     def _written(self, store: EvaluationStore, watch: Watch, *, share: bool) -> Iterator[Writer]:
-        """Yield the writer of a stage; however it ends, what was added is written, and the watch is over."""
+        """Yield the writer of a stage; on any exit, write what was added and end the watch."""
         writer = Writer(store, partial(self._acknowledge, watch, share=share))
         try:
             yield writer
@@ -137,7 +138,7 @@ class Stage:
         self._leave_behind()
 
     def _make(self, tasks: Sequence[Task], writer: Writer, watch: Watch, report: Report) -> None:
-        """Have the tasks done by the workers, and write down what comes back."""
+        """Run the tasks on the workers, and store the results."""
         self.context.limits.check()
         job = self.job
         call, without = job.work, None
@@ -172,9 +173,9 @@ class Stage:
     def _for_workers(
         self, tasks: Sequence[Task], structures: Structures, recipe: Recipe, writer: Writer
     ) -> tuple[list[Task], dict[int, list[int]]]:
-        """Return the tasks that need a worker, long ones first, and those that will have the result of another's.
+        """Return the tasks that need a worker, long ones first, and the duplicates that share another task's result.
 
-        Structures that were solved before are answered at once.
+        Structures solved before are answered at once.
         """
         solved = known_in(recipe.known)
         first: dict[str, int] = {}
@@ -198,7 +199,7 @@ class Stage:
         return left, duplicates
 
     def _acknowledge(self, watch: Watch, table: Evaluations, *, share: bool) -> None:
-        """Count what has been written, share it with other runs, and show it to plugins that observe."""
+        """Count written evaluations, add them to the shared cache, and pass them to observing plugins."""
         watch.count(table)
         if self.context.cache is not None and share:
             self.context.cache.add(table)
@@ -214,7 +215,7 @@ class Stage:
             )
 
     def _leave_behind(self) -> None:
-        """Raise Stopped where what still runs after the campaign's end does not end in time."""
+        """Raise Stopped if evaluations still running at the campaign's end do not finish in time."""
         if self.context.limits.overdue:
             raise Stopped(
                 f"{self.context.limits.reason}: evaluations that still ran were left, go on with --resume", busy=True
@@ -222,7 +223,7 @@ class Stage:
 
 
 def _acknowledged(store: EvaluationStore, tasks: Sequence[Task], *, but: frozenset[str] = frozenset()) -> Evaluations:
-    """Return what the store has of tasks, but for evaluations of these statuses."""
+    """Return the stored evaluations of tasks, except those with the given statuses."""
     table = store.load()
     kept = np.isin(table["index"], [task.index for task in tasks])
     if but:
@@ -242,7 +243,7 @@ def _reported(title: str) -> Iterator[Report]:
 def _asked_again(
     before: Evaluations, ask: Callable[[], Task | None], on_answer: Callable[[Evaluations], None], under_way: int
 ) -> list[Task]:
-    """Ask what was asked before, tell what was answered, and return the tasks that have no answer yet."""
+    """Replay the stored questions and answers; return the tasks that have no answer yet."""
     waiting: dict[int, Task] = {}
     for k, index in enumerate(before["index"].tolist()):
         while len(waiting) < under_way and (task := ask()) is not None:
@@ -254,7 +255,7 @@ def _asked_again(
 
 
 def _with_duplicates(table: Evaluations, duplicates: Mapping[int, list[int]]) -> Evaluations:
-    """Return a table with a row more for every structure that is the same as one of the table."""
+    """Return a table with an added row for every duplicate of one of its structures."""
     copies = [(k, copy) for k, index in enumerate(table["index"].tolist()) for copy in duplicates.get(index, ())]
     if not copies:
         return table

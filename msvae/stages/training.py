@@ -1,4 +1,4 @@
-"""Training: fit the VAE, and the structure-space head, to the data set; label it first where a head needs it."""
+"""Training of the VAE and the structure-space head on the data set, which is first labelled if a head needs it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def training_structures(context: Context) -> Structures:
 
 
 def trained(context: Context, structures: Structures) -> VAE:
-    """Return the run's model, training it (or going on with its training) if need be."""
+    """Return the run's model; train it, or resume its training, if needed."""
     run, study = context.run, context.study
     if run.model_file.exists():
         return run.model
@@ -86,7 +86,7 @@ def trained(context: Context, structures: Structures) -> VAE:
 
 
 def _taken(context: Context, blueprint: Blueprint) -> VAE:
-    """Return the model of the run that the study starts from, with what was written of its training."""
+    """Return the model of the run from which the study starts, with its training record."""
     run, key = context.run, context.study.source.at(["training", "start_from"])
     earlier = Run.open(Path(context.study.training.start_from))
     vae = earlier.model
@@ -102,7 +102,7 @@ def _taken(context: Context, blueprint: Blueprint) -> VAE:
 
 
 def _say_which_epoch(context: Context, history: History) -> None:
-    """Write into the run's log and status which epoch's weights were kept."""
+    """Record in the run's log and status which epoch's weights were kept."""
     study = context.study
     kept = kept_epoch(history, study.model, study.training)
     losses = held_back_losses(history, study.model)
@@ -116,7 +116,7 @@ def _say_which_epoch(context: Context, history: History) -> None:
 
 
 def _fitted(context: Context, blueprint: Blueprint, structures: Structures, sides: Split) -> tuple[VAE, History]:
-    """Return a model and the history of its training, by this process and as many others as the study asks for."""
+    """Train on this process and as many others as the study asks for; return the model and its training history."""
     run, study = context.run, context.study
     torch.manual_seed(seed_of(study.seed, "weights"))
     vae, ranks = VAE(blueprint), study.training.ranks
@@ -141,14 +141,14 @@ def _fitted(context: Context, blueprint: Blueprint, structures: Structures, side
 def _help_fitting(
     given: tuple[Blueprint, Structures, Split, TrainingSettings], seed: int, threads: int, ranks: Ranks
 ) -> None:
-    """Take part in a training that the first rank leads."""
+    """Take part in a training led by the first rank."""
     blueprint, structures, sides, settings = given
     with torch_threads(threads):
         fit(VAE(blueprint), structures, settings, seed=seed, ranks=ranks, sides=sides)
 
 
 def structure_head(context: Context, structures: Structures) -> StructureHead | None:
-    """Return the run's structure-space head, trained if need be; None if the study asks for none."""
+    """Return the run's structure-space head, trained if needed; None if the study asks for none."""
     run, study = context.run, context.study
     if study.structure_head is None:
         return None

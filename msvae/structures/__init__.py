@@ -1,4 +1,4 @@
-"""Structures: a batch of microstructures, their specification, their properties, and their evaluations beside them."""
+"""Structures: batches of microstructures with their specification, their properties and their evaluations."""
 
 from msvae.structures.grid import Grid
 from msvae.structures.properties import Array, Properties, Quantity

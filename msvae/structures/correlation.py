@@ -1,4 +1,4 @@
-"""How far pages of a stack correlate, by the two-point correlation of structures at one place on different pages."""
+"""Correlation length across pages of a stack, from two-point correlations at one place on different pages."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ENDED, FEWEST = 0.1, 8  # of the correlation that is left; pages from which on i
 
 
 def correlated_pages(structures: Structures, positions: Positions) -> tuple[int, ...]:
-    """Return over how many pages structures correlate, for each axis of `positions` before those of the grid.
+    """Return the correlation length in pages, for each axis of `positions` before those of the grid.
 
-    0 where the next page is another image. The correlation has ended where less than a tenth of it is left above its
-    level between distant pages (a background that all of them share).
+    0 where the next page is another image. The correlation ends where less than a tenth of it remains above its level
+    between distant pages (a background that all pages share).
     """
     axes = positions.corners.shape[1] - structures.specification.grid.dimensions
     return tuple(_pages(structures, positions, axis) for axis in range(axes))
@@ -38,13 +38,13 @@ def _pages(structures: Structures, positions: Positions, axis: int) -> int:
 
 
 def _longer(a: Array, b: Array) -> Array:
-    """Return the sum of two vectors, the shorter one continued by zeros."""
+    """Return the sum of two vectors, the shorter one padded with zeros."""
     size = max(len(a), len(b))
     return np.asarray(np.pad(a, (0, size - len(a))) + np.pad(b, (0, size - len(b))))
 
 
 def _covariances(values: Array, pages: Array) -> tuple[Array, Array]:
-    """Return the sums of products of pages at each distance, and how many there are, for pages (n, channels, *grid)."""
+    """Return the sum of products of pages at each distance, and the number of pairs, for pages (n, channels, *grid)."""
     flat = values.reshape(len(values), -1).astype(np.float64)
     flat = flat[:, :: -(-flat.shape[1] // SITES)]
     flat = np.nan_to_num(flat - np.nanmean(flat))

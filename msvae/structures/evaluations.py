@@ -1,6 +1,6 @@
-"""Evaluations: what a solver made of structures, as values - one as a record, many as a table.
+"""Results of a solver as values: an `Evaluation` is one record, `Evaluations` a table.
 
-A failure is a value too: it has a status and a sentence, and its properties are NaN.
+A failure is a value too: it has a status and a message, and its properties are NaN.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ ORIGIN = ("solver", "study")  # columns that the store adds: the solver's versio
 class Evaluation:
     """The outcome of one task.
 
-    index: the task's number in its stage. structure: id of the structure; "" if it was never made.
-    message: one sentence that says why it is not "done", or what the result is worth; mostly "".
+    index: the task's number in its stage. structure: id of the structure; "" if it was never decoded.
+    message: one sentence that says why the task is not "done", or qualifies the result; usually "".
     cost: seconds of wall time, decoding and all attempts included.
-    properties: by name, (*shape); NaN unless done. errors, iteration_errors: estimates of what the discretisation and
-    the solver's iterations contribute, where the solver gives them; see `Properties`. rank: that computed
-    it. attempts: that it took. cached: it was known before. packed: the structure's values as bytes, where they are
-    asked for. trace: where the solver raised, which no table keeps.
+    properties: by name, (*shape); NaN unless done. errors, iteration_errors: estimated errors of the discretisation and
+    of the solver's iterations, where the solver gives them; see `Properties`. rank: the rank that computed it.
+    attempts: their number. cached: whether the result was already known. packed: the structure's values as bytes, where
+    requested. trace: the solver's traceback, which tables do not keep.
     """
 
     index: int
@@ -72,7 +72,7 @@ class Evaluation:
 class Evaluations:
     """A table of n evaluations.
 
-    columns: arrays (n, ...) by name: those of COLUMNS, "latents" (n, d), and what the store adds of ORIGIN.
+    columns: arrays (n, ...) by name: those of COLUMNS, "latents" (n, d), and those of ORIGIN that the store adds.
     properties: arrays (n, *shape) by name. units: of each property. packed: (n, bytes) values of the structures, or
     None. errors, iteration_errors: arrays (n, *shape) by name of the property, NaN where there is no estimate.
     """
@@ -154,7 +154,7 @@ class Evaluations:
 
     @property
     def done(self) -> Array:
-        """Mask (n,) of the evaluations that have a result."""
+        """Mask (n,) of the evaluations with a result."""
         return np.asarray(self.columns["status"] == "done", dtype=bool)
 
     @property
@@ -173,12 +173,12 @@ class Evaluations:
         )
 
     def stamped(self, units: Mapping[str, str], origin: Mapping[str, str]) -> Evaluations:
-        """Return the same rows with units, and with a column for each text of `origin`."""
+        """Return the same rows with units, and a column for each text of `origin`."""
         texts = {name: np.full(len(self), text, dtype=object) for name, text in origin.items()}
         return dataclasses.replace(self, columns={**self.columns, **texts}, units={**self.units, **units})
 
     def latest(self) -> Evaluations:
-        """Return the rows in the order of their index; of several with one index, the one that came last."""
+        """Return the rows sorted by index, keeping only the last row of each index."""
         index = self.columns["index"]
         if np.all(np.diff(index) > 0):
             return self
@@ -188,9 +188,9 @@ class Evaluations:
 
 
 def joined(tables: Sequence[Evaluations]) -> Evaluations:
-    """Return tables as one, one after the other; latents of unequal width are filled with NaN.
+    """Concatenate tables; latents of unequal width are padded with NaN.
 
-    A property that a table does not have is NaN in its rows; structures are kept if all tables have them.
+    A property missing from a table is NaN in its rows. Structures are kept if all tables have them.
     """
     tables = [t for t in tables if len(t)] or [*tables[:1]] or [Evaluations.of([])]
     if len(tables) == 1:
@@ -208,7 +208,7 @@ def joined(tables: Sequence[Evaluations]) -> Evaluations:
 
 
 def _joined_arrays(tables: Sequence[Evaluations], family: str) -> dict[str, Array]:
-    """Return properties or estimates of all tables, NaN in the rows of a table that does not have them."""
+    """Return properties or estimates of all tables, with NaN in the rows of a table that lacks them."""
     shapes = {k: v.shape[1:] for t in tables for k, v in getattr(t, family).items()}
     return {
         k: np.concatenate([getattr(t, family).get(k, np.full((len(t), *shape), np.nan)) for t in tables])
@@ -217,7 +217,7 @@ def _joined_arrays(tables: Sequence[Evaluations], family: str) -> dict[str, Arra
 
 
 def _estimates(rows: Sequence[Mapping[str, Array]], properties: Mapping[str, Array]) -> dict[str, Array]:
-    """Return estimates of errors by name (n, *shape), of the properties that have any; NaN in rows without."""
+    """Return error estimates (n, *shape) by name, for the properties that have any; NaN in rows without one."""
     names = [name for name in properties if any(name in row for row in rows)]
     return {
         name: np.stack([np.broadcast_to(row.get(name, np.nan), properties[name].shape[1:]) for row in rows])

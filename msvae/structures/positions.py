@@ -1,4 +1,4 @@
-"""Positions: where structures were cut from, so that a split knows which of them share voxels, or nearly do."""
+"""Positions of structures in their source images, from which a split tells which share voxels or are close."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """The places of n structures in the images that they were cut from.
+    """The positions of n structures in the images from which they were cut.
 
     corners: (n, a) integers, the first voxel of each structure along the axes of its image. The last axes are those of
-        the structures' grid; any before them are those of a stack of which every structure is a page.
-    images: (n,) integers, the image of each; by default all are of one.
-    periods: (a,) voxels after which the images repeat themselves, 0 along axes where they end; by default they end.
+    the structures' grid; any axes before them are those of a stack in which every structure is a page.
+    images: (n,) integers, the image of each; by default one image for all.
+    periods: (a,) period of the images in voxels, 0 along axes that are not periodic; by default none is.
 
-    Raises DataError if the arrays do not belong together.
+    Raises DataError if the arrays do not match.
 
     >>> Positions([[0, 0], [0, 8], [8, 0]])[[0, 2]].corners.tolist()
     [[0, 0], [8, 0]]
@@ -67,7 +67,7 @@ class Positions:
         return self.images
 
     def with_others(self, n: int) -> Positions:
-        """Return these positions, and after them those of n structures that were cut from no image."""
+        """Return these positions followed by those of n structures that were not cut from an image."""
         first = int(self.image_of_each.max(initial=-1)) + 1
         corners = np.concatenate([self.corners, np.zeros((n, self.corners.shape[1]), dtype=np.int64)])
         return Positions(corners, np.concatenate([self.image_of_each, first + np.arange(n)]), self.periods)

@@ -26,7 +26,7 @@ class Quantity:
         11 22 12; 6 in 3D in the order 11 22 33 23 13 12), which `resolve` replaces.
     spacing_exponent: the power of the voxel spacing that the value scales with; None reads it from a unit
         that is a pure power of the metre ("m^2" gives 2) and takes 0 for any other.
-    unbounded: whether infinity is a value that it can have, as of a resistance where nothing conducts.
+    unbounded: whether infinity is a valid value, such as the resistance of a structure that does not conduct.
     """
 
     name: str
@@ -78,12 +78,12 @@ class Quantity:
 class Properties(Mapping[str, Array]):
     """Properties of a batch of n structures, as a mapping from name to an array (n, *shape).
 
-    failures: for the index of a structure without a result, one sentence that says why; its rows are NaN.
-    errors: estimated absolute error of the discretisation of each property, arrays of the same shape: how far it is
-        from that of the same structure on ever finer grids.
-    iteration_errors: the like of what the solver's iterations left undone on the grid that there is.
+    failures: for the index of a structure without a result, one sentence that gives the reason; its rows are NaN.
+    errors: estimated absolute error of the discretisation of each property, arrays of the same shape: the distance from
+    the limit of the same structure on ever finer grids.
+    iteration_errors: estimated absolute error of the unfinished solver iterations, on the given grid.
     iterations: number of solver iterations of each structure (n,).
-    notes: for the index of a structure with a result, one sentence about what it is worth, where there is one to say.
+    notes: for the index of a structure with a result, one sentence that qualifies it, where needed.
     """
 
     arrays: Mapping[str, Array]

@@ -1,4 +1,4 @@
-"""What all structures of a batch have in common: their kind, channels, grid and constituents."""
+"""The specification that all structures of a batch share: kind, channels, grid and constituents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DISCRETE = ("phases", "occupation")
 class Specification:
     """What all structures of a batch have in common.
 
-    constituents: names of the phases, elements or species; of the components of a field.
+    constituents: names of the phases, elements or species, or of the components of a field.
     """
 
     kind: Kind

@@ -1,8 +1,8 @@
-"""The split of a data set into structures that are trained on and structures that are held back.
+"""The split of a data set into a training set and a held-out set.
 
-What is held back has to be new to the training: groups, whole images and copies of one structure stand on one side;
-windows of one image are split by blocks of space with a gap between them, pages of a stack by runs of pages with a gap
-as long as they correlate. Structures in the gap are used by neither side.
+The held-out set has to be independent of the training set. Groups, whole images and copies of one structure are never
+divided. Windows of one image are split into spatial blocks with a gap between them, pages of a stack into runs of pages
+with a gap of their correlation length. Structures in the gap are used by neither side.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ LARGE = 1.5  # times what is to be held back: images from which on are split
 class Split:
     """Both sides of a data set.
 
-    train, held_out: increasing indices of the structures that are trained on, and of those that are held out.
-    unused: how many are of neither side. apart: voxels (pages, of a stack) that lie at least between structures of the
-    two sides that were cut from one image; None where no image has structures on both.
+    train, held_out: increasing indices of the training and of the held-out structures. unused: number of structures on
+    neither side. apart: smallest distance, in voxels (in pages for a stack), between structures on the two sides that
+    were cut from one image; None where no image has structures on both.
     """
 
     train: Array
@@ -44,7 +44,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Positions of structures, with what they span and keep away from: (a,) voxels along each axis of an image."""
+    """Positions of structures, with their extent and the gap around them: (a,) voxels along each axis of an image."""
 
     corners: Array
     images: Array
@@ -54,7 +54,7 @@ class Places:
 
     @classmethod
     def of(cls, structures: Structures, gap: float) -> Places | None:
-        """Return the places of structures that have positions. Pages that do not correlate are images of their own."""
+        """Return the places of structures that have positions. Pages that do not correlate count as separate images."""
         positions = structures.positions
         if positions is None:
             return None
@@ -68,7 +68,7 @@ class Places:
         return cls(positions.corners, images, np.array(positions.periods), sizes, np.ceil(gap * reach).astype(np.int64))
 
     def near(self, held_out: Array) -> Array:
-        """Return which structures (n,) lie within the gap of one that is held out (n,), those included."""
+        """Return which structures (n,) lie within the gap around held-out ones (n,), including these."""
         scale, found = (self.sizes + self.gaps).astype(np.float64), held_out.copy()
         for image in np.unique(self.images[held_out]):
             here = np.flatnonzero(self.images == image)
@@ -77,12 +77,12 @@ class Places:
         return found
 
     def _wrapped(self, rows: Array) -> Array:
-        """Return the corners of some structures, inside one period of their image."""
+        """Return the corners of some structures, wrapped into one period of their image."""
         corners = self.corners[rows]
         return np.where(self.periods > 0, corners % np.maximum(self.periods, 1), corners)
 
     def apart(self, train: Array, held_out: Array) -> int | None:
-        """Return how many voxels lie at least between structures of the sides (indices); None between images."""
+        """Return the smallest distance in voxels between structures of the two sides; None if no image has both."""
         least = [
             self._between(self.corners[rows], self.corners[others])
             for image in np.intersect1d(self.images[train], self.images[held_out])
@@ -100,9 +100,9 @@ class Places:
 def split_of(structures: Structures, held_back: float, seed: int, *, gap: float = 1.0) -> Split:
     """Return the split of structures by their groups, positions and contents.
 
-    held_back: fraction of the structures if below 1, else how many. gap: between windows of one image on the two
-    sides, in windows; between pages of a stack, in lengths of their correlation. Raises DataError where one side would
-    be left without structures.
+    held_back: fraction of the structures if below 1, otherwise their number. gap: between windows of one image on the
+    two sides, in window widths; between pages of a stack, in correlation lengths. Raises DataError if one side would be
+    empty.
     """
     n = len(structures)
     wanted = max(round(held_back * n) if held_back < 1 else round(held_back), 1)
@@ -148,9 +148,9 @@ def _nothing_left(held_back: float, n: int, specimens: int, places: Places | Non
 
 
 def _specimens(structures: Structures, places: Places | None, contents: Array, empty: Array) -> Array:
-    """Return a number (n,) for what structures are of: group, image, or itself; copies of each other have one number.
+    """Return the specimen number (n,) of structures: group, image, or the structure itself; copies share a number.
 
-    Specimens are copies where they have more than half of the structures of the smaller one in common.
+    Specimens are copies of each other if they share more than half of the structures of the smaller one.
     """
     labels = np.arange(len(structures))
     if places is not None:
@@ -171,7 +171,7 @@ def _specimens(structures: Structures, places: Places | None, contents: Array, e
 
 
 def blank(structures: Structures) -> Array:
-    """Return which structures (n,) are the same in every voxel: such are alike, and no copies of each other."""
+    """Return which structures (n,) are uniform; equal uniform structures are not counted as copies of each other."""
     if math.prod(structures.specification.grid.shape) < 2:
         return np.zeros(len(structures), dtype=bool)
     flat = structures.values.reshape(len(structures), structures.specification.channels, -1)
@@ -179,13 +179,13 @@ def blank(structures: Structures) -> Array:
 
 
 def _contents(ids: tuple[str, ...], empty: Array) -> Array:
-    """Return numbers (n,) that structures share which are copies of each other; every empty one has its own."""
+    """Return content numbers (n,), shared by copies; every uniform structure has its own."""
     names = [f"blank {k}" if alone else name for k, (name, alone) in enumerate(zip(ids, empty, strict=True))]
     return np.asarray(np.unique(names, return_inverse=True)[1])
 
 
 def _whole(specimens: Array, wanted: int, rng: np.random.Generator) -> Array:
-    """Return which structures (n,) are held out where whole specimens are, by chance."""
+    """Return which structures (n,) are held out when whole specimens are held out at random."""
     names = rng.permutation(np.unique(specimens))
     sizes = np.bincount(specimens)[names]
     chosen = names[: int(np.searchsorted(np.cumsum(sizes), wanted)) + 1]
@@ -193,7 +193,7 @@ def _whole(specimens: Array, wanted: int, rng: np.random.Generator) -> Array:
 
 
 def _blocks(places: Places, specimens: Array, share: float, rng: np.random.Generator, empty: Array) -> Array:
-    """Return which structures (n,) are held out where a block of every specimen is, or some whole ones."""
+    """Return which structures (n,) are held out when a block of every specimen, or some whole specimens, are."""
     held_out = np.zeros(len(specimens), dtype=bool)
     for specimen in np.unique(specimens):
         rows = np.flatnonzero(specimens == specimen)
@@ -216,14 +216,14 @@ def _blocks(places: Places, specimens: Array, share: float, rng: np.random.Gener
 
 
 def _ends(corners: Array, wanted: int) -> Iterator[Array]:
-    """Yield blocks at the two ends of every axis, as masks (n,): the two that come nearest to the wanted number."""
+    """Yield blocks at the two ends of every axis, as masks (n,): the two closest to the wanted number."""
     for along in (sign * axis for axis in corners.T for sign in (1, -1)):
         end = np.sort(along)[wanted - 1]
         yield from (block for block in (along <= end, along < end) if block.any() and not block.all())
 
 
 def _without_copies(contents: Array, train: Array, held_out: Array) -> tuple[Array, Array]:
-    """Return both sides (n,) without structures that the other has too: they go from where there are fewer copies."""
+    """Return both sides (n,) without common structures, each removed from the side with fewer copies."""
     inside, outside = (np.bincount(contents[side], minlength=len(contents)) for side in (train, held_out))
     both = (inside > 0) & (outside > 0)
     fewer_outside = outside < inside

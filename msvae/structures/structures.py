@@ -1,6 +1,6 @@
-"""A batch of microstructures, with their specification and the properties that are known of them.
+"""A batch of microstructures, with their specification and their known properties.
 
-One type holds all four kinds, so that no part of the core thinks that everything is a voxel image:
+One type holds all four kinds, so that no part of the core assumes a voxel image:
 
     kind           values                                   channels              grid
     "phases"       integers, the phase of a voxel           1                     pixels or voxels
@@ -37,13 +37,13 @@ MOST = 256  # constituents, for a voxel is a byte
 
 @dataclass(frozen=True, eq=False)
 class Structures:
-    """A batch of n microstructures, with the properties that are known of them.
+    """A batch of n microstructures, with their known properties.
 
     values: (n, channels, *grid) in the specification's dtype; never written to.
     properties: by name, (n, *shape) float64; NaN where a property is unknown.
     quantities: the declaration of every property.
-    groups: (n,) integers; structures of one group (simulation, specimen) never stand on both sides of a split.
-    positions: where structures were cut from images; a split keeps a gap between its sides then.
+    groups: (n,) integers; structures of one group (simulation, specimen) are never on both sides of a split.
+    positions: where structures were cut from images; a split then keeps a gap between its sides.
 
     Raises DataError if values do not fit the specification: wrong shape, a phase that is not declared, fractions that
     do not sum to one. A field may hold NaN, where an image is damaged: such a structure has no properties.
@@ -187,7 +187,7 @@ class Structures:
 
 @lru_cache(maxsize=64)
 def _head(specification: Specification) -> bytes:
-    """Return the bytes that stand for a specification in an id."""
+    """Return the bytes that represent a specification in an id."""
     return json.dumps(dataclasses.asdict(specification), sort_keys=True).encode()
 
 

@@ -1,4 +1,4 @@
-"""Properties for people: in units of a suitable size, with their known errors."""
+"""Human-readable properties: suitable unit prefixes, and error estimates."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ POWERS = {"Pa": 1, "J": 1, "N": 1, "W": 1, "m": 1, "m^2": 2, "m^3": 3, "J/m": 1,
 
 
 def in_fitting_unit(values: Array, unit: str) -> tuple[Array, str]:
-    """Return values and their unit with the prefix that brings the largest nearest to between 1 and 1000.
+    """Return values and their unit, with the prefix that brings the largest value between 1 and 1000 if possible.
 
-    Units that take no prefix stay as they are.
+    Units that take no prefix are left unchanged.
 
     >>> in_fitting_unit(np.array([1.5e-12, 0.0]), "m^2")
     (array([1.5, 0. ]), 'um^2')

@@ -1,4 +1,4 @@
-"""Checks of a study that campaigns share: of what names a property, a number of it, or a phase."""
+"""Checks of a study that campaigns share: names of properties, their components, and phases."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_component(
 
 
 def check_extra(study: Study, place: Place, module: str, extra: str) -> None:
-    """Raise StudyError where a key needs a package that is not installed, with the command that mends it."""
+    """Raise StudyError, with the command to install it, if a key needs a package that is not installed."""
     if importlib.util.find_spec(module) is None:
         raise StudyError(
             f"{study.source.at(place)}: the package {module}, which it needs, is not installed: pip install "
@@ -44,7 +44,7 @@ def check_extra(study: Study, place: Place, module: str, extra: str) -> None:
 
 
 def known_quantities(study: Study, structures: Structures) -> dict[str, Quantity]:
-    """Return by name the properties that structures have, and those that the solver will give them."""
+    """Return by name the properties that structures have, and those that the solver will compute."""
     computed = study.solver.quantities(structures.specification) if study.solver is not None else ()
     return {q.name: q for q in (*structures.quantities, *computed)}
 

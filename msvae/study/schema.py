@@ -61,13 +61,13 @@ def descriptions(table: type[Any]) -> dict[str, str]:
 
 
 def _resolved(table: Json, definitions: dict[str, Json]) -> Json:
-    """Return a schema that may be a reference to a definition as itself."""
+    """Return a schema, resolved if it is a reference to a definition."""
     reference = table.get("$ref")
     return dict(table) if reference is None else dict(definitions[reference.rpartition("/")[2]])
 
 
 def _one_of(tables: dict[str, Json], family: str) -> Json:
-    """Return the schema of a table that names one of these plugins, or one of a file."""
+    """Return the schema of a table that names one of these plugins, or a plugin from a file."""
     choices = []
     for name, table in tables.items():
         _describe(table)
@@ -83,7 +83,7 @@ def _one_of(tables: dict[str, Json], family: str) -> Json:
 
 
 def _describe(table: Json) -> None:
-    """Give each property what the docstring says of it ("name: text." or "name, other: text."), and allow no others."""
+    """Describe each property from the docstring ("name: text." or "name, other: text."), and forbid others."""
     properties, text = table.get("properties"), table.get("description", "")
     if properties is None:
         return

@@ -1,6 +1,6 @@
 """The tables of a study that the core reads; a plugin brings its own for [dataset], [architecture] and [solver].
 
-Every class is a table, every field a key, and its default what holds where a study is silent.
+Every class is a table, every field a key; its default applies if the study omits the key.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Condition(Component):
 
     @builtins.property
     def width(self) -> int:
-        """Width of it as the networks take it."""
+        """Its width as a network input."""
         return self.classes or 1
 
 
@@ -98,7 +98,7 @@ class ModelSettings(Settings):
 
     @builtins.property
     def condition_width(self) -> int:
-        """Width of the conditions as the networks take them."""
+        """The width of the conditions as a network input."""
         return sum(condition.width for condition in self.conditions)
 
 
@@ -198,7 +198,7 @@ class ExecutorSettings(Settings):
 
     @property
     def silence(self) -> float | None:
-        """Seconds of silence after which a worker or a solver's process is given up; None if it is waited for."""
+        """Seconds without a heartbeat after which a worker or a solver's process is given up; None to wait forever."""
         return self.patience or (60.0 if self.isolation == "process" else None)
 
 

@@ -1,4 +1,4 @@
-"""Where a study was read from, so that a message can name the file, the line and the key."""
+"""The source of a study, so that a message can name the file, the line and the key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Source"]
 
 @dataclass(frozen=True)
 class Source:
-    """Where a study was read from, for messages."""
+    """The source of a study, for messages."""
 
     name: str
     text: str

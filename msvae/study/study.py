@@ -1,4 +1,4 @@
-"""The study: one TOML file, validated into typed values, with one sentence for each mistake.
+"""The study: one TOML file, validated into typed values; every error is reported in one sentence.
 
 A study is a set of tables. [dataset], [architecture] and [solver] name a plugin with `name = "..."`; their other keys
 are that plugin's settings. `campaign = "..."` names a campaign, whose tables are its own. All other tables are those of
@@ -45,8 +45,8 @@ AnyPlugin = TypeVar("AnyPlugin", bound=Plugin | Searcher)
 class Study(Sections):
     """A validated study: the core's tables as attributes, and the plugins that it names, with their settings.
 
-    campaign: what is asked, with the settings of its own table. more: by name the tables that campaigns bring beside
-    their own, and those of other campaigns, which change nothing; `find` and `need` give one by its class.
+    campaign: the campaign with the settings of its own table. more: by name the additional tables of campaigns, and
+    those of other campaigns, which have no effect; `find` and `need` return one by its class.
     """
 
     campaign: Campaign
@@ -72,7 +72,7 @@ class Study(Sections):
 
     @classmethod
     def parse(cls, text: str, *, name: str = "study", directory: Path = Path(), overrides: Sequence[str] = ()) -> Study:
-        """Return the study of a TOML text; plugin files are looked for beside `directory`."""
+        """Return the study of a TOML text; plugin files are searched in `directory`."""
         try:
             tables = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -177,7 +177,7 @@ def _assign(tables: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _build(tables: dict[str, Any], source: Source, directory: Path) -> Study:
-    """Validate every table and the ways in which they depend on each other."""
+    """Validate every table, and the consistency between tables."""
     files = validated(PluginFiles, {k: v for k, v in tables.items() if k == "plugin_files"}, source, ())
     for file in files.plugin_files:
         plugins.add_file((directory / file).resolve())
@@ -202,7 +202,7 @@ def _build(tables: dict[str, Any], source: Source, directory: Path) -> Study:
 
 
 def campaign_tables() -> dict[str, type[Settings]]:
-    """Return the classes of the tables that the installed campaigns bring, by name."""
+    """Return the classes of the installed campaigns' tables, by name."""
     found: dict[str, type[Settings]] = {}
     for campaign in plugins.registry().campaigns:
         found |= campaign.all_tables()
@@ -245,7 +245,7 @@ def load_plugin(
 ) -> AnyPlugin:
     """Return the plugin of an interface that a table names, with the table's other keys as its settings.
 
-    place: of the table in the study, by default that of the family.
+    place: the table's key in the study; by default that of the family.
     """
     path = place or (next(f for f, i in plugins.FAMILIES.items() if i is interface),)
     if not isinstance(table, dict) or not isinstance(table.get("name"), str):
@@ -276,7 +276,7 @@ def _check_executor(study: Study) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a settings value as what TOML can hold: None left out, tuples as lists, plugins with their name."""
+    """Convert a settings value to TOML types: None left out, tuples as lists, plugins with their name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         named = {"name": value.name} if isinstance(value, Plugin) else {}
         items = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}

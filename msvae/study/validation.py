@@ -1,4 +1,4 @@
-"""Validation: a table of the study becomes a frozen dataclass, or one sentence says what is wrong with it."""
+"""Validation: converts a table of the study to a frozen dataclass, or reports its first error in one sentence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Value = TypeVar("Value")
 
 
 def validated(cls: type[Value], table: Mapping[str, Any], source: Source, path: tuple[str, ...]) -> Value:
-    """Return the dataclass that a table describes; StudyError for the first mistake in it."""
+    """Return the dataclass that a table describes; StudyError for its first error."""
     try:
         text = json.dumps(table)
     except TypeError:

@@ -1,4 +1,4 @@
-"""The blueprint of a VAE: the study's settings and the structures' specification; and conditions of structures."""
+"""The blueprint of a VAE: the study's settings, the structures' specification and their conditions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEAST_FOR_AXES = 20  # structures that a map of the latents can be fitted to
 
 @dataclass(frozen=True)
 class Blueprint:
-    """Everything that the shape of a VAE depends on.
+    """Everything that determines the layout of a VAE's networks.
 
     quantities: the properties that the heads predict, with resolved shapes.
     """
@@ -33,7 +33,7 @@ class Blueprint:
 
     @classmethod
     def of(cls, structures: Structures, settings: ModelSettings, architecture: Architecture) -> Blueprint:
-        """Return the blueprint for structures; StudyError if a head or condition names no property of theirs."""
+        """Return the blueprint for structures; StudyError if a head or condition names a property they do not have."""
         known = {q.name: q for q in structures.quantities}
         return cls.for_quantities(structures.specification, known, settings, architecture)
 
@@ -45,7 +45,7 @@ class Blueprint:
         settings: ModelSettings,
         architecture: Architecture,
     ) -> Blueprint:
-        """Return the blueprint for structures of which these properties are, or will be, known by name."""
+        """Return the blueprint for structures whose properties are given by name, known now or computed later."""
         for key, name in [
             *(("heads", h) for h in settings.heads),
             *(("conditions", c.property) for c in settings.conditions),
@@ -72,7 +72,7 @@ class Blueprint:
 
 
 def condition_values(structures: Structures, settings: ModelSettings) -> Array:
-    """Return the conditions (n, k) that structures stand under, in their own units."""
+    """Return the conditions (n, k) of structures, each in its own unit."""
     columns = [component_values(structures.properties, c) for c in settings.conditions]
     return np.stack(columns, axis=1) if columns else np.zeros((len(structures), 0))
 
@@ -88,7 +88,7 @@ def component_values(properties: Mapping[str, Any], component: Component) -> Arr
 
 
 def component_misfit(component: Component, shape: tuple[int, ...]) -> str | None:
-    """Return why a property of a shape has no such component, or None if it has."""
+    """Return why a property of this shape lacks the component, or None if it has it."""
     index = component.component
     if len(index) == len(shape) and all(i < n for i, n in zip(index, shape, strict=True)):
         return None

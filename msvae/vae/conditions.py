@@ -1,7 +1,7 @@
-"""Conditions as the networks see them: numbers standardised, classes as indicators; and what guesses unknown ones.
+"""Conditions as network inputs (numbers standardised, classes one-hot), and the network that infers unknown ones.
 
-A semi-supervised VAE (M2: Kingma et al. 2014, arXiv:1406.5298) has q(c|x) beside its encoder. Of an unknown class the
-objective is the exact expectation over all classes; an unknown number is sampled, with gradients.
+A semi-supervised VAE (M2: Kingma et al. 2014, arXiv:1406.5298) has q(c|x) beside its encoder. For an unknown class the
+objective is the exact expectation over all classes. An unknown number is sampled, with gradients.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Completed", "Conditions", "Guess", "Guessed"]
 
 
 class Conditions(nn.Module):
-    """A map of conditions (n, k) in their own units to what the networks take (n, width)."""
+    """Maps conditions (n, k) in their own units to network inputs (n, width)."""
 
     def __init__(self, conditions: tuple[Condition, ...]) -> None:
         super().__init__()
@@ -37,11 +37,11 @@ class Conditions(nn.Module):
         self.scale = Standardiser(len(self.numbers))
 
     def fit(self, values: Array) -> None:
-        """Take the scaling from conditions (n, k) of training structures."""
+        """Fit the scaling to conditions (n, k) of training structures."""
         self.scale.fit(values[:, self.given_numbers])
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return what the networks take for conditions (n, k): float32 (n, width), NaN where unknown."""
+        """Return the network inputs for conditions (n, k): float32 (n, width), NaN where unknown."""
         result = torch.full((len(values), self.width), torch.nan, device=values.device)
         result[:, self.numbers] = self.scale(values[:, self.given_numbers])
         for j, columns in self.classes.items():
@@ -69,10 +69,10 @@ class Guessed:
 
 @dataclass(frozen=True)
 class Completed:
-    """Conditions of which none is unknown.
+    """Conditions with every unknown filled in.
 
-    rows: (m,) the structure that each of them belongs to; None if they are the structures one by one.
-    conditions: (m, width). weights: (m,), which add up to one for every structure.
+    rows: (m,) the index of each row's structure; None if there is exactly one row per structure.
+    conditions: (m, width). weights: (m,), which sum to one for every structure.
     """
 
     rows: Tensor | None
@@ -80,7 +80,7 @@ class Completed:
     weights: Tensor
 
     def of(self, values: Tensor) -> Tensor:
-        """Return the values (m, ...) that belong to the rows, from values of the structures."""
+        """Return the values (m, ...) of the rows, given those of the structures."""
         return values if self.rows is None else values[self.rows]
 
 
@@ -102,7 +102,7 @@ class Guess(nn.Module):
         return Guessed(mean, log_scale.clamp(-5, 2).exp(), classes)
 
     def likeliest(self, features: Tensor, conditions: Tensor) -> Tensor:
-        """Return conditions (n, width) with unknown numbers at their means and unknown classes at the likeliest."""
+        """Fill conditions (n, width): unknown numbers with their means, unknown classes with the likeliest one."""
         guess, result = self(features), conditions.clone()
         result[:, self.numbers] = torch.where(
             torch.isnan(conditions[:, self.numbers]), guess.mean, conditions[:, self.numbers]
@@ -113,9 +113,10 @@ class Guess(nn.Module):
         return result
 
     def complete(self, features: Tensor, conditions: Tensor, share: Share) -> tuple[Completed, Tensor]:
-        """Return conditions (n, width) completed, and what that costs in nats per structure.
+        """Return conditions (n, width) with unknowns filled in, and the cost of that in nats per structure.
 
-        An unknown one costs its divergence from N(0, 1), or from equal chances; a known one teaches the guess.
+        An unknown condition costs its divergence from N(0, 1), or from a uniform distribution over the classes. A known
+        one trains q(c|x).
         """
         guess: Guessed = self(features)
         given = conditions[:, self.numbers]
@@ -138,7 +139,7 @@ class Guess(nn.Module):
 
 
 def _enumerated(completed: Completed, columns: slice, log_q: Tensor) -> Completed:
-    """Return every row with an unknown class once for each class, weighted by its chance."""
+    """Repeat every row with an unknown class once per class, weighted by the probability of the class."""
     assert completed.rows is not None
     count = log_q.shape[1]
     unknown = torch.isnan(completed.conditions[:, columns.start])

@@ -54,7 +54,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and the metadata of a file that `save_tensors` wrote; RunError if it is not one, or changed.
 
-    A file of an older version, which has no SHA-256, is read as it is.
+    A file of an older version, which has no SHA-256, is read without that check.
     """
     try:
         content = content_of(path)
@@ -93,7 +93,7 @@ def save_structure_head(head: StructureHead, path: Path) -> None:
 def load_structure_head(
     path: Path, specification: Specification, settings: StructureHeadSettings, architecture: Architecture
 ) -> StructureHead:
-    """Return the head that `save_structure_head` wrote for structures of this specification; RunError if it is none."""
+    """Return the head that `save_structure_head` wrote, for structures of this specification; RunError if not valid."""
     tensors, metadata = load_tensors(path)
     try:
         quantities = TypeAdapter(tuple[Quantity, ...]).validate_python(metadata["quantities"])
@@ -105,7 +105,7 @@ def load_structure_head(
 
 
 def save_model(vae: VAE, path: Path) -> None:
-    """Write the weights to `path` (.safetensors) and the blueprint to the same name with .toml."""
+    """Write the weights to `path` (.safetensors) and the blueprint beside it, under the same name with .toml."""
     blueprint = vae.blueprint
     architecture = {"name": blueprint.architecture.name, **dataclasses.asdict(blueprint.architecture)}
     tables = {
@@ -152,7 +152,7 @@ def _loaded_model(path: Path) -> VAE:
 
 
 def _check_size(tables: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> None:
-    """RunError if tables describe a model far larger than the weights in a file, before memory is taken for it."""
+    """RunError if tables describe a model far larger than the weights in a file; checked before allocating memory."""
     widest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
     sized = (tables["settings"], tables["architecture"], tables.get("aggregate", {}))
     asked = max((n for table in sized for n in _integers(table)), default=0)
@@ -162,7 +162,7 @@ def _check_size(tables: Mapping[str, Any], tensors: Mapping[str, Tensor], path: 
 
 
 def _check_weights(blueprint: Blueprint, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """RunError if a model has weights of other shapes than a file, before memory is taken for them."""
+    """RunError if a model's weights differ in shape from those in a file; checked before allocating memory."""
     try:
         with torch.device("meta"):
             expected = VAE(blueprint).state_dict()
@@ -174,7 +174,7 @@ def _check_weights(blueprint: Blueprint, tensors: Mapping[str, Tensor], path: Pa
 
 
 def _integers(value: Any) -> Iterator[int]:
-    """Yield every whole number in plain values."""
+    """Yield every integer in nested plain values."""
     if isinstance(value, int) and not isinstance(value, bool):
         yield value
     for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ():
@@ -192,7 +192,7 @@ def _aggregate(blueprint: Blueprint, description: dict[str, Any] | None) -> Aggr
 
 
 def restore(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load weights into a module; RunError if they are another module's."""
+    """Load weights into a module; RunError if they do not fit it."""
     try:
         module.load_state_dict(dict(tensors))
     except RuntimeError as error:

@@ -16,7 +16,7 @@ def line(first: Array, last: Array, n: int) -> Array:
 
 
 def arc(first: Array, last: Array, n: int) -> Array:
-    """Return n points (n, d) on an arc around the origin, whose distance from it changes evenly; a line through it."""
+    """Return n points (n, d) on an arc around the origin with linear radius; a line if it meets the origin."""
     sizes = np.linalg.norm(first), np.linalg.norm(last)
     cosine = first @ last / (sizes[0] * sizes[1]) if min(sizes) else 1.0
     angle = np.arccos(np.clip(cosine, -1, 1))

@@ -1,8 +1,8 @@
 """A linear path beside the networks: whitened principal components of the training structures.
 
-The networks start as a residual of zero, so that training starts from probabilistic PCA (Tipping and Bishop 1999, J. R.
-Stat. Soc. B 61, 611) and can only improve on it; without it a VAE that is trained briefly loses to PCA. The components
-are not trained: at the networks' learning rate they would be noise after a few steps.
+The networks start as a zero residual, so that training starts from probabilistic PCA (Tipping and Bishop 1999, J. R.
+Stat. Soc. B 61, 611) and improves on it. Without the path, a briefly trained VAE is worse than PCA. The components are
+not trained: at the networks' learning rate they would turn into noise within a few steps.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class LinearPath(nn.Module):
 
     @staticmethod
     def fits(shape: tuple[int, ...], latents: int) -> bool:
-        """Return whether the matrices are of a size that can be afforded."""
+        """Return whether the matrices are small enough to be used."""
         return math.prod(shape) * latents <= LARGEST
 
     @torch.no_grad()
     def fit(self, features: Tensor, conditions: Tensor, *, levelled: bool) -> None:
-        """Take the components from training features, less what a linear regression on the conditions explains.
+        """Fit the components to training features after subtracting their linear regression on the conditions.
 
-        levelled: the likelihood itself adds the mean over all structures and voxels.
+        levelled: whether the likelihood itself adds the mean over all structures and voxels.
         """
         rows = min(len(features), ROWS, max(2, LARGEST // math.prod(self.shape)))
         x = features[:rows].flatten(1).float()
@@ -99,7 +99,7 @@ def _principal(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def zero_last_layer(network: nn.Module) -> None:
-    """Set the last linear or convolutional layer of a network to zero: a residual that starts as nothing."""
+    """Set the last linear or convolutional layer of a network to zero, so that it starts as a zero residual."""
     layers = [m for m in network.modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))]
     if layers:
         nn.init.zeros_(layers[-1].weight)

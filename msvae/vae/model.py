@@ -2,7 +2,7 @@
 
     posterior  q(z|x, c)      decoder  p(x|z, c)      prior  p(z)      heads  p(y|z)
 
-`Blueprint` says which composition; `VAE` is the modules together, with a numpy surface for use on its own:
+`Blueprint` specifies the composition; `VAE` joins the modules behind a numpy interface for standalone use:
 
     vae = msvae.Run.open("runs/demo").model
     latents = vae.encode(structures)
@@ -44,10 +44,10 @@ __all__ = ["VAE"]
 
 
 class VAE(Networks):
-    """A variational autoencoder: structures and numbers in, structures and numbers out, as numpy arrays."""
+    """A variational autoencoder whose inputs and outputs are structures and numpy arrays."""
 
     def save(self, path: str | Path) -> None:
-        """Write the model: weights to `path` (.safetensors), what they are weights of to the same name with .toml."""
+        """Write the weights to `path` (.safetensors) and the blueprint beside it, under the same name with .toml."""
         from msvae.vae.files import save_model
 
         save_model(self, Path(path))
@@ -104,18 +104,18 @@ class VAE(Networks):
         return torch.cat(means).double().numpy(), torch.cat(deviations).double().numpy()
 
     def _posteriors(self, structures: Structures, conditions: Tensor) -> Iterator[Distribution]:
-        """Yield q(z|x, c) of structures, 64 at a time; conditions that are unknown are guessed."""
+        """Yield q(z|x, c) of structures, 64 at a time; unknown conditions are inferred by q(c|x)."""
         for k, features in enumerate(self._features(structures)):
             yield self.posterior(features, self.complete(features, conditions[k * BATCH : (k + 1) * BATCH]))
 
     def _features(self, structures: Structures) -> Iterator[Tensor]:
-        """Yield what the encoder sees of structures, a batch at a time."""
+        """Yield the encoder's input for structures, a batch at a time."""
         for i in range(0, len(structures), BATCH):
             yield self.likelihood.features(torch.as_tensor(structures.values[i : i + BATCH].copy()))
 
     @torch.no_grad()
     def guess_conditions(self, structures: Structures) -> dict[str, Array]:
-        """Return q(c|x) of every condition: mean and standard deviation (n, 2) of a number, chances of classes."""
+        """Return q(c|x) of every condition: mean and deviation (n, 2) of a number, probabilities of classes."""
         if self.guess is None:
             raise DataError("this model does not guess conditions: train it with model.semi_supervised = true")
         found = [self.guess(features) for features in self._features(structures)]
@@ -128,7 +128,7 @@ class VAE(Networks):
         return {str(condition): both[j] for j, condition in enumerate(asked)}
 
     def known_conditions(self, structures: Structures) -> Array:
-        """Return the conditions (n, k) of structures in their own units, unknown ones as they are guessed."""
+        """Return the conditions (n, k) of structures in their own units; unknown ones are inferred by q(c|x)."""
         values = condition_values(structures, self.blueprint.settings)
         if self.guess is None or np.isfinite(values).all():
             return values
@@ -143,9 +143,9 @@ class VAE(Networks):
     ) -> Structures:
         """Return the most likely structures of latents (n, d) under conditions (n, k) in their own units.
 
-        Each is decoded by itself, so that its values do not depend on the others.
-        shape: of the structures, in voxels; another one than that of training needs an architecture with a grid of
-            latents.
+        Each structure is decoded separately, so that its values do not depend on the others.
+        shape: of the structures, in voxels; a shape other than that of training needs an architecture with a grid of
+        latents.
         """
         specification, sites = self._of_shape(shape)
         z = torch.as_tensor(np.asarray(latents, dtype=np.float32))
@@ -192,13 +192,13 @@ class VAE(Networks):
 
     @torch.no_grad()
     def chances_of_zero(self, latents: ArrayLike) -> dict[str, Array]:
-        """Return each head's chance (n, *shape) that a property is exactly zero, for latents (n, d)."""
+        """Return each head's probability (n, *shape) that a property is exactly zero, for latents (n, d)."""
         z = torch.as_tensor(np.asarray(latents, dtype=np.float32))
         found = {q.name: (chance_of_zero(self.heads[q.name](z)), q.sizes) for q in self.blueprint.quantities}
         return {name: chance.double().numpy().reshape(-1, *sizes) for name, (chance, sizes) in found.items()}
 
     def calibrate(self, structures: Structures) -> None:
-        """Widen the heads' spreads until their 90 % intervals hold for structures that training has not seen."""
+        """Widen the heads' spreads until their 90 % intervals cover 90 % of the held-out structures."""
         for head in self.heads.values():
             cast(Head, head).widening.fill_(1.0)
         for name, (mean, spread) in self.predict_with_spread(self.encode(structures)).items():
@@ -236,7 +236,7 @@ class VAE(Networks):
         return np.concatenate([above, own], axis=1)
 
     def fit_aggregate(self, structures: Structures, *, seed: int) -> AggregateFit:
-        """Model the aggregate posterior of training structures, and sample from it from now on."""
+        """Fit a model of the aggregate posterior of training structures; later samples are drawn from it."""
         conditions = self.network_conditions(condition_values(structures, self.blueprint.settings), len(structures))
         known = np.flatnonzero(torch.isfinite(conditions).all(dim=1))
         given, usable = conditions[known].double().numpy(), structures[known]
@@ -255,7 +255,7 @@ class VAE(Networks):
         return found
 
     def fit_latent_flow(self, structures: Structures, *, seed: int) -> LatentFlow:
-        """Give every number of model.axes an axis of an invertible map of the latents; return the map."""
+        """Fit and return an invertible map of the latents that gives each property in model.axes its own axis."""
         axes = self.blueprint.settings.axes
         values = np.stack([component_values(structures.properties, c) for c in axes], axis=1)
         known = np.flatnonzero(np.isfinite(values).all(axis=1))
@@ -266,7 +266,7 @@ class VAE(Networks):
     def interpolate(self, first: ArrayLike, last: ArrayLike, n: int, *, spherical: bool = False) -> Array:
         """Return n latents (n, d) from one to another, ends included, along a line or an arc around the origin.
 
-        An arc keeps the distance from the origin, where a line leaves the shell on which latents of structures lie.
+        An arc keeps the distance from the origin; a line leaves the shell on which latents of structures lie.
         """
         a, b = (np.asarray(z, dtype=np.float64).ravel() for z in (first, last))
         if a.shape != (self.latents,) or b.shape != (self.latents,):
@@ -275,9 +275,9 @@ class VAE(Networks):
 
 
 def _sides(structures: Structures, seed: int) -> tuple[Array, Array] | None:
-    """Return structures to fit a model of latents to, and others that share no voxel with them, by their indices.
+    """Return the indices of structures to fit a latent model to, and of others that share no voxel with them.
 
-    None where chance will do, for nothing relates them.
+    None if structures are unrelated and a random split will do.
     """
     if structures.groups is None and structures.positions is None:
         return None
@@ -289,7 +289,7 @@ def _sides(structures: Structures, seed: int) -> tuple[Array, Array] | None:
 
 
 def _valid(values: Array, specification: Specification) -> Array:
-    """Return decoded values with what their kind demands: fractions that are not negative and sum to one."""
+    """Return decoded values made valid for their kind: fractions are non-negative and sum to one."""
     if specification.kind != "composition":
         return values
     positive = np.maximum(values, 1e-9)

@@ -58,7 +58,7 @@ class Prior(nn.Module):
 
 
 class FlowPosterior(Posterior):
-    """q(z|x, c): the normal distribution of the encoder, bent by couplings that see the encoder's features too."""
+    """q(z|x, c): the encoder's normal distribution, transformed by couplings that also see the encoder's features."""
 
     def __init__(self, encoder: nn.Module, sizes: ModelSettings, path: LinearPath | None) -> None:
         super().__init__(encoder, sizes, path)
@@ -69,7 +69,7 @@ class FlowPosterior(Posterior):
 
 
 class Bent(Distribution):
-    """A normal distribution under an invertible map; its mean and spread are those before the map, mapped."""
+    """A normal distribution under an invertible map; its mean is the image of the base's mean."""
 
     def __init__(self, base: Distribution, transform: Any) -> None:
         self.base, self.transform = base, transform
@@ -99,7 +99,7 @@ class Bent(Distribution):
 class Head(nn.Module):
     """p(y|z) over the entries of a scaled property, independent and with a spread that depends on z, as `form` says.
 
-    widening: (size,), by which its spread has to be multiplied to be true of structures that training has not seen.
+    widening: (size,), the factor that calibrates the spread on held-out structures.
     """
 
     widening: Tensor

@@ -1,4 +1,4 @@
-"""The networks of one blueprint, and how what they say becomes distributions: in torch."""
+"""The torch networks of one blueprint, and the distributions that their outputs define."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Networks(nn.Module):
 
     @property
     def path(self) -> LinearPath | None:
-        """The straight way beside the networks."""
+        """The linear path beside the networks."""
         return self.posterior.path
 
     @property
@@ -102,7 +102,7 @@ class Networks(nn.Module):
 
     @torch.no_grad()
     def _fit_path(self, path: LinearPath, structures: Structures) -> None:
-        """Fit the linear path, and the gain with which its output makes the structures most likely."""
+        """Fit the linear path, and the gain of its output that maximises the likelihood of the structures."""
         values = torch.as_tensor(structures.values[:ROWS].copy())
         conditions = self.network_conditions(condition_values(structures, self.blueprint.settings), len(structures))[
             :ROWS
@@ -128,14 +128,14 @@ class Networks(nn.Module):
         return cast(Head, self.heads[name])
 
     def reconstruct(self, latents: Tensor, conditions: Tensor, sites: tuple[int, ...] | None = None) -> Distribution:
-        """Return p(x|z, c) for latents (n, d) and conditions (n, width) as the networks take them.
+        """Return p(x|z, c) for latents (n, d) and conditions (n, width), given as network inputs.
 
         sites: the grid of the latents, by default that of training.
         """
         return cast(Distribution, self.likelihood(self.output(latents, conditions, sites)))
 
     def output(self, latents: Tensor, conditions: Tensor, sites: tuple[int, ...] | None = None) -> Tensor:
-        """Return what the likelihood takes, (n, outputs, *grid)."""
+        """Return the decoder's output (n, outputs, *grid), the input of the likelihood."""
         inputs = torch.cat([latents, conditions], dim=1)
         if self.sites:
             sites, count = self.sites if sites is None else sites, self.blueprint.settings.global_latents
@@ -147,7 +147,7 @@ class Networks(nn.Module):
         return output if self.path is None else output + self.path.decode(latents, conditions)
 
     def complete(self, features: Tensor, conditions: Tensor) -> Tensor:
-        """Return conditions (n, width) as the networks take them, those that are unknown (NaN) as the likeliest."""
+        """Return conditions (n, width) as network inputs, with unknown ones (NaN) set to the likeliest values."""
         unknown = torch.isnan(conditions)
         if not unknown.any():
             return conditions
@@ -156,7 +156,7 @@ class Networks(nn.Module):
         return self.guess.likeliest(features, conditions)
 
     def network_conditions(self, conditions: ArrayLike | None, n: int) -> Tensor:
-        """Return conditions (n, k), or none, as the networks take them (n, width)."""
+        """Return the network inputs (n, width) for conditions (n, k), or for none."""
         k = len(self.blueprint.settings.conditions)
         given = (
             np.tile(self.default_conditions, (n, 1)) if conditions is None else np.asarray(conditions, dtype=np.float64)

@@ -23,10 +23,10 @@ class Standardiser(nn.Module):
         self.register_buffer("scale", torch.ones(size, dtype=torch.float64))
 
     def fit(self, values: Array, about_zero: Array | None = None) -> None:
-        """Take mean and standard deviation of values (n, k) from their known (finite) entries.
+        """Compute mean and standard deviation of values (n, k) from their known (finite) entries.
 
         A component that hardly varies beside the largest one is scaled by 1e-3 of that one's standard deviation, so
-        that rounding noise of entries that vanish by symmetry is not learnt as if it were a property.
+        that rounding noise in entries that vanish by symmetry is not learnt as a property.
         about_zero: (k,) components whose zero stays zero; they are scaled by the root mean square of the other values.
         """
         known = np.isfinite(values)

@@ -39,16 +39,16 @@ class Ladder(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The mean of the latents above, and that of the sites' under it."""
+        """The mean of the latents above, and the mean of the sites' latents given it."""
         return torch.cat([self.above.mean, self.below(self.above.mean).mean], dim=-1)
 
     @property
     def stddev(self) -> Tensor:
-        """Standard deviations, those of the sites' under the mean of those above."""
+        """Standard deviations; those of the sites' latents are given the mean of those above."""
         return torch.cat([self.above.stddev, self.below(self.above.mean).stddev], dim=-1)
 
     def carried(self, noise: Tensor) -> Tensor:
-        """Return the latents (n, d) that standard normal noise (n, d) stands for, with gradients."""
+        """Map standard normal noise (n, d) to latents (n, d), with gradients."""
         above = self.above.mean + self.above.stddev * noise[:, : self.count]
         below = self.below(above)
         return torch.cat([above, below.mean + below.stddev * noise[:, self.count :]], dim=1)
@@ -66,7 +66,7 @@ class Ladder(Distribution):
         return found
 
     def divergence(self, prior: Ladder, latents: Tensor) -> Tensor:
-        """Return the divergence (n, d) from a prior, that of the sites' given the latents above."""
+        """Return the divergence (n, d) from a prior; that of the sites' latents is conditional on those above."""
         above = latents[:, : self.count]
         first = kl_divergence(self.above, prior.above).expand(len(latents), -1)
         return torch.cat([first, kl_divergence(self.below(above), prior.below(above))], dim=1)
@@ -134,10 +134,11 @@ class SpatialPrior(nn.Module):
 
 
 class Texture(nn.Module):
-    """What latents of a grid look like: a stationary normal field, as far as the prior does not tell it already.
+    """The distribution of a grid of latents beyond what the prior describes: a stationary normal field.
 
     The field is that of e = (z - prior's mean) / prior's deviation, with the covariances of all lags within half of the
-    training grid; a larger grid has none beyond. above: the model of the latents above, if there are any.
+    training grid; on a larger grid, longer lags have no covariance. above: the model of the latents above, if there are
+    any.
     """
 
     centre: Tensor
@@ -160,11 +161,11 @@ class Texture(nn.Module):
 
     @property
     def description(self) -> dict[str, Any]:
-        """What, beside the weights, the module is built from."""
+        """The arguments from which the module is rebuilt, apart from its weights."""
         return {"kind": self.kind, **({} if self.above is None else {"above": self.above.description})}
 
     def fit(self, fields: Array, conditions: Array) -> None:
-        """Take mean, dependence on conditions (n, k) and covariances from fields (n, L, *sites)."""
+        """Fit mean, dependence on conditions (n, k) and covariances to fields (n, L, *sites)."""
         n, axes = len(fields), tuple(range(2, fields.ndim))
         known = np.concatenate([np.ones((n, 1)), conditions], axis=1)
         effect = np.linalg.lstsq(known, fields.mean(axis=axes), rcond=None)[0]
@@ -212,7 +213,7 @@ class Texture(nn.Module):
         return np.asarray(mean.reshape(*mean.shape, *(1,) * dimensions))
 
     def _dense(self) -> Array:
-        """Return the covariance (d, d) of a field on the training grid, written out."""
+        """Return the dense covariance (d, d) of a field on the training grid."""
         places = np.stack(np.meshgrid(*map(np.arange, self.sites), indexing="ij")).reshape(len(self.sites), -1)
         index = []
         for axis, (s, p) in enumerate(zip(self.sites, self.periodic, strict=True)):

@@ -1,8 +1,8 @@
 """The structure-space head: p(y|x), a predictor that sees the structure itself.
 
-It judges generated structures where a head on latents cannot, and correlates better with the solver after few labels.
-Symmetries that the study declares (flips that leave the properties as they are) augment training, and predictions are
-averaged over them.
+It can assess generated structures where a head on latents cannot, and with few labels it agrees better with the solver.
+Symmetries that the study declares (flips that leave the properties unchanged) augment the training data, and
+predictions are averaged over them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FEATURES = 128
 
 
 class StructureHead(nn.Module):
-    """p(y|x) for scaled properties, entry by entry as `form` says. widening: see `Head`."""
+    """p(y|x) for scaled properties, per entry as `form` specifies. widening: see `Head`."""
 
     widening: Tensor
 
@@ -64,7 +64,7 @@ class StructureHead(nn.Module):
         self.register_buffer("widening", torch.ones(size, dtype=torch.float64))
 
     def features(self, values: Tensor) -> Tensor:
-        """Return the network's input: the values, and the logarithm of the modulus that they stand for."""
+        """Return the network's input: the values and the logarithm of the modulus that they represent."""
         contrast = self.settings.contrast
         if contrast is None:
             return self.likelihood.features(values)
@@ -98,7 +98,7 @@ class StructureHead(nn.Module):
 
     @torch.no_grad()
     def chances_of_zero(self, structures: Structures) -> dict[str, Array]:
-        """Return the chance (n, *shape) that each property is exactly zero, averaged over the declared flips."""
+        """Return the probability (n, *shape) that each property is exactly zero, averaged over the declared flips."""
         values, found = torch.as_tensor(structures.values.copy()), [torch.zeros(0, self.scale.mean.numel())]
         for start in range(0, len(values), 128):
             features = self.features(values[start : start + 128])
@@ -108,7 +108,7 @@ class StructureHead(nn.Module):
         return {q.name: part.reshape(-1, *q.sizes) for q, part in zip(self.quantities, parts, strict=True)}
 
     def calibrate(self, structures: Structures) -> None:
-        """Widen the spreads until their 90 % intervals hold for structures that training has not seen."""
+        """Widen the spreads until their 90 % intervals cover 90 % of the held-out structures."""
         self.widening.fill_(1.0)
         predicted, n = self.predict_with_spread(structures), len(structures)
         residuals = [(structures.properties[name] - m).reshape(n, -1) for name, (m, _) in predicted.items()]
@@ -163,7 +163,7 @@ def _targets(head: StructureHead, structures: Structures) -> Tensor:
 
 
 def _batches(head: StructureHead, n: int, generator: torch.Generator) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
-    """Yield the indices of each batch of an epoch and the flip that it undergoes."""
+    """Yield the indices of each batch of an epoch and the flip applied to it."""
     order = torch.randperm(n, generator=generator)
     for start in range(0, n, head.settings.batch_size):
         flip = head.flips[int(torch.randint(len(head.flips), (1,), generator=generator))]
@@ -171,9 +171,9 @@ def _batches(head: StructureHead, n: int, generator: torch.Generator) -> Iterato
 
 
 def _loss(distribution: Independent[Any], target: Tensor) -> Tensor:
-    """Huber loss of the mean plus the spread's likelihood with the mean held fixed, and the likelihood of a zero.
+    """Return the Huber loss of the mean, plus the spread's likelihood at fixed mean, plus the likelihood of a zero.
 
-    The mean is not fitted by its likelihood: that lets it give up rows that it finds hard (Seitzer et al. 2022,
+    The mean is not fitted by likelihood, which would let the network give up on difficult rows (Seitzer et al. 2022,
     arXiv:2203.09168).
     """
     parts, known = distribution.base_dist, torch.isfinite(target)

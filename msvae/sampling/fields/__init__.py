@@ -1,1 +1,1 @@
-"""Random fields of latents, and how structures are made from them, window by window."""
+"""Random fields of latents, and the structures generated from them window by window."""

@@ -2,9 +2,9 @@
 
     C(h) = sum_k B_k rho_k(h) + N [h = 0]
 
-B_k and N are positive semi-definite (channels, channels); N is the nugget, what varies within the distance of two
-observations. Wackernagel, Multivariate Geostatistics (2003), chapter 26; fitted as in Goulard and Voltz, Math. Geol. 24
-(1992) 269.
+B_k and N are positive semi-definite (channels, channels); N is the nugget, the variance on scales below the distance
+between observations. Wackernagel, Multivariate Geostatistics (2003), chapter 26; fitted as in Goulard and Voltz, Math.
+Geol. 24 (1992) 269.
 """
 
 from __future__ import annotations
@@ -110,16 +110,16 @@ class Coregionalization:
         )
 
     def strengthened(self, factor: float) -> Coregionalization:
-        """Return it with more (or less) correlation between points, as far as can be, and the same at a point.
+        """Return the covariance with the correlation between points raised or lowered if possible, C(0) unchanged.
 
-        Of one correlation, as a fitted covariance has it.
+        Needs a single correlation, as in a fitted covariance.
         """
         (rho,), zero = self.correlations, self.at_zero
         matrix = _part_of(zero, factor * self.matrices[0])
         return Coregionalization((rho,), matrix[None], _part_of(zero, zero - matrix))
 
     def standardised(self, *, whitened: bool = False) -> Coregionalization:
-        """Return it scaled so that every channel has variance 1; whitened: and no correlation with another at lag 0."""
+        """Return the covariance scaled to variance 1 per channel; whitened: also without cross-correlation at lag 0."""
         zero = self.at_zero
         if whitened:
             return self.scaled(np.linalg.inv(np.linalg.cholesky(zero)))
@@ -129,7 +129,7 @@ class Coregionalization:
 def empirical_covariances(positions: Array, values: Array) -> tuple[Array, Array, Array]:
     """Return lags (b, d) in m, covariances (b, c, c) and numbers of pairs (b,) of values (n, c) with mean zero.
 
-    Pairs are put together by their lag along each axis alone and by its length, so that anisotropy shows.
+    Pairs are binned by their lag along each axis alone and by its length, so that anisotropy is visible.
     """
     first, second = _pairs(np.asarray(positions, dtype=np.float64))
     lags = positions[second] - positions[first]
@@ -147,7 +147,7 @@ def empirical_covariances(positions: Array, values: Array) -> tuple[Array, Array
 
 
 def _pairs(positions: Array) -> tuple[Array, Array]:
-    """Return the indices of pairs that are near each other, as many as can be looked at."""
+    """Return the indices of pairs of nearby points, up to a maximum number."""
     n = len(positions)
     if n * (n - 1) // 2 <= PAIRS:
         return np.triu_indices(n, 1)
@@ -158,7 +158,7 @@ def _pairs(positions: Array) -> tuple[Array, Array]:
 
 
 def _binned(lags: Array, bins: int) -> tuple[Array, Array]:
-    """Return for every lag (p, d) the number of its bin, and a row (b, d) for every bin: up to half the extent."""
+    """Return the bin index of every lag (p, d), and the direction (b, d) of every bin, up to half the extent."""
     extent = np.abs(lags).max(axis=0)
     width = np.where(extent > 0, extent / 2 / bins, 1.0)
     cells = np.minimum(np.round(np.abs(lags) / width).astype(int), bins + 1)
@@ -170,10 +170,10 @@ def _binned(lags: Array, bins: int) -> tuple[Array, Array]:
 def fit_covariance(
     positions: Array, values: Array, *, smoothness: Sequence[float] = FITTED, nugget: bool = True
 ) -> Coregionalization:
-    """Return the covariance that fits values (n, c) with mean zero at positions (n, d) in m best.
+    """Return the covariance that best fits values (n, c) with mean zero at positions (n, d) in m.
 
     Lengths and smoothness minimise the squared misfit of all covariances and cross-covariances, weighted by their
-    numbers of pairs; the matrices are those of least squares, made positive semi-definite.
+    numbers of pairs. The matrices are the least-squares solution, made positive semi-definite.
     """
     positions, values = np.asarray(positions, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if len(positions) < 8 or not np.isfinite(values).all():
@@ -186,10 +186,11 @@ def fit_covariance(
 
 def _fitted(nu: float, lags: Array, covariances: Array, counts: Array, zero: Array, nugget: bool
 ) -> tuple[float, Coregionalization]:  # fmt: skip
-    """Return the misfit at near lags, where smoothness shows, and the covariance of one smoothness.
+    """Return the covariance for one smoothness and its misfit at short lags, which identify the smoothness.
 
-    Lengths are fitted in the combinations of channels that correlate most with their neighbours, for many channels
-    that do not would drown them: first one for all axes, then one for each, none below what the lags can show.
+    Lengths are fitted to the combinations of channels that correlate most with their neighbours, because many
+    uncorrelated channels would otherwise dominate. One length for all axes is fitted first, then one per axis, none
+    below the resolution of the lags.
     """
     extent = np.abs(lags).max(axis=0)
     least = SHORTEST * np.array([x[x > 0].min(initial=np.inf) for x in np.abs(lags).T])
@@ -225,7 +226,7 @@ def _least(misfit: Callable[[Array], float], start: Array) -> optimize.OptimizeR
 
 
 def _leading(lags: Array, covariances: Array, counts: Array, zero: Array) -> Array:
-    """Return combinations (c, k) of channels, of unit variance, whose nearest neighbours correlate most."""
+    """Return combinations (c, k) of channels, of unit variance, with the highest nearest-neighbour correlation."""
     size = np.linalg.norm(lags, axis=1)
     near = size <= 1.5 * size[size > 0].min()
     beside = np.einsum("b,bij->ij", counts[near], covariances[near]) / counts[near].sum()
@@ -237,7 +238,8 @@ def _leading(lags: Array, covariances: Array, counts: Array, zero: Array) -> Arr
 def _part_of(whole: Array, matrix: Array) -> Array:
     """Return the matrix B nearest to another for which B and whole - B are positive semi-definite.
 
-    Nearest where `whole` is the unit of variance: the eigenvalues of L^-1 B L^-T are cut to 0 ... 1, L L^T = whole.
+    Distance is measured with `whole` as the unit of variance: the eigenvalues of L^-1 B L^-T are cut to 0 ... 1, L L^T
+    = whole.
     """
     root = np.linalg.cholesky(whole + 1e-12 * np.trace(whole) * np.eye(len(whole)))
     inner = np.linalg.solve(root, np.linalg.solve(root, (matrix + matrix.T) / 2).T)

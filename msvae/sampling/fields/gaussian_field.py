@@ -1,10 +1,10 @@
 """Gaussian random fields of mean 0 on grids and at the points of a mesh, with exact variance everywhere.
 
 On a grid: circulant embedding (Dietrich and Newsam, SIAM J. Sci. Comput. 18 (1997) 1088), which is exact where the
-embedding is positive; what has to be clipped is reported. At points: a field on a regular grid around them, fine
-against the correlation lengths, interpolated linearly, and divided by the standard deviation that this leaves, which is
-known. A part's corners have no other variance than its middle, as they have where a stochastic differential equation is
-solved on the part alone.
+embedding is positive; the clipped share is reported. At points: a field on a surrounding regular grid, fine relative to
+the correlation lengths, is interpolated linearly and divided by the known standard deviation that remains. The variance
+is therefore the same at a part's corners as at its centre, unlike for a stochastic differential equation solved on the
+part alone.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ class Embedding:
 
     @property
     def clipped(self) -> float:
-        """Share of the energy that had to be clipped: 0 where samples have the correlation exactly."""
+        """The clipped share of the energy; 0 where samples have exactly the given correlation."""
         return self._spectrum[1]
 
     def sample(self, count: int, seed: int) -> Array:
-        """Return independent fields (count, *shape) of variance 1; the k-th one does not depend on count."""
+        """Return independent fields (count, *shape) of variance 1; the k-th field does not depend on count."""
         spectrum = self._spectrum[0]
         amplitude = np.sqrt(spectrum / spectrum.sum())
         kept = tuple(slice(0, n) for n in self.shape)
@@ -102,10 +102,10 @@ def field_on_grid(covariance: Coregionalization, grid: Grid, seed: int) -> Array
 
 
 def field_at(covariance: Coregionalization, points: Array, seed: int, *, leading: Array | None = None) -> Array:
-    """Return one field (c, p) of a covariance at points (p, d) in m; of few points by the factors of its matrix.
+    """Return one field (c, p) of a covariance at points (p, d) in m; for few points by a matrix factorisation.
 
-    leading: normal numbers (m, k, c) that the first m Karhunen-Loeve modes of each of the k correlations take; the rest
-    of the field is drawn, so that its covariance is exact for any m.
+    leading: normal numbers (m, k, c), the coefficients of the first m Karhunen-Loeve modes of each of the k
+    correlations. The rest of the field is drawn at random, so that its covariance is exact for any m.
     """
     points = np.asarray(points, dtype=np.float64)
     if points.ndim != 2 or not len(points) or not np.isfinite(points).all():
@@ -135,7 +135,7 @@ def _modes(correlation: Correlation, places: bytes, axes: int, count: int) -> Ka
 
 @lru_cache(maxsize=4)
 def _factor(correlation: Correlation, places: bytes, axes: int) -> Array:
-    """Return the lower factor (p, p) of the correlations of points that are given as the bytes of (p, axes) floats."""
+    """Return the lower factor (p, p) of the correlations of points, given as the bytes of (p, axes) floats."""
     points = np.frombuffer(places).reshape(-1, axes)
     matrix = correlation(points[:, None] - points[None])
     return np.asarray(linalg.cholesky(matrix + 1e-10 * np.eye(len(points)), lower=True))
@@ -157,7 +157,7 @@ def _root(matrix: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class _Background:
-    """A grid around points, and the weights (p, grid) that interpolate from it to variance 1."""
+    """A grid around points, and the weights (p, grid) that interpolate from it to points with variance 1."""
 
     embedding: Embedding
     weights: Any
@@ -184,11 +184,11 @@ class _Background:
 
 @dataclass(frozen=True, eq=False)
 class KarhunenLoeve:
-    """The modes (p, m) of a correlation at points that carry most variance, scaled by their standard deviations.
+    """The modes (p, m) of a correlation at points with the largest variance, scaled by their standard deviations.
 
-    u = modes @ xi with xi ~ N(0, I) (m,) is the best approximation of the field by m numbers; share: of the variance
-    that it has. Nystrom's method with `landmarks` of the points (Williams and Seeger 2001): chosen are their numbers,
-    and xi = u[chosen] @ readers of any field u, readers (l, m).
+    u = modes @ xi with xi ~ N(0, I) (m,) is the best approximation of the field by m numbers; share: the share of the
+    variance that it captures. Nystrom's method with `landmarks` of the points (Williams and Seeger 2001): chosen: their
+    indices, and xi = u[chosen] @ readers of any field u, readers (l, m).
     """
 
     modes: Array
@@ -214,9 +214,10 @@ class KarhunenLoeve:
         return cls(modes, float(np.square(modes).sum() / len(points)), chosen, readers)
 
     def led(self, fields: Array, leading: Array) -> Array:
-        """Return fields (p, c) whose modes have the coefficients `leading` (m, c) instead of those that were drawn.
+        """Return fields (p, c) with the drawn coefficients of the modes replaced by `leading` (m, c).
 
-        What is left of a field is independent of its coefficients, so that normal ones leave the covariance as it is.
+        The remainder of a field is independent of these coefficients, so that normal ones leave the covariance
+        unchanged.
         """
         own = self.readers.T @ fields[self.chosen]
         return np.asarray(fields + self.modes @ (leading - own))

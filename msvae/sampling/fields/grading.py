@@ -1,8 +1,8 @@
-"""Grading: latents of a part's windows for a target, by gradient descent through a predictor that stays near the data.
+"""Grading: latents of a part's windows for a target, by gradient descent through a predictor, kept near the data.
 
-The loss is the mean squared misfit of the windows' values, in units of their natural scatter, plus the squared change
-from neighbour to neighbour of what is added to the starting latents (so that their fluctuation stays), plus what the
-latents have beyond the Mahalanobis distance in which 99 % of the encoded data lie (compare Wang et al. 2020,
+The loss is the mean squared misfit of the windows' values, in units of their natural scatter, plus the squared
+difference between neighbours of the changes to the starting latents (which preserves their fluctuation), plus the
+excess of the latents over the Mahalanobis distance within which 99 % of the encoded data lie (compare Wang et al. 2020,
 arXiv:2006.15274, and Tripp et al. 2020, arXiv:2006.09191, for what happens without it).
 """
 
@@ -26,7 +26,7 @@ WORDS = {name: getattr(np, name) for name in ("sin", "cos", "exp", "sqrt", "abs"
 
 @dataclass(frozen=True, eq=False)
 class Manifold:
-    """Where encoded data lie. centre: (d,). root: (d, d), so that root @ (z - centre) has unit covariance."""
+    """The region of encoded data. centre: (d,). root: (d, d), so that root @ (z - centre) has unit covariance."""
 
     centre: Tensor
     root: Tensor
@@ -40,14 +40,14 @@ class Manifold:
         return cls(torch.as_tensor(z.mean(axis=0)).float(), torch.as_tensor(root).float())
 
     def excess(self, latents: Tensor) -> Tensor:
-        """Return how far (n,) squared distances of latents (n, d) are beyond those of 99 % of the data, relatively."""
+        """Return the relative excess (n,) of the squared distances of latents (n, d) over those of 99 % of the data."""
         squared = ((latents - self.centre) @ self.root.T).square().sum(dim=1)
         limit = float(special.chdtri(len(self.centre), 0.01))
         return (squared / limit - 1).clamp_min(0)
 
 
 def neighbours(points: Array) -> Array:
-    """Return pairs (m, 2) of points (n, d) that are nearest neighbours along the grid they stand on."""
+    """Return pairs (m, 2) of points (n, d) that are nearest neighbours on their grid."""
     if len(points) < 2:
         return np.zeros((0, 2), dtype=int)
     tree = spatial.cKDTree(points)
@@ -65,9 +65,9 @@ def graded(
     typicality: float,
     steps: int,
 ) -> Array:
-    """Return latents (n, d) that descend from starts (n, d).
+    """Return latents (n, d) after gradient descent of the loss from starts (n, d).
 
-    loss: a number for latents (n, d). pairs: (m, 2) of windows beside each other.
+    loss: maps latents (n, d) to a number. pairs: (m, 2) of adjacent windows.
     """
     home = torch.as_tensor(np.asarray(starts), dtype=torch.float32)
     change = torch.zeros_like(home).requires_grad_()

@@ -1,9 +1,9 @@
-"""Latent random fields: a part whose latents vary from point to point as those of its own microstructure do.
+"""Latent random fields: the latents of a part vary from point to point with the statistics of its own microstructure.
 
-    z(s) = T^-1(u(s)) + trend(s),    u Gaussian with the covariance that was fitted to the scores of encoded SVEs
+    z(s) = T^-1(u(s)) + trend(s),    u Gaussian with the covariance fitted to the scores of encoded SVEs
 
-A sample can be conditioned on observed SVEs: Matheron's rule adds to an unconditional sample what kriging makes of its
-misfit at the observations (Chiles and Delfiner, Geostatistics (2012), section 7.3).
+A sample can be conditioned on observed SVEs: Matheron's rule adds to an unconditional sample the kriging of its misfit
+at the observations (Chiles and Delfiner, Geostatistics (2012), section 7.3).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PAIRS = 320_000  # of a point and an observation that are kriged at once
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """Latents (m, c) that are known at points (m, d) in m."""
+    """Known latents (m, c) at points (m, d) in m."""
 
     points: Array
     latents: Array
@@ -58,7 +58,8 @@ class LatentField:
     """A random field of latents.
 
     covariance: of the normal scores. marginals: between scores and latents. trend: (1 + d, c) or (1, c) coefficients of
-    1 and of the position in m; added to what the marginals give. given: latents that every sample has.
+    1 and of the position in m; added to the output of the marginals. given: observed latents that every sample
+    reproduces.
     """
 
     covariance: Coregionalization
@@ -77,9 +78,9 @@ class LatentField:
         smoothness: Sequence[float] = FITTED,
         seed: int = 0,
     ) -> LatentField:
-        """Return the field that latents (n, c), encoded from SVEs at points (n, d) in m, are a sample of.
+        """Fit a field to latents (n, c) that were encoded from SVEs at points (n, d) in m.
 
-        marginals: of what the trend leaves over, to be fitted, or known ones with the latents' mean.
+        marginals: of the residuals from the trend, to be fitted; or known ones, which include the latents' mean.
         """
         points, latents = np.asarray(points, dtype=np.float64), np.asarray(latents, dtype=np.float64)
         if len(points) != len(latents) or points.ndim != 2 or latents.ndim != 2:
@@ -107,8 +108,8 @@ class LatentField:
     def sample(self, points: Array, count: int, seed: int, *, leading: Array | None = None) -> Array:
         """Return latents (count, p, c) at points (p, d) in m; sample k is the same for any count, and on any rank.
 
-        leading: normal numbers (count, n) of the field's first Karhunen-Loeve modes, those of the largest first, as of
-        a Sobol' sequence; n is a multiple of `width`.
+        leading: normal numbers (count, n) for the field's first Karhunen-Loeve modes, the largest first, e.g. from a
+        Sobol' sequence; n is a multiple of `width`.
         """
         points = np.asarray(points, dtype=np.float64)
         shape = (-1, len(self.covariance.correlations), self.channels)
@@ -117,17 +118,17 @@ class LatentField:
 
     @property
     def width(self) -> int:
-        """Number of normal numbers that one mode of every part of the field takes."""
+        """The number of normal numbers for one mode of every component of the field."""
         return len(self.covariance.correlations) * self.channels
 
     def independent(self, points: Array, seed: int) -> Array:
-        """Return latents (p, c) at points (p, d) in m as if none had to do with another: the control of a field."""
+        """Return latents (p, c), independent from point to point, at points (p, d) in m: the control for a field."""
         root = np.linalg.cholesky(self.covariance.at_zero + 1e-12 * np.eye(self.channels))
         scores = np.random.default_rng(seed).standard_normal((len(points), self.channels)) @ root.T
         return self._latents(np.asarray(points, dtype=np.float64), scores)
 
     def save(self, path: Path) -> None:
-        """Write the field to a safetensors file; flows are not written, for they are the model's."""
+        """Write the field to a safetensors file; flows are not written, because they belong to the model."""
         parts = {"matrices": self.covariance.matrices, "nugget": self.covariance.nugget, "trend": self.trend}
         if isinstance(self.marginals, NormalScores):
             parts["observed"] = self.marginals.observed
@@ -152,7 +153,7 @@ class LatentField:
         return cls(Coregionalization(rho, matrices, nugget), known, trend, Observations(*given) if given else None)
 
     def sample_on(self, grid: Grid, count: int, seed: int) -> Array:
-        """Return latents (count, *grid, c) at the centres of a grid's voxels, the first at half a spacing."""
+        """Return latents (count, *grid, c) at the centres of a grid's voxels; the first centre is at half a spacing."""
         axes = [(np.arange(n) + 0.5) * h for n, h in zip(grid.shape, grid.spacing, strict=True)]
         points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(grid.shape))
         found = [field_on_grid(self.covariance, grid, seed_of(seed, "sample", k)) for k in range(count)]
@@ -195,12 +196,12 @@ class LatentField:
 
 
 def _on_observed(points: Array, observed: Array) -> Array:
-    """Return points (p, d), those that are observed ones but for round-off moved onto them."""
+    """Return points (p, d), with those that match an observed point up to round-off moved onto it."""
     distance, nearest = cKDTree(observed).query(points)
     same = distance <= SAME * np.abs(points).max(initial=0.0)
     return np.where(same[:, None], observed[nearest], points)
 
 
 def _basis(points: Array, terms: int) -> Array:
-    """Return 1, and the position where there are more terms, (n, terms)."""
+    """Return the trend's basis (n, terms): 1, followed by the position if there are more terms."""
     return np.concatenate([np.ones((len(points), 1)), points], axis=1)[:, :terms]

@@ -1,7 +1,7 @@
-"""Marginals: transforms between latents of any distribution and the normal scores that Gaussian fields have.
+"""Marginals: transforms between latents of any distribution and the normal scores of Gaussian fields.
 
-A field of latents is z(s) = T^-1(u(s)) with u Gaussian: with T applied to each latent alone (a Gaussian copula) or to
-all of a point together, by a flow, where their joint distribution at a point is kept exactly.
+A field of latents is z(s) = T^-1(u(s)) with u Gaussian: with T applied to each latent alone (a Gaussian copula), or by
+a flow to all latents of a point together, which preserves their joint distribution at a point exactly.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Marginals(ABC):
 
     @abstractmethod
     def latents(self, scores: Array) -> Array:
-        """Return the latents that have these normal scores."""
+        """Return the latents for these normal scores."""
 
 
 class NormalScores(Marginals):
@@ -54,7 +54,7 @@ class NormalScores(Marginals):
         self.tables = [self._table(np.sort(column)) for column in observed.T]
 
     def _table(self, ordered: Array) -> tuple[Array, Array]:
-        """Return increasing latents and their scores, the tails continued with the slope of the whole."""
+        """Return increasing latents and their scores, with tails continued at the overall slope."""
         spread = max(float(ordered.std()), 1e-12)
         knots = ordered + spread * 1e-9 * np.arange(len(ordered))  # equal latents become increasing
         ends = np.array([-8.0, 8.0])
@@ -85,7 +85,7 @@ class FlowMarginals(Marginals):
 
     @classmethod
     def of(cls, vae: VAE) -> FlowMarginals:
-        """Return the flow that a trained model has as its prior; DataError if it has a mixture instead."""
+        """Return the flow that is a trained model's prior; DataError if the prior is a mixture."""
         if not isinstance(vae.aggregate, Aggregate):
             raise DataError("a field of latents needs a model whose latents are a vector, trained to the end")
         return cls(vae.aggregate)

@@ -1,7 +1,7 @@
-"""Windows: a whole part as overlapping structures, each decoded from latents of its own and blended without seams.
+"""Windows: a whole part of overlapping structures, each decoded from its own latents and blended seamlessly.
 
-What is averaged is the decoder's output - logits, not voxels, for the mean of two structures is none - with weights
-that fall to zero at a window's border and add up to one.
+The decoder's outputs (logits) are averaged, not voxels, because the mean of two structures is not a structure. The
+weights fall to zero at a window's border and sum to one.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ GRIDS = 4  # of windows, over which the output is averaged
 class Windows:
     """Overlapping windows over a part.
 
-    specification: of the structures that stand in windows. part: the grid to be filled, of the same spacing.
-    overlap: share of a window that its neighbour along an axis covers too, 0 to 0.5. offset: voxels along each axis by
-    which the windows are moved back, less than a step; by default none.
+    specification: of the structures in the windows. part: the grid to be filled, with the same spacing.
+    overlap: share of a window that it has in common with its neighbour along an axis, 0 to 0.5. offset: voxels along
+    each axis by which the windows are shifted back, less than a step; by default none.
     """
 
     specification: Specification
@@ -68,7 +68,7 @@ class Windows:
 
     @property
     def corners(self) -> Array:
-        """First voxel (w, d) of every window; those at the border reach beyond it, as far as they overlap."""
+        """First voxel (w, d) of every window; windows at the border extend beyond it by their overlap."""
         axes = [
             range((step - size if step < size else 0) - back, n, step)
             for n, size, step, back in zip(self.part.shape, self.size, self.steps, self._back, strict=True)
@@ -86,13 +86,13 @@ class Windows:
 
     @property
     def inner(self) -> Array:
-        """Mask (w,) of the windows that are wholly in the part."""
+        """Mask (w,) of the windows that lie entirely in the part."""
         fits = (self.corners >= 0) & (self.corners + self.size <= np.array(self.part.shape))
         return np.asarray(fits.all(axis=1))
 
     @property
     def weight(self) -> Array:
-        """Weight (*size) of a window's voxels: a raised cosine along the overlap, one in the middle."""
+        """Weight (*size) of a window's voxels: a raised cosine over the overlap, one elsewhere."""
         weight = np.ones(())
         for axis, (size, step) in enumerate(zip(self.size, self.steps, strict=True)):
             ramp = np.sin(0.5 * np.pi * (np.arange(size - step) + 0.5) / max(size - step, 1)) ** 2
@@ -101,15 +101,15 @@ class Windows:
         return np.asarray(weight)
 
     def fill(self, vae: VAE, latents: Array, conditions: Array | None = None) -> Structures:
-        """Return the part (a batch of one) that latents (w, d), one for each window, decode to."""
+        """Return the part (a batch of one) decoded from latents (w, d), one vector per window."""
         blended, fractions = self._blended(vae, latents, conditions)
         return self._voxels(vae, blended, partial(self._shifts_nearby, fractions=fractions))
 
     def patched(self, vae: VAE, latents: Array, seed: int) -> Structures:
-        """Return a part of patches: every voxel is of the nearest of the structures that latents (n, d) decode to.
+        """Return a part of patches: every voxel is that of the nearest structure decoded from latents (n, d).
 
-        The structures stand at random places. What is blended on a grid keeps a trace of the grid, however long it is
-        settled: 15 % of the rate at which voxels differ, where 5 % is by chance; this keeps none.
+        The structures are placed at random. A part blended on a grid keeps a trace of the grid however long it is
+        settled: 15 % of the rate at which voxels differ, against 5 % by chance. A part of patches keeps none.
         """
         rng, shape = np.random.default_rng(seed), np.array(self.part.shape)
         centres = rng.uniform(size=(len(latents), len(shape))) * shape
@@ -120,19 +120,19 @@ class Windows:
         return Structures(np.moveaxis(decoded[(nearest, *np.moveaxis(own, -1, 0))], -1, 0)[None], self._filled)
 
     def cut(self, part: Structures) -> Structures:
-        """Return what stands in every window (w) of a part; beyond its border it is continued by its mirror image."""
+        """Return the content of every window (w) of a part, which is mirrored beyond its border."""
         values = np.pad(part.values[0], ((0, 0), *((n, n) for n in self.size)), mode="symmetric")
         places = [tuple(slice(c + n, c + 2 * n) for c, n in zip(k, self.size, strict=True)) for k in self.corners]
         return Structures(np.stack([values[(slice(None), *place)] for place in places]), self.specification)
 
     def settled(self, vae: VAE, part: Structures, sweeps: int, seed: int, *, drawn: bool = False) -> Structures:
-        """Return a part whose windows agree with their neighbours: each is encoded and decoded again, sweep by sweep.
+        """Make the windows of a part agree with their neighbours: encode and decode each again, sweep by sweep.
 
-        Each sweep takes the part nearer to what all its windows can decode to, on two grids half a step apart at a
-        random place: a single grid leaves its period behind (a third of the rate at which voxels differ in a small
-        model, where two leave what is there by chance). drawn: latents are drawn from their posterior, which keeps the
-        windows' natural scatter (compare Rezende et al. 2014, arXiv:1401.4082, appendix F), instead of its mean, which
-        ends in smoother structures.
+        Each sweep brings the part closer to what the decoder can produce in every window. It uses two grids half a step
+        apart at a random offset, because a single grid leaves its period in the part (a third of the rate at which
+        voxels differ in a small model; with two grids no more than by chance). drawn: latents are drawn from their
+        posterior, which preserves the windows' natural scatter (compare Rezende et al. 2014, arXiv:1401.4082, appendix
+        F). Otherwise they are the posterior means, which lead to smoother structures.
         """
         rng = np.random.default_rng(seed)
         for _ in range(sweeps):
@@ -144,17 +144,17 @@ class Windows:
         return part
 
     def smoothed(self, vae: VAE, part: Structures) -> Array:
-        """Return the output (c, *part) of a part's windows, averaged over grids that are moved by shares of a step.
+        """Return the output (c, *part) of a part's windows, averaged over grids shifted by fractions of a step.
 
-        As denoising does it ("cycle spinning": Coifman and Donoho 1995, doi:10.1007/978-1-4612-2544-7_9).
+        This is the "cycle spinning" of denoising (Coifman and Donoho 1995, doi:10.1007/978-1-4612-2544-7_9).
         """
         return self._averaged(vae, part, [tuple(k * step // GRIDS for step in self.steps) for k in range(GRIDS)])
 
     def levelled(self, vae: VAE, output: Array, fractions: Array, groups: Array | None = None) -> Structures:
         """Return the part for an output (c, *part) of the decoder.
 
-        fractions: (w,) that phase 1 of two has in the mean of windows that are near, or in that of the windows of each
-        group (w,), 0, 1, ...: a level for every window would leave their grid again.
+        fractions: (w,) of phase 1 of two, enforced for the mean over nearby windows, or over the windows of each group
+        (w,), 0, 1, ... Enforcing the fraction of every single window would leave a trace of the grid.
         """
         if groups is None:
             return self._voxels(vae, output, partial(self._shifts_nearby, fractions=fractions))
@@ -163,9 +163,9 @@ class Windows:
     def _averaged(
         self, vae: VAE, part: Structures, grids: Sequence[tuple[int, ...]], seeds: Sequence[int] | None = None
     ) -> Array:
-        """Return the mean output (c, *part) of windows that are encoded and decoded again, over grids (by offset).
+        """Return the mean output (c, *part), over grids (by offset), of windows that are encoded and decoded again.
 
-        seeds: of draws from the posteriors, one for each grid; otherwise their means are taken.
+        seeds: of draws from the posteriors, one per grid; without seeds the posterior means are used.
         """
         mean = np.zeros(())
         for k, grid in enumerate(grids):
@@ -176,12 +176,12 @@ class Windows:
         return mean
 
     def fractions(self, part: Structures) -> Array:
-        """Return what phase 1 has of every window (w,) of a part; of anything but phases, zeros."""
+        """Return the fraction (w,) of phase 1 in every window of a part; zeros for kinds other than phases."""
         pieces = self.cut(part)
         return pieces.fractions[:, 1] if pieces.specification.is_discrete else np.zeros(len(pieces))
 
     def _blended(self, vae: VAE, latents: Array, conditions: Array | None) -> tuple[Array, Array]:
-        """Return the blended output (c, *part) of all windows, and the fraction of phase 1 that each expects."""
+        """Return the blended output (c, *part) of all windows, and the expected fraction of phase 1 in each."""
         if vae.sites or vae.blueprint.specification != self.specification:
             raise DataError("windows are filled by a model of their own structures whose latents are a vector")
         if len(latents) != len(self.corners):
@@ -196,8 +196,8 @@ class Windows:
     ) -> Structures:
         """Return the part (a batch of one) for the decoder's output (c, *part).
 
-        shifts: of two phases' logits, what is too much (w,) of them in each window. Blended as they are, windows whose
-        decoder is sure would outvote those whose decoder is not.
+        shifts: (w,) subtracted from the logits of two phases in each window. Without them, windows with a confident
+        decoder would dominate those with an uncertain one.
         """
         if isinstance(vae.likelihood, BernoulliLikelihood):
             for _ in range(levellings):
@@ -210,7 +210,7 @@ class Windows:
         return Structures(values, self._filled)
 
     def _decoded(self, vae: VAE, latents: Array, conditions: Array | None, fractions: list[float]) -> Iterator[Array]:
-        """Yield the decoder's output for every window, and take note of the fraction that it expects."""
+        """Yield the decoder's output for every window, and record its expected fraction."""
         z = torch.as_tensor(np.asarray(latents, dtype=np.float32))
         told = vae.network_conditions(conditions, len(z))
         for start in range(0, len(z), AT_ONCE):
@@ -221,7 +221,7 @@ class Windows:
             yield from output.numpy()
 
     def _shifts_nearby(self, logits: Array, fractions: Array) -> Array:
-        """Return by how much (w,) logits are too large for fractions (w,), averaged over windows that are near."""
+        """Return the shifts (w,) by which logits are too large for fractions (w,), averaged over nearby windows."""
         fractions = np.clip(fractions, 0.0, 1.0)
         own = [np.quantile(self._within(logits, k), 1 - f) for k, f in enumerate(fractions)]
         centres = self.corners / np.array(self.size)
@@ -229,9 +229,9 @@ class Windows:
         return np.asarray(weights @ np.array(own) / weights.sum(axis=1))
 
     def _shifts_of(self, logits: Array, groups: Array, fractions: Array) -> Array:
-        """Return by how much (w,) logits are too large for the mean of fractions (w,) in each group of windows.
+        """Return the shifts (w,) by which logits are too large for the mean of fractions (w,) in each group of windows.
 
-        Of windows that are wholly in the part; of groups without one, as of those beside them.
+        Only windows entirely in the part count; a group without such a window takes the shift of the adjacent groups.
         """
         inner, shifts = self.inner, np.full(groups.max() + 1, np.nan)
         for group in range(len(shifts)):
@@ -245,11 +245,11 @@ class Windows:
         return np.asarray(np.interp(np.arange(len(shifts)), known, shifts[known])[groups])
 
     def _within(self, logits: Array, window: int) -> Array:
-        """Return the logits (c, ...) of a window's voxels in the part."""
+        """Return the logits (c, ...) of those voxels of a window that lie in the part."""
         return np.asarray(logits[(slice(None), *self._places(self.corners[window])[0])])
 
     def _places(self, corner: Array) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """Return where a window stands in the part, and which of its voxels do."""
+        """Return the region of a window in the part, and the region of its voxels that lie in the part."""
         first, last = np.maximum(corner, 0), np.minimum(corner + self.size, self.part.shape)
         there = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
         return there, tuple(slice(a - c, b - c) for a, b, c in zip(first, last, corner, strict=True))

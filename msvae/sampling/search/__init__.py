@@ -1,4 +1,4 @@
-"""Searches of the latent space: each is asked for latents, and told what the solver says of them."""
+"""Searches of the latent space with an ask-tell interface: ask for latents, tell the solver's results."""
 
 from __future__ import annotations
 

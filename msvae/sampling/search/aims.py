@@ -1,4 +1,4 @@
-"""What a search aims at and keeps to: targets, objectives, and limits of the structures themselves."""
+"""What a search aims at: targets, objectives, and constraints on the structures themselves."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ class Target(Settings):
 
     @builtins.property
     def of(self) -> Component:
-        """The number that is aimed at; of a curve, what its numbers have in common."""
+        """The targeted number; for a curve, the part of the name that its numbers share."""
         return Component(self.property, self.component, self.unit)
 
     @builtins.property
     def numbers(self) -> tuple[Component, ...]:
-        """The numbers that are aimed at: one, or those of the curve."""
+        """The target values: one, or those of the curve."""
         if not self.values:
             return (self.of,)
         return tuple(Component(self.property, (*self.component, k), self.unit) for k in range(len(self.values)))
 
     @builtins.property
     def ends(self) -> tuple[tuple[float, float], ...]:
-        """The least and the largest that will do, of every number."""
+        """The lower and upper end of the accepted range, before tolerance, of every number."""
         if self.value is not None:
             return ((self.value, self.value),)
         if self.values:
@@ -80,13 +80,13 @@ class Target(Settings):
 
     @builtins.property
     def scale(self) -> float:
-        """What a tolerance is relative to."""
+        """The scale to which a tolerance is relative."""
         sizes = [abs(end) for ends in self.ends for end in ends if math.isfinite(end) and end]
         return (max if self.values else min)(sizes, default=1.0)
 
     @builtins.property
     def accepted(self) -> tuple[tuple[Component, float, float], ...]:
-        """Every number, with the least and the largest of it that meet the target within its tolerance."""
+        """Every number, with the smallest and the largest value that meet the target within its tolerance."""
         slack = self.tolerance * self.scale
         return tuple((n, low - slack, high + slack) for n, (low, high) in zip(self.numbers, self.ends, strict=True))
 
@@ -117,7 +117,7 @@ class Objective(Settings):
 
     @builtins.property
     def of(self) -> Component:
-        """The number that is meant."""
+        """The number that is optimised."""
         return Component(self.property, self.component, self.unit)
 
 

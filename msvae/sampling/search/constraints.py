@@ -1,4 +1,4 @@
-"""Constraints that a decoded structure meets or not: connected phases, no loose parts, feature size, symmetry."""
+"""Constraints on decoded structures: connected phases, no loose parts, feature size, symmetry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["meets"]
 
 
 def meets(constraint: Constraint, structures: Structures) -> Array:
-    """Return which (n,) structures of phases meet a constraint; see `Constraint` for what each asks for."""
+    """Return which (n,) structures of phases meet a constraint; `Constraint` defines each kind."""
     if constraint.kind == "symmetric":
         return np.array([_mirrored(labels, constraint) for labels in structures.labels], dtype=bool)
     grid, images = structures.specification.grid, structures.labels == constraint.phase
@@ -35,7 +35,7 @@ def _mirrored(labels: Array, constraint: Constraint) -> bool:
 
 
 def _joins(image: Array, axis: int) -> bool:
-    """Return whether a cluster of voxels that touch by faces reaches both faces across an axis."""
+    """Return whether a face-connected cluster of voxels reaches both faces across an axis."""
     names, _ = ndimage.label(image)
     first, last = (np.unique(np.take(names, k, axis)) for k in (0, -1))
     return bool(np.intersect1d(first[first > 0], last[last > 0]).size)
@@ -47,7 +47,7 @@ def _largest(image: Array, periodic: tuple[bool, ...]) -> float:
 
 
 def _ball(size: float, spacing: tuple[float, ...]) -> Array:
-    """Return the voxels whose centres are in a ball of a diameter (m) around one of them."""
+    """Return the voxels whose centres lie in a ball of a diameter (m) around a voxel's centre."""
     reach = [int(size / 2 / h) for h in spacing]
     places = np.array(list(product(*(range(-r, r + 1) for r in reach))))
     inside = (np.square(places * spacing).sum(axis=1) <= (size / 2) ** 2 * (1 + 1e-9)).reshape(
@@ -57,7 +57,7 @@ def _ball(size: float, spacing: tuple[float, ...]) -> Array:
 
 
 def _kept(image: Array, ball: Array, periodic: tuple[bool, ...]) -> float:
-    """Return the share of a phase that an opening leaves (Serra 1982, chapter II): what a ball inside of it covers."""
+    """Return the share of a phase that a morphological opening by a ball preserves (Serra 1982, chapter II)."""
     if not image.any():
         return 0.0
     reach = [n // 2 for n in ball.shape]

@@ -1,4 +1,4 @@
-"""Descent of a predicted distance through the heads of a model."""
+"""Gradient descent of the predicted distance through the heads of a model."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def descend(
 ) -> Array:
     """Return latents (n, d) after gradient descent of the predicted distance, kept near the encoded data.
 
-    anchor: encoded latents (m, d), whose mean and spread say where the decoder has been trained.
-    shift: what is added to the head's means (n, *shape). tether: latents (n, d) that are not to be left far behind.
+    anchor: encoded latents (m, d), whose mean and spread mark the region in which the decoder was trained.
+    shift: added to the head's means (n, *shape). tether: latents (n, d) near which the result has to stay.
     """
     centre = torch.as_tensor(anchor.mean(axis=0), dtype=torch.float32)
     width = torch.as_tensor(anchor.std(axis=0) + 1e-3, dtype=torch.float32)
@@ -57,7 +57,7 @@ def descend(
 
 
 def descents(vae: VAE, distance: Distance, encoded: Array, n: int, seed: int) -> Array:
-    """Return n latents (n, d): descents through the heads from near encoded structures, those that come nearest."""
+    """Return the best n latents (n, d) of descents through the heads that start near encoded structures."""
     rng = np.random.default_rng(seed_of(seed, "descents"))
     starts = encoded[rng.integers(len(encoded), size=2 * n)]
     found = descend(

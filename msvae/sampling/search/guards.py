@@ -1,10 +1,10 @@
-"""Guards: they reject designs far from the training data, where an optimiser is drawn to and a model errs.
+"""Guards reject designs far from the training data, where models err and to which optimisers are drawn.
 
-Every guard is a number with a limit that the data set itself sets: typicality, the log-density of the latents under the
-fitted prior (at least that of all but 0.5 % of the structures); re-encoding, how far the latents are from those of what
-they decode to; novelty, the distance of the decoded structure's descriptors from those of its nearest neighbours in the
-data set (at most those of all but 0.5 %). In a large latent space samples of the prior move further than structures do
-when they are encoded again: nine in ten of them are accepted.
+Every guard is a number whose limit is derived from the data set: typicality, the log-density of the latents under the
+fitted prior (at least that of all but 0.5 % of the structures); re-encoding, the distance of the latents from those of
+the re-encoded decoded structure; novelty, the distance of the decoded structure's descriptors from those of its nearest
+neighbours in the data set (at most those of all but 0.5 %). In a large latent space re-encoding moves samples of the
+prior further than those of real structures: its limit accepts nine in ten of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NEIGHBOURS = 5
 
 @dataclass(frozen=True, eq=False)
 class Guards:
-    """What designs are held against. limits: the largest value of each guard that is accepted, by name."""
+    """The guards that designs have to pass. limits: the largest accepted value of each guard, by name."""
 
     vae: VAE
     tree: cKDTree
@@ -40,7 +40,7 @@ class Guards:
 
     @classmethod
     def of(cls, vae: VAE, structures: Structures, *, most: int = 1000) -> Guards:
-        """Return the guards that (at most so many of) a data set's structures set."""
+        """Return the guards derived from a data set's structures, or from a limited number of them."""
         chosen = structures[:most]
         features = feature_vectors(chosen)
         latents = vae.draw(chosen, 0)  # not the means: the prior's samples are as scattered as draws
@@ -58,7 +58,7 @@ class Guards:
         return cls(vae, tree, centre, width, own.scatter, limits)
 
     def judge(self, latents: Array, structures: Structures) -> dict[str, Array]:
-        """Return by how much (n,) latents (n, d) and what they decode to exceed each guard's limit; 0 is accepted."""
+        """Return the excess (n,) of latents (n, d) and their decoded structures over each guard's limit; 0 passes."""
         features = (feature_vectors(structures) - self.centre) / self.width
         k = min(NEIGHBOURS, self.tree.n)
         distance = self.tree.query(features, k=k)[0].reshape(len(features), k).mean(axis=1)
@@ -66,7 +66,7 @@ class Guards:
         return {name: v - self.limits[name] for name, v in {**found, "novelty": distance}.items()}
 
     def accept(self, latents: Array, structures: Structures) -> Array:
-        """Return which (n,) pass every guard."""
+        """Return which designs (n,) pass every guard."""
         return np.asarray(np.max(list(self.judge(latents, structures).values()), axis=0) <= 0)
 
     def _atypical(self, latents: Array) -> Array:

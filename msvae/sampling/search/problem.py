@@ -1,7 +1,7 @@
-"""What a searcher is given: a model, targets, what is known of them; and how a search under way is asked and told.
+"""The input of a searcher (model, targets, known evaluations), and the ask-tell protocol of a search in progress.
 
-A search's state is what it was told, in order, and its seed: telling the same again gives the same next questions, so
-that a search that was killed goes on by being told its own record.
+The state of a search is its seed and the sequence of results it was told. Telling it the same results again yields the
+same next questions, so that a search that was killed resumes by replaying its own record.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Allowed = Callable[[Array, Structures], Array]
 
 
 class AskTell(Protocol):
-    """A search under way. price: solver calls that a question costs, its answer included."""
+    """A search in progress. price: solver calls per question, including the evaluation itself."""
 
     @property
     def price(self) -> int: ...
@@ -37,7 +37,7 @@ class AskTell(Protocol):
         """Return n latents (n, d) to evaluate next."""
 
     def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
-        """Learn the properties of evaluated latents (n, d), and distances (n,) from the target; NaN for failures."""
+        """Learn from properties of evaluated latents (n, d), and distances (n,) from the target; NaN for failures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Known:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A search that is to be made.
+    """The definition of a search.
 
     vae: the model whose latents are searched; its heads go on learning meanwhile. solver: that answers. targets: what
     a design has to reach. numbers: of properties, that these are about. distance: (n,) of properties from the targets,
@@ -71,7 +71,7 @@ class Problem:
     thought: Thought = field(default_factory=Thought)
 
     def smooth(self, properties: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return the root mean square of the distances (n,) from the targets, which can be descended."""
+        """Return the root mean square of the distances (n,) from the targets, a differentiable loss."""
         import torch
 
         parts = torch.cat([_parts(target, properties) for target in self.targets])

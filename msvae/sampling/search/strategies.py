@@ -1,4 +1,4 @@
-"""The core's own search strategies, as plugins: what a study can name as design.searcher."""
+"""The core's own search strategies, as plugins that a study can name in design.searcher."""
 
 from __future__ import annotations
 

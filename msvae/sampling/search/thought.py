@@ -1,7 +1,7 @@
-"""Acquisition effort: a question of a search may take as long as an evaluation, or 0.3 s if that is longer.
+"""Acquisition effort: choosing candidates may take as long as one evaluation, or 0.3 s if that is longer.
 
-Nothing here looks at a clock: a run measures once how long its solver takes, and what is asked follows from that number
-alone, so that any number of ranks and a search that goes on ask the same.
+Nothing here reads a clock. A run measures once how long its solver takes, and the effort follows from that number
+alone, so that a search asks the same questions on any number of ranks and after a restart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEARNING = 20  # steps in which a head learns from new designs in .3 s
 
 
 def rounded(seconds: float) -> float:
-    """Return seconds as a power of ten, which does not change with a machine's load; at least a microsecond.
+    """Round seconds to a power of ten, which a machine's load does not change; at least a microsecond.
 
     >>> rounded(0.02)
     0.01
@@ -32,26 +32,26 @@ def rounded(seconds: float) -> float:
 
 @dataclass(frozen=True)
 class Thought:
-    """What the questions to a solver that takes so many seconds for a structure are worth."""
+    """The acquisition effort for a solver that takes a given number of seconds per structure."""
 
     seconds: float = QUESTION
 
     @property
     def worth(self) -> float:
-        """How much may be thought, against a question of .3 s."""
+        """The effort per question, relative to 0.3 s."""
         return max(1.0, self.seconds / QUESTION)
 
     @property
     def plain(self) -> int:
-        """Candidates that a fast solver answers directly, without much thought, while it would wait for a question."""
+        """The number of plain candidates that a fast solver evaluates while it would wait for a question."""
         return min(MANY, round(QUESTION / self.seconds)) if self.seconds < QUESTION else 0
 
     @property
     def learning(self) -> int:
-        """Steps in which a head learns from new designs."""
+        """The number of training steps in which a head learns from new designs."""
         return int(min(300, LEARNING * self.worth))
 
     def candidates(self, specification: Specification) -> int:
-        """Number of structures that may be decoded and described for one question."""
+        """The number of structures that may be decoded and described per question."""
         size = (math.prod(specification.grid.shape) + EACH) * max(1, len(specification.constituents) - 1)
         return int(max(FEWEST, WORK * self.worth / size))

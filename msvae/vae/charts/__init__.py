@@ -1,4 +1,4 @@
-"""A manifold as a mixture of charts: where one chart of normal latents cannot have its shape."""
+"""A manifold as a mixture of charts, for topologies that a single chart of normal latents cannot represent."""
 
 from msvae.vae.charts.charts import Charts
 from msvae.vae.charts.fitting import fit_charts

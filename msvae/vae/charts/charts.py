@@ -2,8 +2,9 @@
 
     x = T_k([z, t]),  z ~ N(0, I) along the manifold,  t ~ N(0, thickness^2) across it,  k with probability alpha_k
 
-One chart of normal latents can be neither a ring nor two pieces; several can (Alberti, Hertrich, Santacesaria and
-Sciutto 2024, J. Mach. Learn. Res. 25, 202). Here every T_k is an invertible network of the data space, trained by the
+A single chart of normal latents can represent neither a ring nor two separate pieces; several charts can (Alberti,
+Hertrich, Santacesaria and Sciutto 2024, J. Mach. Learn. Res. 25, 202). Here every T_k is an invertible network of the
+data space, trained by the
 likelihood of the mixture: D_k(z) = T_k([z, 0]) has the left inverse E_k(x) = the first components of T_k^-1(x).
 """
 
@@ -35,8 +36,8 @@ Place = tuple[int, Tensor]  # a chart, and latents in it
 class Charts(nn.Module):
     """K charts of d dimensions of a manifold in n dimensions.
 
-    anchors: (K, m, d), latents of training data that a chart explains; farther from all of them than gaps (K,) it is
-    not followed, for it would leave what is known.
+    anchors: (K, m, d), latents of training data that each chart explains. gaps: (K,), the largest distance from all
+    anchors at which a chart is still trusted; beyond it the chart extrapolates.
     """
 
     centre: Tensor
@@ -80,7 +81,7 @@ class Charts(nn.Module):
         )
 
     def project(self, points: Array) -> Array:
-        """Return the nearest points (m, n) of the manifold that Gauss-Newton's method finds from each chart's E_k."""
+        """Return the nearest points (m, n) of the manifold, found by Gauss-Newton from each chart's E_k."""
         x = torch.as_tensor(points, dtype=torch.float64)
         with torch.no_grad():
             found = torch.stack([self.decode(k, self._nearest(k, x)) for k in range(len(self.maps))])
@@ -88,7 +89,7 @@ class Charts(nn.Module):
             return np.asarray(found[best, torch.arange(len(x))])
 
     def _nearest(self, k: int, points: Tensor) -> Tensor:
-        """Return the latents (m, d) of the points of chart k that are nearest to given ones."""
+        """Return the latents (m, d) of the points of chart k nearest to the given points."""
         z = self._inside(k, self.encode(k, points))
         distance = (self.decode(k, z) - points).norm(dim=1)
         for _ in range(NEAREST):
@@ -106,7 +107,7 @@ class Charts(nn.Module):
         return z
 
     def _inside(self, k: int, latents: Tensor) -> Tensor:
-        """Return latents (m, d), those that leave what chart k knows drawn back to its edge."""
+        """Return latents (m, d); those outside the region that chart k covers are moved back to its edge."""
         far, nearest = torch.cdist(latents, self.anchors[k]).min(dim=1)
         anchor = self.anchors[k][nearest]
         part = torch.clamp(self.gaps[k] / far.clamp_min(1e-300), max=1.0)[:, None]
@@ -125,11 +126,12 @@ class Charts(nn.Module):
     def descend(
         self, objective: Callable[[Tensor], Tensor], start: Array, *, steps: int = 200, length: float = 0.1
     ) -> Array:
-        """Return the point (n,) that Riemannian gradient descent of an objective reaches on the manifold from a start.
+        """Minimise an objective on the manifold by Riemannian gradient descent; return the point (n,) reached.
 
-        z - length G^-1 grad, G = J^T J, in a chart; a step that does not lower the objective is halved (Armijo). Now
-        and then, and where a chart ends, the step is taken in the space around and projected onto the nearest chart;
-        longer ones where nothing near is lower, for charts are bumpy where they end.
+        Within a chart a step is z - length G^-1 grad with G = J^T J; it is halved until it lowers the objective
+        (Armijo). At intervals, and at the edge of a chart, the step is taken in the ambient space and projected onto
+        the nearest chart. Longer steps are tried where no nearby point is lower, because charts are uneven at their
+        edges.
         """
         place = self._closest(torch.as_tensor(np.asarray(start), dtype=torch.float64))
         for step in range(steps):
@@ -148,14 +150,14 @@ class Charts(nn.Module):
 
     @torch.no_grad()
     def _closest(self, point: Tensor) -> Place:
-        """Return the chart that comes nearest to a point (n,), and the latents where it does."""
+        """Return the chart nearest to a point (n,), and the latents of the nearest point in it."""
         places = [(k, self._nearest(k, point[None])[0]) for k in range(len(self.maps))]
         return min(places, key=lambda place: float((self.point(place) - point).norm()))
 
     def _across(
         self, objective: Callable[[Tensor], Tensor], place: Place, length: float, otherwise: Place | None
     ) -> Place | None:
-        """Return where a step in the space around a place leads on the manifold, if lower than what there is."""
+        """Take a step in the ambient space, projected onto the manifold; return the place if it is lower."""
         value, slope, here = self._slope(objective, place)
         with torch.no_grad():
             best = value if otherwise is None else float(objective(self.point(otherwise)))
@@ -166,14 +168,14 @@ class Charts(nn.Module):
         return otherwise
 
     def _slope(self, objective: Callable[[Tensor], Tensor], place: Place) -> tuple[float, Tensor, Tensor]:
-        """Return the value of an objective at a place, its gradient (n,) in the space around, and the point (n,)."""
+        """Return an objective's value at a place, its gradient (n,) in the ambient space, and the point (n,)."""
         here = self.point(place).detach().requires_grad_()
         value = objective(here)
         (slope,) = torch.autograd.grad(value, here)
         return value.item(), slope, here.detach()
 
     def _lower(self, objective: Callable[[Tensor], Tensor], place: Place, length: float) -> Place | None:
-        """Return latents of the same chart whose objective is lower, or None."""
+        """Return latents in the same chart with a lower objective, or None."""
         k, z = place
         jacobian = torch.autograd.functional.jacobian(lambda v: self.decode(k, v[None])[0], z)
         value, slope, _ = self._slope(objective, place)
@@ -189,7 +191,7 @@ class Charts(nn.Module):
         return None
 
     def _latents(self, count: int, k: int, generator: torch.Generator) -> Tensor:
-        """Return normal latents (count, d) among those of training data in chart k."""
+        """Return normally distributed latents (count, d) within the region of chart k covered by training data."""
         z = torch.randn(8 * count + 64, self.dimensions, dtype=torch.float64, generator=generator)
         return z[torch.cdist(z, self.anchors[k]).amin(dim=1) <= self.gaps[k]][:count]
 
@@ -199,7 +201,7 @@ class Charts(nn.Module):
 
     @torch.no_grad()
     def start(self, k: int, points: Tensor) -> None:
-        """Lay chart k along the principal directions of points (m, n), all of them scaled alike."""
+        """Initialise chart k along the principal directions of points (m, n), with one scale for all of them."""
         self.centre[k] = points.mean(dim=0)
         rest = points - self.centre[k]
         values, vectors = torch.linalg.eigh(rest.T @ rest / len(rest))

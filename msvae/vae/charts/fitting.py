@@ -1,4 +1,4 @@
-"""How charts are laid on a set of points, and trained by the likelihood of their mixture."""
+"""Fits charts to a set of points: initialisation, then training by the likelihood of the mixture."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ SHARED, GAP = 2.0, 1.2  # nats within which a point is explained as well; of the
 
 
 def fit_charts(points: Array, count: int, dimensions: int, *, seed: int) -> Charts:
-    """Return charts of the manifold that points (m, n) lie near; DataError if there are too few to tell.
+    """Return charts of the manifold near which points (m, n) lie; DataError if there are too few points.
 
-    Each chart is first laid over a flat map (Isomap; Tenenbaum et al. 2000, Science 290, 2319) of the points around its
-    centre, some of its neighbours' among them; then all are trained together by the likelihood of their mixture.
+    Each chart is first fitted to a flat map (Isomap; Tenenbaum et al. 2000, Science 290, 2319) of the points around its
+    centre, which overlap with those of its neighbours. All charts are then trained together by the likelihood of their
+    mixture.
     """
     if points.ndim != 2 or len(points) < 20 * count or not np.isfinite(points).all():
         raise DataError(f"{count} charts need at least {20 * count} finite points (m, n), found {points.shape}")
@@ -46,7 +47,7 @@ def fit_charts(points: Array, count: int, dimensions: int, *, seed: int) -> Char
 
 @torch.no_grad()
 def _bound(charts: Charts, x: Tensor) -> None:
-    """Take from points (m, n) how far each chart is followed: as far as it explains them about as well as any other."""
+    """Set from points (m, n) the extent of each chart: the region where it explains them about as well as any other."""
     joint = charts.log_joint(x)
     best = joint.max(dim=1).values
     for k in range(len(charts.maps)):
@@ -60,10 +61,10 @@ def _bound(charts: Charts, x: Tensor) -> None:
 
 
 def neighbourhoods(points: Array, count: int, seed: int) -> list[Array]:
-    """Return for each chart the indices of the points around one of `count` centres, by the way along the manifold.
+    """Return for each of `count` charts the indices of the points around its centre, by geodesic distance.
 
-    Centres are medoids of geodesic distances (along the graph of nearest neighbours), which makes cells as round as can
-    be: discs, where a chart of a tube's whole girth would have a hole. A neighbourhood goes a little beyond its cell.
+    Centres are medoids under geodesic distance (along the nearest-neighbour graph). This keeps cells compact: discs,
+    rather than bands around a whole tube, which would have a hole. A neighbourhood extends slightly beyond its cell.
     """
     from scipy.sparse.csgraph import shortest_path
     from sklearn.neighbors import NearestNeighbors, kneighbors_graph
@@ -83,7 +84,7 @@ def neighbourhoods(points: Array, count: int, seed: int) -> list[Array]:
 
 
 def _medoids(ways: Array, count: int, rng: np.random.Generator) -> Array:
-    """Return the indices of `count` medoids of a matrix of distances, by Lloyd's iteration from far-apart points."""
+    """Return the indices of `count` medoids of a matrix of distances, by Lloyd's iteration from distant points."""
     centres = [int(rng.integers(len(ways)))]
     while len(centres) < count:
         centres.append(int(ways[centres].min(axis=0).argmax()))
@@ -98,10 +99,10 @@ def _medoids(ways: Array, count: int, rng: np.random.Generator) -> Array:
 
 
 def flat_map(points: Array, seen: Array) -> Array:
-    """Return coordinates (m, d) in which distances are the ways along the manifold, of unit mean square.
+    """Return coordinates (m, d) of unit mean square whose distances approximate the geodesic ones.
 
-    They are turned, or mirrored, as near as can be to coordinates (m, d) in which the points are seen already: monotone
-    splines would find it hard to mirror an axis.
+    They are rotated or mirrored to match the points' present coordinates (m, d) as closely as possible, because
+    monotone splines can hardly learn to mirror an axis.
     """
     from sklearn.manifold import Isomap
 
@@ -116,7 +117,7 @@ def flat_map(points: Array, seen: Array) -> Array:
 
 
 def _lay(charts: Charts, k: int, x: Tensor, flat: Tensor) -> None:
-    """Bend chart k until it takes coordinates (m, d) to points (m, n), and points that are off it to its normals."""
+    """Train chart k to map coordinates (m, d) to points (m, n), and offsets from the chart to its normals."""
     optimiser = torch.optim.Adam(charts.maps[k].parameters(), lr=RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, LAYING)
     unit = torch.linalg.matrix_norm(charts.turn[k], ord=2)

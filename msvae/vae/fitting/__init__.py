@@ -1,1 +1,1 @@
-"""How networks are fitted: objective, steps, history, and ranks that train together."""
+"""Training of the networks: objective, optimisation steps, history and data-parallel ranks."""

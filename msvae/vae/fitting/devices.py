@@ -1,4 +1,4 @@
-"""Where networks are fitted, and in which precision."""
+"""The device and the precision in which networks are trained."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SITES = 256  # below which bfloat16 costs more than it saves
 
 
 def reduced_precision(choice: str, device: torch.device, sites: int) -> bool:
-    """Return whether networks for structures of so many sites run in bfloat16.
+    """Return whether networks for structures of this many sites run in bfloat16.
 
-    "auto" does where the processor multiplies it in hardware, and structures are large enough for it to pay.
+    "auto" chooses bfloat16 where the hardware supports it and structures are large enough to benefit.
     """
     if choice != "auto":
         return choice == "bfloat16"
@@ -29,7 +29,7 @@ def reduced_precision(choice: str, device: torch.device, sites: int) -> bool:
 
 
 def device_of(choice: str, ranks: Ranks) -> torch.device:
-    """Return the device of a rank: "auto" takes the CUDA devices of its node in turn, if there are any."""
+    """Return the device of a rank; "auto" assigns the CUDA devices of a node to its ranks in turn, if it has any."""
     if choice == "cpu" or (choice == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Training of the heads alone, while encoder and decoder stay as they are."""
+"""Training of the heads alone, with encoder and decoder frozen."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["refit_heads"]
 def refit_heads(
     vae: VAE, latents: Array, properties: dict[str, Array], *, seed: int, steps: int = 300, weights: Array | None = None
 ) -> None:
-    """Train the heads alone on latents (n, d) and their properties (n, *shape), encoder and decoder held fixed.
+    """Train only the heads, on latents (n, d) and their properties (n, *shape); encoder and decoder are frozen.
 
-    weights: (n,) how often each row is drawn, relative to the others.
+    weights: (n,) relative sampling weights of the rows.
     """
     generator = torch.Generator().manual_seed(seed_of(seed, "heads"))
     z = torch.as_tensor(latents, dtype=torch.float32)

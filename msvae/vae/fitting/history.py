@@ -1,4 +1,4 @@
-"""The history of a training: what each epoch lost, and which epoch's weights are kept."""
+"""The training history: the loss of each epoch, early stopping, and the epoch whose weights are kept."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LEAST, SHARE = 10, 5  # epochs without a gain after which training ends: so many
 
 
 def held_back_losses(history: History, model: ModelSettings) -> list[float]:
-    """Return what training minimises of the held-back structures, by epoch, in nats per structure.
+    """Return the loss on the held-out structures by epoch, in nats per structure.
 
-    Always at the full weight of the divergence, which epochs of the warm-up were not trained with: losses at different
-    weights cannot be compared. Infinite where a term is not a number.
+    The divergence always has its full weight here, even for warm-up epochs that were trained with less: losses at
+    different weights are not comparable. The loss is infinite where a term is NaN.
     """
 
     def loss(row: dict[str, float]) -> float:
@@ -29,13 +29,13 @@ def held_back_losses(history: History, model: ModelSettings) -> list[float]:
 
 
 def kept_epoch(history: History, model: ModelSettings, training: TrainingSettings) -> int:
-    """Return the index of the epoch whose weights are kept: the last one, or the first with the least loss."""
+    """Return the index of the epoch whose weights are kept: the last one, or the first with the lowest loss."""
     last = len(history) - 1
     return last if training.weights == "last" else int(np.argmin(held_back_losses(history, model)))
 
 
 def is_over(history: History, model: ModelSettings, training: TrainingSettings) -> bool:
-    """Return whether the epochs are over, or nothing has been gained for as many as patience allows, after warm-up."""
+    """Return whether all epochs are done, or early stopping applies: no gain for `patience` epochs after warm-up."""
     if len(history) >= training.epochs:
         return True
     patience = max(LEAST, training.epochs // SHARE) if training.patience == "auto" else training.patience

@@ -2,9 +2,9 @@
 
     -loss = E_q[log p(x|z, c)] - beta KL(q(z|x, c) || p(z)) + w sum_k log p(y_k|z)
 
-(Kingma and Welling 2014, arXiv:1312.6114; beta: Higgins et al. 2017.) A property that is unknown (NaN) adds nothing, so
-labelled and unlabelled structures train together. With free bits, a latent whose mean divergence is below them is not
-pushed to lower it (Kingma et al. 2016, arXiv:1606.04934): the term "free bits" is what is not counted.
+(Kingma and Welling 2014, arXiv:1312.6114; beta: Higgins et al. 2017.) An unknown property (NaN) contributes nothing, so
+labelled and unlabelled structures train together. With free bits, a latent whose mean divergence is below the threshold
+is not penalised for it (Kingma et al. 2016, arXiv:1606.04934); the term "free bits" is the amount not counted.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Batch:
         return Batch(self.values[index], self.conditions[index], {k: v[index] for k, v in self.properties.items()})
 
     def to(self, device: torch.device) -> Batch:
-        """Return the same on a device."""
+        """Return the batch on a device."""
         properties = {k: v.to(device) for k, v in self.properties.items()}
         return Batch(self.values.to(device), self.conditions.to(device), properties)
 
 
 def batch_of(vae: VAE, structures: Structures) -> Batch:
-    """Return structures as the tensors that the objective needs."""
+    """Convert structures to the tensors that the objective needs."""
     conditions = torch.as_tensor(condition_values(structures, vae.blueprint.settings))
     device = next(vae.parameters()).device
     properties = {}
@@ -61,7 +61,7 @@ def batch_of(vae: VAE, structures: Structures) -> Batch:
 
 
 def terms(vae: VAE, batch: Batch, share: Share) -> dict[str, Tensor]:
-    """Return the terms of the objective, each the mean over the batch in nats per structure, as costs."""
+    """Return the terms of the objective as costs: means over the batch, in nats per structure."""
     features = vae.likelihood.features(batch.values)
     if vae.guess is None:
         completed, guessing = Completed(None, batch.conditions, torch.ones(())), {}
@@ -96,7 +96,7 @@ def sample(posterior: Distribution, noise: Tensor) -> Tensor:
 def _divergence(
     vae: VAE, posterior: Distribution, latents: Tensor, mean: Callable[[Tensor], Tensor], share: Share
 ) -> dict[str, Tensor]:
-    """Return the divergence from the prior: exact between normal distributions, else by the latents (n, d)."""
+    """Return the divergence from the prior: exact between normal distributions, else estimated at latents."""
     prior, free = vae.prior(), vae.blueprint.settings.free_bits
     if isinstance(posterior, Ladder) and isinstance(prior, Ladder):
         divergence = mean(posterior.divergence(prior, latents))
@@ -134,7 +134,7 @@ def importance_weighted_bound(vae: VAE, structures: Structures, samples: int, *,
 
 
 def total(parts: Mapping[str, Tensor], *, beta: float, head_weight: float) -> Tensor:
-    """Return the loss of the terms: what training minimises."""
+    """Return the loss that training minimises, from its terms."""
     heads = [value for name, value in parts.items() if name.startswith("head ")]
     loss = parts["reconstruction"] + beta * parts["divergence"] + parts.get("guess", torch.zeros(()))
     return loss + head_weight * torch.stack(heads).sum() if heads else loss

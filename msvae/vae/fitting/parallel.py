@@ -1,8 +1,8 @@
 """Data-parallel training: ranks that share every batch (torch.distributed; gloo, or nccl on CUDA).
 
-The ranks are workers of whatever executor the run has: MPI ranks under `mpiexec`, or processes of a pool. Each has the
-whole data and computes some rows of every batch; gradients are added up, so that the steps are those of one process
-with the whole batch.
+The ranks are workers of whatever executor the run has: MPI ranks under `mpiexec`, or processes of a pool. Each rank
+holds all the data and computes a share of the rows of every batch. Gradients are summed over the ranks, so that every
+step equals that of a single process with the whole batch.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ PATIENCE = timedelta(minutes=30)  # of a rank that waits for the others
 
 
 class Ranks:
-    """The processes that train together: here, this one alone."""
+    """The ranks that train together; this base class is a single process."""
 
     rank, size = 0, 1
 
     def rows(self, n: int) -> slice:
-        """Return the rows of a batch of n that this rank computes; every rank takes a batch that is too small."""
+        """Return this rank's rows of a batch of n; every rank computes all of a batch too small to share."""
         if n < self.size:
             return slice(0, n)
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
     def weight(self, n: int) -> float:
-        """Return what the mean over this rank's rows counts in the mean over a batch of n."""
+        """Return the weight of this rank's mean in the mean over a batch of n."""
         rows = self.rows(n)
         return (rows.stop - rows.start) / n if n >= self.size else 1 / self.size
 
@@ -49,7 +49,7 @@ class Ranks:
         return tensor
 
     def broadcast(self, value: Value) -> Value:
-        """Return the first rank's value."""
+        """Return the value held by the first rank."""
         return value
 
     def add_gradients(self, parameters: Iterable[Tensor], loss: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class Distributed(Ranks):
 
 @dataclass
 class Share:
-    """This rank's rows of a batch of `whole`, and the noise for them: the same however many ranks share the batch."""
+    """This rank's rows of a batch of `whole` rows, and their noise, which does not depend on the number of ranks."""
 
     generator: torch.Generator
     ranks: Ranks = ALONE
@@ -103,14 +103,14 @@ class Share:
         return drawn[self.ranks.rows(whole)].to(device)
 
     def mean(self, local: Tensor) -> Tensor:
-        """Return the mean over the whole batch of what is the mean over this rank's rows, without gradients."""
+        """Return the mean over the whole batch, given the mean over this rank's rows; without gradients."""
         whole = 1 if self.whole is None else self.whole
         return self.ranks.add(local.detach() * self.ranks.weight(whole)) if self.ranks.size > 1 else local.detach()
 
 
 @contextmanager
 def group(executor: Executor, size: int, work: Callable[[Ranks], Any]) -> Iterator[Ranks]:
-    """Yield this process as the first of a group of ranks; the others run `work` as tasks of the executor."""
+    """Yield this process as the first rank of a group; the other ranks run `work` as tasks of the executor."""
     store = TCPStore(_host(), 0, size, is_master=True, wait_for_workers=False, timeout=PATIENCE)
     tasks = [executor.submit(_join, _host(), store.port, rank, size, work) for rank in range(1, size)]
     distributed.init_process_group(_backend(), store=store, rank=0, world_size=size, timeout=PATIENCE)
@@ -140,7 +140,7 @@ def _backend() -> str:
 
 
 def _host() -> str:
-    """Return the name by which other nodes reach this one; this node alone where it has none."""
+    """Return the host name by which other nodes reach this one; the loopback address if it has none."""
     name = socket.gethostname()
     try:
         socket.gethostbyname(name)

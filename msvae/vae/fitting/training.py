@@ -1,8 +1,9 @@
 """Training: the one loop that fits every composition, with checkpoints that resume bit for bit.
 
-Order and noise of an epoch come from a generator seeded by (seed, epoch), whose state a checkpoint keeps, so that a
-training that is killed anywhere and resumed gives the weights of one that was not. Ranks that train together compute
-some rows each of every batch (`msvae.vae.fitting.parallel`) and take the same steps.
+A generator seeded by (seed, epoch) gives the order and the noise of an epoch, and a checkpoint stores its state.
+Training that is killed at any point and resumed therefore ends with the same weights as uninterrupted training. Ranks
+that train together each compute a share of the rows of every batch (`msvae.vae.fitting.parallel`) and take the same
+steps.
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ Save = Callable[[], None]
 
 
 def split(structures: Structures, held_back: float, seed: int, gap: float = 1.0) -> tuple[Array, Array]:
-    """Return the indices of training and held-back structures; see `msvae.structures.splits.split_of`."""
+    """Return the indices of training and held-out structures; see `msvae.structures.splits.split_of`."""
     found = split_of(structures, held_back, seed, gap=gap)
     return found.train, found.held_out
 
 
 @dataclass
 class Trainer:
-    """The state of one training: the model, the optimiser, the history of its epochs, and how far this epoch is.
+    """The state of a training run: the model, the optimiser, the history, and the position in the current epoch.
 
-    step: batches of this epoch that are done. sums: of the terms over their structures. noise: the state of the
-    generator after them. best: the weights of the best epoch so far, where they are kept.
+    step: batches of this epoch already done. sums: sums of the terms over the structures of those batches. noise: the
+    state of the generator after them. best: the weights of the best epoch so far, if they are kept.
     """
 
     vae: VAE
@@ -68,19 +69,19 @@ class Trainer:
         )
 
     def beta(self, epoch: int) -> float:
-        """Weight of the divergence in an epoch."""
+        """The weight of the divergence in an epoch."""
         ramp = 1.0 if self.settings.warm_up == 0 else min(1.0, (epoch + 1) / self.settings.warm_up)
         return ramp * self.vae.blueprint.settings.beta
 
     def rate(self, progress: float) -> float:
-        """Learning rate at a fraction of the training: a short ramp, then half a cosine down to a hundredth."""
+        """The learning rate at a fraction of the training: a short ramp, then cosine decay to a hundredth."""
         ramp = min(1.0, (progress + 1e-3) / 0.03)
         return self.settings.learning_rate * ramp * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def epoch(self, batch: Batch, save: Save | None = None) -> dict[str, float]:
-        """Pass once over the training structures, or over the rest of them; return the mean of each term.
+        """Train on all structures once, or on those left in an interrupted epoch; return the mean of each term.
 
-        A batch has batch_size structures for every rank. save: called after every step, when all is consistent.
+        A batch has batch_size structures per rank. save: called after every step, when the state is consistent.
         """
         number, size = len(self.history), self.settings.batch_size * self.ranks.size
         generator = torch.Generator().manual_seed(seed_of(self.seed, "epoch", number))
@@ -126,23 +127,23 @@ class Trainer:
         return dict(zip(parts, values, strict=True))
 
     def record(self, row: dict[str, float]) -> None:
-        """Add an epoch to the history; keep the weights if they are the best so far."""
+        """Add an epoch to the history, and keep its weights if they are the best so far."""
         self.history.append(row)
         if self.settings.weights == "best" and self.kept == len(self.history) - 1:
             self.best = {name: value.detach().clone() for name, value in self.vae.state_dict().items()}
 
     @property
     def finished(self) -> bool:
-        """Whether the epochs are over, or patience is."""
+        """Whether all epochs are done or early stopping applies."""
         return is_over(self.history, self.vae.blueprint.settings, self.settings)
 
     @property
     def kept(self) -> int:
-        """The index of the epoch whose weights are kept so far."""
+        """The index of the epoch whose weights would be kept now."""
         return kept_epoch(self.history, self.vae.blueprint.settings, self.settings)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return everything that going on depends on, as tensors and plain values."""
+        """Return everything needed to resume, as tensors and plain values."""
         tensors = {f"model.{name}": t for name, t in self.vae.state_dict().items()}
         tensors |= {f"best.{name}": t for name, t in self.best.items()}
         tensors |= {} if self.noise is None else {"noise": self.noise}
@@ -152,7 +153,7 @@ class Trainer:
         return {name: t.detach().cpu() for name, t in tensors.items()}, plain
 
     def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any], source: Path) -> None:
-        """Go on from a state; source: where it is from."""
+        """Resume from a state. source: where the state comes from."""
         restore(self.vae, {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, source)
         self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
         self.history, self.step, self.sums = plain["history"], plain["step"], plain["sums"]
@@ -186,10 +187,11 @@ def fit(
 ) -> History:
     """Fit a VAE to structures and return the mean terms of every epoch, in nats per structure.
 
-    The weights are those of the epoch with the least held-back loss (`kept_epoch`), unless the last are asked.
-    Terms of the held-back structures have the prefix "held back ". An existing checkpoint is continued. Every rank
-    calls this with the same arguments; the first one writes and reports. limit: called after every step; what it
-    raises ends the training, with a checkpoint. sides: what to train on and what to hold back, where it is decided.
+    The weights are those of the epoch with the lowest held-out loss (`kept_epoch`), unless the last ones are requested.
+    Terms on the held-out structures have the prefix "held back ". An existing checkpoint is resumed. Every rank calls
+    this with the same arguments; the first one writes and reports. limit: called after every step; an exception that it
+    raises ends the training after a checkpoint. sides: indices of the training and the held-out structures, if the
+    split is given.
     """
     first = ranks.rank == 0
     both = split_of(structures, settings.held_back, seed, gap=settings.gap) if sides is None else sides
@@ -221,9 +223,9 @@ def fit(
 
 @dataclass
 class Checkpoints:
-    """Writes a trainer's state to a file now and then, and when its limit is reached; nowhere without a path.
+    """Writes a trainer's state to a file at intervals and when the limit is reached; writes nothing without a path.
 
-    every: seconds. limit: raises what ends the training.
+    every: seconds. limit: raises the exception that ends the training.
     """
 
     trainer: Trainer
@@ -235,7 +237,7 @@ class Checkpoints:
         self.last = time.monotonic()
 
     def due(self) -> None:
-        """Write if it is time to, or if the training has to end."""
+        """Write if the interval has passed or the training has to end."""
         try:
             self.limit()
         except MsvaeError:
@@ -253,7 +255,7 @@ class Checkpoints:
 
 @torch.no_grad()
 def held_back_terms(vae: VAE, batch: Batch, seed: int) -> dict[str, float]:
-    """Return the mean terms over held-back structures, with noise that is the same in every epoch."""
+    """Return the mean terms over the held-out structures, with the same noise in every epoch."""
     share = Share(torch.Generator().manual_seed(seed_of(seed, "held back")))
     device = next(vae.parameters()).device
     sums: dict[str, float] = {}

@@ -1,1 +1,1 @@
-"""Likelihoods of structures and of properties, given what the decoder or a head says."""
+"""Likelihoods of structures and of properties, given the output of the decoder or of a head."""

@@ -1,4 +1,4 @@
-"""Which likelihood fits a kind of structure."""
+"""The choice of a likelihood for a kind of structure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["likelihood_for"]
 
 
 def likelihood_for(specification: Specification, choice: str = "auto") -> Likelihood:
-    """Return the likelihood of a specification: by its kind, or the chosen one if it fits; else StudyError."""
+    """Return the chosen likelihood, or the default of the specification's kind; StudyError if it does not fit."""
     two, composition = len(specification.constituents) == 2, specification.kind == "composition"
     usual = ("bernoulli" if two else "categorical") if specification.is_discrete else "gaussian"
     usual = "dirichlet" if composition else usual

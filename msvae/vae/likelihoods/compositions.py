@@ -37,14 +37,14 @@ class CompositionLikelihood(Likelihood):
         return logarithm - logarithm.mean(dim=1, keepdim=True)
 
     def fit(self, structures: Structures) -> None:
-        """Start from nothing: the decoder's output is on the scale of its features."""
+        """Fit nothing: the decoder's output already has the scale of its features."""
 
     def mode(self, distribution: Distribution) -> Tensor:
         return distribution.mean
 
 
 class DirichletLikelihood(CompositionLikelihood):
-    """Fractions around a mean with a learnt concentration: p(x|z) = Dir(concentration softmax(output))."""
+    """Fractions around a mean, with a learnt concentration: p(x|z) = Dir(concentration softmax(output))."""
 
     def __init__(self, specification: Specification) -> None:
         super().__init__(specification)
@@ -55,7 +55,7 @@ class DirichletLikelihood(CompositionLikelihood):
 
 
 class Fractions(Dirichlet):
-    """A Dirichlet distribution whose log_prob takes fractions of zero as the least fraction."""
+    """A Dirichlet distribution whose log_prob replaces fractions of zero by the smallest one allowed."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log p(value)."""

@@ -38,9 +38,10 @@ class BernoulliLikelihood(Likelihood):
         return Independent(Bernoulli(logits=output + self.bias), self.event_dimensions)
 
     def mode(self, distribution: Distribution) -> Tensor:
-        """Return the sites that are most likely of the second constituent, as many as there are expected to be.
+        """Assign the second constituent to its most likely sites, as many as their expected number.
 
-        The site by site most likely values have too little of the rarer constituent, wherever the decoder is in doubt.
+        Taking the most likely value site by site would underestimate the rarer constituent where the decoder is
+        uncertain.
         """
         chances = distribution.mean.flatten(1)
         order = torch.argsort(chances, dim=1, descending=True, stable=True)

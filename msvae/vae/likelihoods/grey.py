@@ -1,4 +1,4 @@
-"""Likelihoods of grey values, which may pile up at the ends of their range."""
+"""Likelihoods of grey values, which may accumulate at the ends of their range."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PILED = 0.02  # part of all values that lie exactly at an end of their range, fr
 
 
 class CensoredNormal(Distribution):
-    """A normal variable that is only seen inside [low, high]: what lies beyond an end is that end (Tobin 1958).
+    """A normal variable observed only inside [low, high]; values beyond an end are recorded as that end (Tobin 1958).
 
     log_prob is a density inside and the logarithm of a probability at an end; an end at infinity censors nothing.
     """
@@ -39,7 +39,7 @@ class CensoredNormal(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Where most of it lies: the normal variable's mean, kept inside."""
+        """The normal variable's mean, clipped to the interval."""
         return self.normal.mean.clamp(self.low, self.high)
 
     @property
@@ -61,16 +61,16 @@ class CensoredNormal(Distribution):
         return torch.clamp(drawn, min=self.low, max=self.high)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> CensoredNormal:
-        """Return it with another batch shape."""
+        """Return the distribution with another batch shape."""
         return CensoredNormal(self.normal.expand(batch_shape), self.low, self.high)
 
 
 class GaussianLikelihood(Likelihood):
     """Real values with one learnt standard deviation per channel (sigma-VAE, Rybkin et al. 2021, arXiv:2006.13202).
 
-    The network works on values scaled to mean 0 and standard deviation 1 of the training structures; what it decodes is
-    kept within their range, for a grey value beyond it may stand for a material that does not exist. An end of the
-    range at which values pile up (a background that is exactly black) censors the distribution.
+    The network works on values scaled to mean 0 and standard deviation 1 of the training structures; decoded values are
+    clipped to the range of those, because a grey value beyond it may stand for a material that does not exist. The
+    distribution is censored at an end of the range where values accumulate (an exactly black background).
     """
 
     centre: Tensor

@@ -1,8 +1,8 @@
-"""Properties that are zero for part of the data, or span decades: p(y) in two parts, and which entries need it.
+"""Two-part distributions p(y) for properties that are zero for part of the data or span decades.
 
-A pore space that does not percolate has a permeability of exactly zero, others have some that differ by orders of
-magnitude. A normal distribution fits neither. The first part says whether a value is zero; the second how large it is
-if not, by a normal distribution of the value, or of its logarithm (a hurdle model: Cragg 1971, Econometrica 39, 829).
+A pore space that does not percolate has a permeability of exactly zero; the others' permeabilities differ by orders of
+magnitude. A normal distribution fits neither. The first part is the probability of zero. The second is the distribution
+of the other values: normal in the value or in its logarithm (a hurdle model: Cragg 1971, Econometrica 39, 829).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ EMPTY = torch.Size()
 
 
 def hurdled(values: Array) -> tuple[Array, Array]:
-    """Return which entries (k,) of values (n, k) are zero for part of the structures, and which need their logarithm.
+    """Return which entries (k,) of values (n, k) are zero for part of the structures, and which need a logarithm.
 
-    Unknown values (NaN) say nothing; an entry with a negative value never gets a logarithm.
+    Unknown values (NaN) are ignored. An entry with a negative value is never given a logarithm.
 
     >>> parts = hurdled(np.array([[0.0, 1.0]] * 6 + [[1.0, 1.1], [10.0, 1.2], [30.0, 1.3], [50.0, 1.1], [99.0, 1.2]]))
     >>> [part.tolist() for part in parts]
@@ -48,17 +48,17 @@ def hurdled(values: Array) -> tuple[Array, Array]:
 
 
 def chance_of_zero(distribution: Distribution) -> Tensor:
-    """Return the chance (n, k) of exactly zero of what a `Form` gave: none where all its entries are normal."""
+    """Return the probability (n, k) of exactly zero under a `Form`'s distribution; zero for normal entries."""
     parts = cast("Independent[Any]", distribution).base_dist
     return parts.chance_of_zero if isinstance(parts, TwoPart) else torch.zeros_like(parts.mean)
 
 
 class Form(nn.Module):
-    """What three numbers of a network mean for each entry of a scaled property: the distribution p(y) that they give.
+    """Turns three network outputs for each entry of a scaled property into its distribution p(y).
 
-    zero, log: (k,) which entries have an own chance of being zero, and which are distributed by their logarithm.
-    centre, width: (k,) mean and standard deviation of training values, or logarithms, that are not zero.
-    least: (k,) the smallest value that a logarithm is taken of.
+    zero, log: (k,) which entries have a probability of being zero, and which are modelled by their logarithm.
+    centre, width: (k,) mean and standard deviation of the nonzero training values or of their logarithms.
+    least: (k,) the smallest value whose logarithm is taken.
     """
 
     zero: Tensor
@@ -75,7 +75,7 @@ class Form(nn.Module):
             self.register_buffer(name, torch.full((size,), value))
 
     def fit(self, values: Tensor, zero: Array, log: Array) -> None:
-        """Take mean and spread of the parts from scaled training values (n, k), NaN where unknown."""
+        """Fit mean and spread of the parts to scaled training values (n, k), NaN where unknown."""
         for buffer, value in ((self.zero, zero), (self.log, log)):
             buffer.copy_(torch.as_tensor(value))
         nan = torch.full_like(values, torch.nan)
@@ -103,11 +103,11 @@ class Form(nn.Module):
 
 
 class TwoPart(Distribution):
-    """A value that is zero by some chance, and else normal or log-normal, entry by entry as a `Form` says.
+    """Values that are zero with some probability and otherwise normal or log-normal, per entry as a `Form` specifies.
 
-    log_prob is the logarithm of a probability at a zero of such an entry, and of a density elsewhere.
-    location, scale: (n, k) of the part that is not zero, in standard deviations of the training values.
-    logits: (n, k) of the chance of zero.
+    log_prob is the logarithm of a probability where such an entry is zero, and of a density elsewhere.
+    location, scale: (n, k) of the nonzero part, in standard deviations of the training values.
+    logits: (n, k) of the probability of zero.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -120,11 +120,11 @@ class TwoPart(Distribution):
 
     @property
     def chance_of_zero(self) -> Tensor:
-        """The chance (n, k) of exactly zero."""
+        """The probability (n, k) of exactly zero."""
         return torch.where(self.form.zero, self.logits.sigmoid(), 0.0)
 
     def coordinates(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Return where values (n, k) lie in standard deviations of the training values, and which of them are zero."""
+        """Return values (n, k) in standard deviations of the training values, and which of them are zero."""
         form = self.form
         zero = form.zero & torch.where(form.log, value <= 0, value == 0)
         sized = torch.where(form.log, value.clamp_min(form.least).log(), value)
@@ -141,7 +141,7 @@ class TwoPart(Distribution):
 
     @property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the part that is not zero."""
+        """Mean and variance of the nonzero part."""
         form = self.form
         middle, spread = form.centre + form.width * self.location, form.width * self.scale
         logarithm = torch.where(form.log, middle, 0.0), torch.where(form.log, spread.square(), 0.0)
@@ -171,5 +171,5 @@ class TwoPart(Distribution):
         return torch.where(zero, 0.0, sized)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> TwoPart:
-        """Return it with another batch shape."""
+        """Return the distribution with another batch shape."""
         return TwoPart(self.form, *(a.expand(batch_shape) for a in (self.location, self.scale, self.logits)))

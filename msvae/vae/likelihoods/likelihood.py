@@ -1,4 +1,4 @@
-"""A likelihood: what the decoder's output tensor means, by the kind of structure.
+"""A likelihood: the meaning of the decoder's output tensor for a kind of structure.
 
 A likelihood turns the decoder's output (n, channels, *grid) into p(x|z) over values (n, channels, *grid) of the
 structures, prepares values as the encoder's input, and reads values back from a distribution.
@@ -26,7 +26,7 @@ class Likelihood(nn.Module, ABC):
     """p(x|z) for structures of one specification.
 
     inputs: channels of the encoder's input. outputs: channels of the decoder's output.
-    levelled: adds to the decoder's output what makes it the training structures' mean.
+    levelled: whether it shifts the decoder's output to the mean of the training structures.
     """
 
     inputs: int
@@ -49,7 +49,7 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, structures: Structures) -> None:
-        """Take from training structures what the distribution starts from: their mean, and the scale of values."""
+        """Initialise the distribution from training structures: their mean and the scale of their values."""
 
     def mode(self, distribution: Distribution) -> Tensor:
         """Return the most likely values (n, channels, *grid)."""

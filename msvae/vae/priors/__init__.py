@@ -1,1 +1,1 @@
-"""Distributions of latents that are fitted after, or with, the training of the networks."""
+"""Distributions of latents, fitted during or after the training of the networks."""

@@ -1,9 +1,9 @@
-"""The aggregate posterior q(z|c) = mean over training structures of q(z|x, c): what latents of structures look like.
+"""The aggregate posterior q(z|c) = mean over training structures of q(z|x, c): the distribution of latents.
 
-Where the latent space is large enough to be useful it is not N(0, I), and what N(0, I) decodes to is not a structure
-(the prior hole). After training it is modelled by a mixture of normal distributions or by a neural spline flow (zuko;
-Durkan et al. 2019, arXiv:1906.04032), whichever gives held-out latents the higher likelihood; everything that samples
-uses it.
+In a latent space large enough to be useful it differs from N(0, I), and samples of N(0, I) do not decode to valid
+structures (the prior hole). After training it is modelled by a mixture of normal distributions or by a neural spline
+flow (zuko; Durkan et al. 2019, arXiv:1906.04032), whichever gives held-out latents the higher likelihood. All sampling
+uses this model.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Aggregate(nn.Module):
 
     @property
     def description(self) -> dict[str, Any]:
-        """What, beside the weights, the module is built from."""
+        """The arguments from which the module is rebuilt, apart from its weights."""
         return {"kind": self.kind, "components": self.components}
 
     @torch.no_grad()
@@ -75,8 +75,8 @@ class Aggregate(nn.Module):
     def sample(self, conditions: Array, seed: int) -> Array:
         """Return one latent (n, d) for each row of standardised conditions (n, k).
 
-        The rows are a scrambled Sobol' sequence (Owen 1998, J. Complexity 14, 466): each is distributed as it should
-        be, and together they fill the distribution more evenly than independent draws.
+        The rows are a scrambled Sobol' sequence (Owen 1998, J. Complexity 14, 466): each row has the right
+        distribution, and together they cover it more evenly than independent draws.
         """
         c, d = torch.as_tensor(conditions), self.latents
         uniform = _sobol(len(c), d + 1, seed_of(seed, "aggregate"))
@@ -133,8 +133,8 @@ def fit_aggregate(
 ) -> AggregateFit:
     """Model latents (n, r, d), r draws from each structure's posterior, given standardised conditions (n, k).
 
-    Draws of one structure are never on both sides of the comparison. sides: indices of structures to fit to and of
-    those to compare by, where they are not to be drawn by chance.
+    Draws of one structure are never on both sides of the comparison. sides: indices of the structures to fit to and of
+    those to compare on; by default a random split.
     """
     rng = np.random.default_rng(seed_of(seed, "aggregate split"))
     order = rng.permutation(len(latents))
@@ -151,13 +151,13 @@ def fit_aggregate(
 
 
 def _drawn(latents: Array, conditions: Array) -> tuple[Array, Array]:
-    """Return latents (n r, d) and conditions (n r, k), the draws of one structure after another's."""
+    """Return latents (n r, d) and conditions (n r, k), with the draws of each structure in succession."""
     n, draws, size = latents.shape
     return latents.reshape(n * draws, size), np.repeat(conditions, draws, axis=0)
 
 
 def _mixtures(latents: Array, conditions: Array, seed: int) -> list[Aggregate]:
-    """Return mixtures of normal distributions that are well determined by this many latents."""
+    """Return the mixtures of normal distributions that this many latents can determine."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
@@ -177,7 +177,7 @@ def _mixtures(latents: Array, conditions: Array, seed: int) -> list[Aggregate]:
 
 
 def fit_flow(latents: Array, conditions: Array, seed: int) -> Aggregate:
-    """Return a neural spline flow, stopped where a tenth of the latents stops gaining."""
+    """Return a neural spline flow, with early stopping on a held-out tenth of the latents."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "flow") % 2**63)
         aggregate = Aggregate(latents.shape[1], conditions.shape[1], kind="flow")

@@ -1,4 +1,4 @@
-"""Normalizing flows, from zuko (Rozet et al.): the two kinds that the project uses."""
+"""Normalizing flows, from zuko (Rozet et al.): the two kinds in use."""
 
 from __future__ import annotations
 

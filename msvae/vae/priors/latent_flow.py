@@ -3,7 +3,8 @@
     s = T(z),  s_p ~ N(y_p, deviation^2) for property p,  the rest ~ N(0, 1)
 
 trained after the VAE by maximum likelihood (Zhang, Carvalho and Freitas 2023, arXiv:2305.01713; Esser et al. 2020,
-arXiv:2004.13166). One property is changed with the others held; and log |dT/dz| gives the density of latents.
+arXiv:2004.13166). The map allows one property to be changed with the others held fixed, and log |dT/dz| gives the
+density of latents.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ EPOCHS, BATCH, RATE, PATIENCE = 200, 256, 2e-3, 20
 class LatentFlow(nn.Module):
     """A linear map, then coupling splines (Durkan et al. 2019, arXiv:1906.04032); double precision, both ways exact.
 
-    properties: names of the axes that come first. deviation: of a property's axis from the standardised property.
-    The linear map whitens, and turns the directions along which properties rise into the first axes.
+    properties: names of the first axes. deviation: standard deviation of a property's axis around the standardised
+    property. The linear map whitens the latents and rotates the directions along which properties increase onto the
+    first axes.
     """
 
     centre: Tensor
@@ -54,7 +56,7 @@ class LatentFlow(nn.Module):
         ).double()
 
     def axes(self, latents: Array) -> Array:
-        """Return axes (n, d) of latents (n, d); the first are properties, standardised."""
+        """Return the axes (n, d) of latents (n, d); the first ones are the standardised properties."""
         with torch.no_grad():
             return np.asarray(self._map(torch.as_tensor(latents))[0])
 
@@ -65,13 +67,13 @@ class LatentFlow(nn.Module):
             return np.asarray(torch.linalg.solve(self.matrix.T, inner.T).T + self.centre)
 
     def log_prob(self, latents: Array) -> Array:
-        """Return the log-density (n,) of latents (n, d), in nats, properties unknown: all axes are N(0, 1)."""
+        """Return the log-density (n,) of latents (n, d) in nats for unknown properties: all axes are N(0, 1)."""
         with torch.no_grad():
             s, slope = self._map(torch.as_tensor(latents))
             return np.asarray((-0.5 * (s**2 + math.log(2 * math.pi))).sum(dim=1) + slope)
 
     def standardised(self, properties: Array) -> Array:
-        """Return where properties (n, k), in their units, lie on their axes."""
+        """Return the positions on their axes of properties (n, k) given in their units."""
         return np.asarray((torch.as_tensor(properties).double() - self.targets.mean) / self.targets.scale)
 
     def cost(self, latents: Tensor, targets: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ class LatentFlow(nn.Module):
 
     @torch.no_grad()
     def start(self, latents: Tensor, targets: Tensor) -> None:
-        """Set the linear map for latents (n, d) and standardised properties (n, k)."""
+        """Initialise the linear map from latents (n, d) and standardised properties (n, k)."""
         self.centre.copy_(latents.mean(dim=0))
         rest = latents - self.centre
         values, vectors = torch.linalg.eigh(rest.T @ rest / len(rest))
@@ -101,7 +103,7 @@ class LatentFlow(nn.Module):
 def fit_latent_flow(
     latents: Array, properties: Array, names: tuple[str, ...], *, seed: int, deviation: float = 0.2
 ) -> LatentFlow:
-    """Return the map for latents (n, d) and their properties (n, k); it ends where a tenth of them stops gaining."""
+    """Fit the map to latents (n, d) and properties (n, k), with early stopping on a held-out tenth."""
     few = len(latents) < LEAST_FOR_AXES
     if few or properties.shape != (len(latents), len(names)) or not np.isfinite(properties).all():
         raise DataError(

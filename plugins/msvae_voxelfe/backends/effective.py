@@ -21,7 +21,7 @@ from msvae_voxelfe.kernels.threads import each
 class Tensor:
     """An effective tensor (L, L), and iterations, negative if not converged.
 
-    error: estimate of what iterations left undone. refinement: estimate of what finer voxels would take away.
+    error: estimated iteration error. refinement: estimated decrease on finer voxels.
     """
 
     value: Array

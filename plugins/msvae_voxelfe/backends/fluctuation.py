@@ -55,7 +55,7 @@ class Vectors:
 
 @dataclass(frozen=True, eq=False)
 class Spare:
-    """Memory of solved load cases, for those to come: fresh memory costs as much as iterations do.
+    """Memory of solved load cases, reused by later ones, because fresh memory costs as much as iterations do.
 
     fields: fluctuation and force (components, *grid), complex128.
     """
@@ -160,7 +160,7 @@ class Operator:
 
 
 def _taken(spare: list[Anything], make: Callable[[], Anything]) -> Anything:
-    """Return one of what is spare, or make another; threads may share the list."""
+    """Take a spare item, or create one; threads may share the list."""
     try:
         return spare.pop()
     except IndexError:

@@ -81,7 +81,7 @@ def estimate(
 
 
 def slabs(grid: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the planes [first, end) of the slabs that are looked at: the whole grid if it is small.
+    """Return the planes [first, end) of the slabs used for the estimate: the whole grid if it is small.
 
     >>> slabs((16, 16, 16)), slabs((64, 64, 64))
     ([(0, 4), (8, 12)], [(0, 4), (32, 36)])

@@ -1,4 +1,4 @@
-"""What the compiled kernels are given: forces, the inverse of the homogeneous problem, memory to work in."""
+"""Arguments of the compiled kernels: forces, the inverse of the homogeneous problem, and working memory."""
 
 from __future__ import annotations
 

@@ -27,6 +27,6 @@ def is_large(grid: tuple[int, ...]) -> bool:
 
 
 def plan_of(grid: tuple[int, ...], threads: int) -> Plan:
-    """Return how threads share a grid: small ones not at all, for then they share the load cases."""
+    """Return how threads share a grid; a small grid is not divided, because threads then share the load cases."""
     pieces = 2 * (grid[0] // (2 * THICK)) if is_large(grid) else 0
     return Plan(min(threads, pieces), pieces) if pieces else ALONE

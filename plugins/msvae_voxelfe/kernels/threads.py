@@ -35,7 +35,7 @@ def allowed(work: int | None = None) -> int:
 
 
 def _idle() -> int:
-    """Return how many processors this process may use and finds idle, its own included.
+    """Return the number of idle processors available to this process, including its own.
 
     A batch system may have given it a few of the node's, a container a share of their time. Threads that share a grid
     wait for the slowest of them, so that one beside another busy process costs more than it gains.
@@ -63,7 +63,7 @@ def each(function: Callable[[int], Result], n: int, threads: int) -> list[Result
 
 @contextmanager
 def single_threaded_libraries() -> Iterator[None]:
-    """Let BLAS, and torch if it has been imported, use one thread in here."""
+    """Limit BLAS, and torch if imported, to one thread inside the block."""
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else 1
     _alone()

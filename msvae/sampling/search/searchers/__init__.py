@@ -1,1 +1,1 @@
-"""The core's own searchers, as they run: each is asked for latents, and told what the solver says of them."""
+"""Implementations of the core's own searchers: ask for latents, tell the solver's results."""

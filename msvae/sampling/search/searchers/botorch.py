@@ -1,8 +1,8 @@
 """BoTorch's acquisition functions as a searcher (`pip install msvae[botorch]`).
 
 Noisy expected improvement of the composed distance, or noisy expected hypervolume improvement of two losses (Ament et
-al. 2023, arXiv:2310.20708; Daulton et al. 2021, arXiv:2105.08195), with what is on its way as pending points. Models
-and candidates are on the same coordinates as those of the composite search.
+al. 2023, arXiv:2310.20708; Daulton et al. 2021, arXiv:2105.08195), with evaluations in progress as pending points.
+Models and candidates use the coordinates of the composite search.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Losses = Callable[[Mapping[str, Array]], Array]
 
 
 class BotorchSearch(CompositeSearch):
-    """A composite search whose next questions BoTorch chooses; with `pareto`, those that a front grows by most.
+    """A composite search whose acquisition is BoTorch's; with `pareto`, by expected hypervolume improvement.
 
-    It models the targets themselves, whatever a head expects of them.
+    It models the targets themselves, without the predictions of a head.
     """
 
     pareto: tuple[Losses, Array] | None = None
 
     def towards(self, losses: Losses, reference: Array) -> BotorchSearch:
-        """Seek the front of losses (n, 2) instead, up to a reference point (2,); return the searcher."""
+        """Search for the Pareto front of losses (n, 2) up to a reference point (2,); return the searcher."""
         self.pareto = losses, reference
         return self
 
@@ -53,7 +53,7 @@ class BotorchSearch(CompositeSearch):
         return np.asarray(candidates[chosen])
 
     def _acquisition(self, points: Tensor, values: Tensor) -> Any:
-        """Return BoTorch's acquisition of points (m, k), where the targets have values (m, targets)."""
+        """Return BoTorch's acquisition function, given points (m, k) at which the targets have values (m, targets)."""
         try:
             from botorch.acquisition import qLogNoisyExpectedImprovement
             from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
@@ -80,7 +80,7 @@ class BotorchSearch(CompositeSearch):
         )
 
     def _composed(self, samples: Tensor, composed: Callable[[Mapping[str, Array]], Array]) -> Tensor:
-        """Return what samples (..., targets) of the targets are composed to (...) or (..., 2)."""
+        """Compose samples (..., targets) of the targets to the objective (...) or to two losses (..., 2)."""
         flat = samples.detach().numpy().reshape(-1, samples.shape[-1])
         flat = np.where(self._wide, np.exp(np.where(self._wide, flat, 0.0)), flat)
         found = np.asarray(composed(properties_of(self.targets, flat)))
@@ -88,7 +88,7 @@ class BotorchSearch(CompositeSearch):
 
 
 def _fitted(points: Tensor, values: Tensor) -> Any:
-    """Return a Gaussian process for each target, of points (m, k) and values (m, targets), with its own kernel."""
+    """Fit to points (m, k) and values (m, targets) a Gaussian process per target, each with its own kernel."""
     from botorch.fit import fit_gpytorch_mll
     from botorch.models import ModelListGP, SingleTaskGP
     from botorch.models.transforms import Standardize
@@ -102,7 +102,7 @@ def _fitted(points: Tensor, values: Tensor) -> Any:
 
 @torch.no_grad()
 def _best(acquisition: Any, choices: Tensor, n: int) -> list[int]:
-    """Return the rows of choices (m, k) that are worth most, each with the ones before it pending."""
+    """Return the rows of choices (m, k) with the highest acquisition, each given the previous ones as pending."""
     chosen: list[int] = []
     pending = acquisition.X_pending
     for _ in range(n):

@@ -1,10 +1,10 @@
 """Composite search: a Gaussian process for every targeted number, the objective composed afterwards.
 
-The models see descriptors and critical distances of what latents decode to, not the latents alone (Moss et al. 2025,
-arXiv:2507.03910, on keeping the generator's space and the model's apart), as residuals of what a head expects if there
-is one. The acquisition is the expected improvement of the composed distance over samples of the models (Astudillo and
-Frazier 2019, ICML, on composite functions). Candidates stay where the decoder has been trained: samples of the fitted
-prior, moves from the best designs that leave the prior invariant, and what a caller brings, as descents through a head.
+Model inputs are latents, and descriptors and critical distances of decoded structures (Moss et al. 2025,
+arXiv:2507.03910). If there is a head, its residuals are modelled. The acquisition is the expected improvement of the
+composed distance over samples of the models (Astudillo and Frazier 2019, ICML, on composite functions). Candidates stay
+where the decoder has been trained: samples of the fitted prior, moves from the best designs that leave the prior
+invariant, and candidates from the caller, such as descents through a head.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Expected = Callable[[Array], Mapping[str, Array]]
 
 
 class CompositeSearch:
-    """See the module. A searcher: ask for latents, tell what became of them; its state is what it was told."""
+    """The searcher that the module describes. Its state is the sequence of results it was told."""
 
     price = 1
 
@@ -58,11 +58,11 @@ class CompositeSearch:
         allowed: Allowed | None = None,
         thought: Thought | None = None,
     ) -> None:
-        """targets: the numbers that are modelled. distance: of properties, in which other numbers may be anything.
+        """targets: the numbers that are modelled. distance: of properties; it ignores all other numbers.
 
-        expected: the properties of latents by a head. more: further candidates, given how many are wanted, and the
-        number of the question. allowed: which (n,) of latents and what they decode to may be asked for. thought: what
-        a question is worth.
+        expected: a head's predictions of the properties of latents. more: returns further candidates, given their
+        number and the index of the question. allowed: which (n,) of latents and decoded structures may be proposed.
+        thought: the acquisition effort per question.
         """
         self.vae, self.targets, self.distance, self.seed = vae, tuple(targets), distance, seed
         self.expected, self.more, self.allowed, self.asked = expected, more, allowed, 0
@@ -86,18 +86,18 @@ class CompositeSearch:
         self.known = known
 
     def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
-        """Learn what became of latents (n, d): properties (n, *shape), NaN where the solver failed."""
+        """Learn from the results of latents (n, d): properties (n, *shape), NaN where the solver failed."""
         gone = {z.tobytes() for z in np.asarray(latents, dtype=np.float64)}
         self.pending = self.pending[[z.tobytes() not in gone for z in self.pending]]
         self._learn(latents, properties, found=True)
 
     def aim(self, distance: Distance) -> None:
-        """Take another distance from now on."""
+        """Use another distance from now on."""
         self.distance = distance
         self.distances = distance(properties_of(self.targets, self.values))
 
     def ask(self, n: int) -> Array:
-        """Return n latents (n, d) to evaluate next; those that were asked for and not told of yet are accounted for."""
+        """Return n latents (n, d) to evaluate next, taking pending evaluations into account."""
         self.asked += 1
         rng = np.random.default_rng(seed_of(self.seed, "ask", self.asked))
         known = np.asarray(np.isfinite(self.values).all(axis=1))
@@ -109,7 +109,7 @@ class CompositeSearch:
         return chosen
 
     def _fill(self, least: int) -> None:
-        """Add samples of the prior to the pool, until it has so many or all are drawn; a question's share at least."""
+        """Add samples of the prior to the pool up to a size or until all are drawn; at least one question's share."""
         share, begun = max(self.room // 2, FEWEST), False
         while len(self.drawn) and (not begun or len(self.pool) < least):
             drawn, self.drawn, begun = self.drawn[:share], self.drawn[share:], True
@@ -133,7 +133,7 @@ class CompositeSearch:
         return features_of(self.vae.decode(latents))[0]
 
     def _allowed(self, latents: Array) -> tuple[Array, Array, Groupings]:
-        """Return those latents that may be asked for, and the features of what they decode to; see `features_of`."""
+        """Return the latents that may be proposed, and the features of their decoded structures; see `features_of`."""
         structures = drafts(self.vae, latents)
         if self.allowed is not None:
             good = np.flatnonzero(self.allowed(latents, structures))
@@ -141,7 +141,7 @@ class CompositeSearch:
         return (latents, *features_of(structures))
 
     def _described(self, rows: Array) -> Array:
-        """Return those of rows, of which the first count most, that have features now; not more than there is room."""
+        """Compute features of rows, the first ones first, up to the limit; return the rows that have features now."""
         new = rows[np.isnan(self.features[rows, 0])]
         new = np.concatenate([new[self.found[new]], new[~self.found[new]]])[: self._unhurried]
         own, old = new[self.found[new]], new[~self.found[new]]
@@ -154,11 +154,11 @@ class CompositeSearch:
 
     @property
     def _unhurried(self) -> int:
-        """How many may be described of what is known: a share of a question, of the first one more."""
+        """The number of known structures to describe per question; larger for the first question."""
         return max(FEWEST, 2 * self.room if self.models is None and not self.renewed else self.room // 4)
 
     def _improving(self, n: int, known: Array, rng: np.random.Generator) -> Array:
-        """Return the candidates of the largest expected improvement, one after the other."""
+        """Return the candidates with the largest expected improvement, chosen one after another."""
         self._fill(0)
         candidates, features = self._candidates(known, rng)
         models = self._modelled(known)
@@ -181,7 +181,7 @@ class CompositeSearch:
         return candidates[chosen]
 
     def _modelled(self, known: Array) -> GaussianProcesses:
-        """Return models of what is known, with new kernels where enough has been found or the coordinates changed."""
+        """Return models of the known values; kernels are refitted after enough new results or new coordinates."""
         rows, found = self._rows(known), int(self.found.sum())
         kernels = None
         if self.models is not None and found - self.renewed < max(1, found // RENEWED):
@@ -193,7 +193,7 @@ class CompositeSearch:
         return self.models
 
     def _unmodelled(self, n: int) -> Array:
-        """Return n latents of the pool in its order; after some questions, those that the solver may well answer."""
+        """Return n latents of the pool in its order; after some questions, those likely to be solvable."""
         start = int(self.found.sum()) + len(self.pending)
         if self.found.sum() < FIRST:
             self._fill(start + n)
@@ -208,7 +208,7 @@ class CompositeSearch:
         return np.asarray(self.pool[np.resize(fresh[order], n)])
 
     def _furthest(self, where: Array, n: int) -> list[int]:
-        """Return rows of coordinates (m, k), each as far as can be from all that were asked for: none has worked."""
+        """Return rows of coordinates (m, k) farthest from all evaluated ones; for when none has succeeded."""
         asked = np.concatenate([self.latents[self.found], self.pending])
         seen = self._at(asked, self._features(asked))
         sizes = self.coordinates.groupings[0]
@@ -221,7 +221,7 @@ class CompositeSearch:
         return chosen
 
     def _works(self, where: Array) -> Array:
-        """Return the chance (m,) that the solver has an answer, as past designs show; 0 where it is too low."""
+        """Return the probability (m,) that the solver succeeds, estimated from past designs; 0 where it is too low."""
         failed = ~np.isfinite(self.values).all(axis=1) & self.found
         if not failed.any():
             return np.ones(len(where))
@@ -232,7 +232,7 @@ class CompositeSearch:
         return np.where(chance < RELIABLE * chance.max(), 0.0, chance)
 
     def _rows(self, known: Array) -> Array:
-        """Return the rows that models know: the designs, and of the rest those nearest the target."""
+        """Return the rows that models are fitted to: the designs, and of the rest those nearest the target."""
         rows = np.flatnonzero(known)
         near = self.distances[rows]
         if self.found[rows].sum() > MOST // 2:
@@ -242,7 +242,7 @@ class CompositeSearch:
         return self._described(rows[order][:MOST])
 
     def _candidates(self, known: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Return latents (m, d) and their features: of the prior, around the best designs, and the caller's."""
+        """Return latents (m, d) and features: from the prior, around the best designs, from the caller."""
         rows = np.flatnonzero(known)
         leaders = self.latents[rows[np.argsort(self.distances[rows])[:LEADERS]]]
         start = leaders[rng.integers(len(leaders), size=MOVES)]
@@ -257,12 +257,12 @@ class CompositeSearch:
         return np.concatenate([self.pool, moved]), np.concatenate([self.pool_features, features])
 
     def _unasked(self, leaders: Array) -> Array:
-        """Return those of leaders that were known before the search: what they decode to has not been solved."""
+        """Return the leaders known before the search, whose decoded structures have not been evaluated."""
         gone = {z.tobytes() for z in (*self.latents[self.found], *self.pending)}
         return leaders[[z.tobytes() not in gone for z in leaders]]
 
     def _hopeful(self, latents: Array, most: int, rng: np.random.Generator) -> Array:
-        """Return at most so many of latents (n, d): those that a head or a linear model expects nearest, and others."""
+        """Return a limited number of latents (n, d): those predicted nearest the target, and others."""
         if len(latents) <= most:
             return latents
         known = np.flatnonzero(np.isfinite(self.values).all(axis=1))
@@ -278,7 +278,7 @@ class CompositeSearch:
         return self.coordinates(features, latents)
 
     def _offsets(self, latents: Array) -> Array:
-        """Return what a head expects of the targets (n, targets); zero without one."""
+        """Return a head's predictions of the targets (n, targets); zero without a head."""
         if self.expected is None:
             return np.zeros((len(latents), len(self.targets)))
         properties = self.expected(latents)
@@ -295,6 +295,6 @@ class CompositeSearch:
         return np.asarray((least > 0) & (known.max(axis=0) > WIDE * np.maximum(least, 1e-300)))
 
     def _scaled(self, values: Array) -> Array:
-        """Return values (n, targets) as they are modelled; what is not positive is taken for the least known number."""
+        """Return values (n, targets) on the modelled scale; under a logarithm, at least the smallest known value."""
         least = np.where(self.values > 0, self.values, np.inf).min(axis=0, initial=np.inf)
         return np.where(self._wide, np.log(np.maximum(values, np.where(self._wide, least, 1.0))), values)

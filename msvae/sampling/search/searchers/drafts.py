@@ -1,4 +1,4 @@
-"""Screening of candidates: decoding in batches, and the probability that the solver has an answer."""
+"""Screening of candidates: decoding in batches, and the probability that the solver succeeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TREES = 80  # that say whether a design will fail
 
 @torch.no_grad()
 def drafts(vae: VAE, latents: Array) -> Structures:
-    """Return what latents (n, d) decode to, many at a time: faster than `vae.decode`, and but for round-off alike."""
+    """Decode latents (n, d) in batches: faster than `vae.decode`, and equal to it up to round-off."""
     if not vae.blueprint.specification.is_discrete:
         return vae.decode(latents)
     z, told = torch.as_tensor(latents, dtype=torch.float32), vae.network_conditions(None, len(latents))
@@ -26,7 +26,7 @@ def drafts(vae: VAE, latents: Array) -> Structures:
 
 
 def chance_of_answer(points: Array, failed: Array, where: Array, seed: int) -> Array:
-    """Return the chance (m,) of an answer at points where (m, k), as past designs (n, k) that failed show it."""
+    """Return the probability (m,) of success at points (m, k), estimated from past designs (n, k)."""
     from sklearn.ensemble import ExtraTreesClassifier
 
     forest = ExtraTreesClassifier(TREES, min_samples_leaf=2, random_state=seed % 2**31)

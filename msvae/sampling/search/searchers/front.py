@@ -1,4 +1,4 @@
-"""Search for a front: a composite search that aims at another weighing of two losses with every question."""
+"""Search for a Pareto front: a composite search that changes the weighting of two losses with every question."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Aimed"]
 
 @dataclass(frozen=True, eq=False)
 class Aimed:
-    """A composite searcher that aims at another weighing with every question."""
+    """A composite searcher that uses another weighting with every question."""
 
     searcher: CompositeSearch
     losses: Any

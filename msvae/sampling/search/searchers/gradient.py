@@ -1,8 +1,9 @@
 """Gradient search: Gauss-Newton steps in latent space, with derivatives through decoder and solver.
 
-At a verified design the derivatives of the targeted numbers with respect to the latents are exact but for the decoder's
-last step: they are of the expected voxel values, of which the design is the most likely structure. A step is the one of
-least length in standard deviations of the prior that would meet the targets; steps that did not help become shorter.
+At a verified design the derivatives of the targeted numbers with respect to the latents are exact except for the
+decoder's last step: they are taken of the expected voxel values, while the design is the most likely structure. A step
+is the shortest one, in standard deviations of the prior, that would meet the linearised targets. Steps that did not
+help are shortened.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Distance = Callable[[Mapping[str, Array]], Array]
 
 
 class GradientSearch:
-    """A searcher that steps from the nearest designs that are known. price: solver calls that a question costs."""
+    """A searcher that steps from the best known designs. price: solver calls per question."""
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class GradientSearch:
         allowed: Allowed | None = None,
         seed: int = 0,
     ) -> None:
-        """known: labelled structures that the first steps start from. allowed: of latents and what they decode to."""
+        """known: labelled structures from which the first steps start. allowed: as in `Problem`."""
         self.vae, self.solver, self.targets, self.distance, self.allowed = vae, solver, targets, distance, allowed
         self.numbers = [number for target in targets for number in target.numbers]
         self.price = 2 + len(self.numbers)  # of the design, of its expected values, and of a derivative of each number
@@ -58,7 +59,7 @@ class GradientSearch:
         self._learn(known.latents, distance(known.properties), known.properties)
 
     def ask(self, n: int) -> Array:
-        """Return n latents (n, d): a step from each of the nearest designs from which few have been made."""
+        """Return n latents (n, d): one step each from the best designs from which few steps have been taken."""
         self.asked += 1
         order = np.lexsort((np.nan_to_num(self.distances, nan=np.inf), self.steps >= TRIES))
         fresh = self.vae.sample_latents(n, seed_of(self.seed, "ask", self.asked))
@@ -67,7 +68,7 @@ class GradientSearch:
         return np.stack([*stepped, *fresh[len(stepped) :]])
 
     def tell(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
-        """Learn what became of latents (n, d): properties (n, *shape), NaN where the solver failed."""
+        """Learn from the results of latents (n, d): properties (n, *shape), NaN where the solver failed."""
         self._learn(latents, distances, properties)
 
     def _learn(self, latents: Array, distances: Array, properties: Mapping[str, Array]) -> None:
@@ -77,7 +78,7 @@ class GradientSearch:
         self.steps = np.concatenate([self.steps, np.zeros(len(latents), dtype=int)])
 
     def _stepped(self, k: int) -> Array:
-        """Return latents (d,) a step from a known design; shorter ones where it would not be allowed."""
+        """Return latents (d,) one step from a known design; the step is shortened until the design is allowed."""
         slopes = self._slopes(self.latents[k]) * self.width
         low, high = np.array([ends for target in self.targets for ends in target.ends]).T
         scale = np.array([t.tolerance * t.scale for t in self.targets for _ in t.numbers])

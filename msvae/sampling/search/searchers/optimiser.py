@@ -22,7 +22,7 @@ class GaussianProcessSearch:
 
     The Gaussian process (expected improvement, constant liar for batches) models log(1 + distance) over the box of the
     encoded data. Descent goes through the differentiable head: from latents near encoded structures, and from the best
-    verified designs, where the head's prediction is shifted by its error there, as a quasi-Newton method would.
+    verified designs, where the head's prediction is corrected by its error at that design, as in a quasi-Newton method.
     """
 
     price = 1
@@ -59,7 +59,7 @@ class GaussianProcessSearch:
         self.optimiser.tell(np.clip(latents, low, high).tolist(), np.log1p(distances).tolist())
 
     def _refined(self, n: int) -> Array:
-        """Return at most n latents: short descents from the best designs, with the head's error there removed."""
+        """Return at most n latents: short descents from the best designs, corrected for the head's error there."""
         best = np.argsort(self.distances)[:n]
         if len(best) == 0:
             return self.encoded[:0]
@@ -71,7 +71,7 @@ class GaussianProcessSearch:
         return descend(self.vae, self.distance, starts + jitter, anchor=self.encoded, shift=shift, tether=starts)
 
     def _fresh(self, n: int) -> Array:
-        """Return n latents that differ from each other: descents from near encoded structures."""
+        """Return n distinct latents: descents that start near encoded structures."""
         if n == 0:
             return self.encoded[:0]
         size = self.encoded.shape[1]

@@ -1,7 +1,7 @@
-"""Plain candidates: for a fast solver it is cheaper to evaluate many latents than to think about which.
+"""Plain candidates: with a fast solver, evaluating many latents costs less than selecting a few.
 
-Half of them are samples of the prior. The others are moves from the nearest designs and structures that are known, of
-which a linear model of the targets, fitted to what is known near the target, chooses most.
+Half of them are samples of the prior. The others are moves from the known designs and structures nearest the target.
+Most of these moves are selected by a linear model of the targets, fitted to known values near the target.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ FITTED = 12  # points for every coefficient of the linear model
 
 
 class PlainSearch:
-    """A searcher that asks for plain candidates beside those of another one.
+    """A searcher that adds plain candidates to those of another one.
 
-    The other is made with the second question, for to make it takes thought too.
+    The other searcher is created at the second question, because creating it takes time too.
     """
 
     price = 1
@@ -45,7 +45,7 @@ class PlainSearch:
         seed: int,
         known: Known | None = None,
     ) -> None:
-        """targets: the numbers that are modelled. distance: of properties. plain: candidates beside each question."""
+        """targets: the numbers that are modelled. distance: of properties. plain: plain candidates per question."""
         self.vae, self.targets, self.distance, self.plain, self.seed = vae, tuple(targets), distance, plain, seed
         self.make, self.other, self.asked = other, None, 0
         self.latents, self.values = np.zeros((0, vae.latents)), np.zeros((0, len(self.targets)))
@@ -57,7 +57,7 @@ class PlainSearch:
     other: AskTell | None
 
     def ask(self, n: int) -> Array:
-        """Return latents (n + plain, d): of the other searcher, and plain ones; in the first question all are plain."""
+        """Return latents (n + plain, d) of the other searcher and plain ones; for the first question all are plain."""
         self.asked += 1
         rng = np.random.default_rng(seed_of(self.seed, "plain", self.asked))
         if self.asked == 1:
@@ -84,7 +84,7 @@ class PlainSearch:
         self.found = np.concatenate([self.found, np.full(len(latents), found)])
 
     def _candidates(self, n: int, rng: np.random.Generator) -> Array:
-        """Return n latents (n, d): those of the nearest structures that were not asked for, moves, and samples."""
+        """Return n latents (n, d): those of the nearest structures not yet evaluated, moves, and samples."""
         fresh = self.vae.sample_latents(n, seed_of(self.seed, "samples", self.asked))
         order = np.argsort(np.where(np.isfinite(self.distances), self.distances, np.inf), kind="stable")
         leaders = [k for k in order[:LEADERS] if np.isfinite(self.distances[k])]
@@ -96,7 +96,7 @@ class PlainSearch:
         return np.asarray(chosen[:n])
 
     def _moved(self, leaders: list[int], n: int, rng: np.random.Generator) -> Array:
-        """Return n latents (n, d) that are moved from leaders so that the prior would not change."""
+        """Return n latents (n, d) moved from leaders by steps that leave the prior invariant."""
         size = n * CHOICE
         start = self.latents[leaders][rng.integers(len(leaders), size=size)]
         step = rng.choice(STEPS, size=(size, 1))
@@ -114,7 +114,7 @@ class PlainSearch:
         return np.asarray(self.vae.sample_latents(256, seed_of(self.seed, "centre")).mean(axis=0))
 
     def _expected(self, latents: Array) -> Array | None:
-        """Return distances (n,) that a linear model expects of what is known nearest; None of too little."""
+        """Return distances (n,) predicted by a linear model of the nearest known values; None if too few are known."""
         known = np.flatnonzero(np.isfinite(self.values).all(axis=1) & np.isfinite(self.distances))
         size = self.latents.shape[1] + 1
         if len(known) < 2 * size:

@@ -1,4 +1,4 @@
-"""Targeted numbers in the form of properties, and linear models of them."""
+"""Conversion of targeted numbers to properties, and linear models of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def slopes_of(points: Array, values: Array) -> Array:
 
 
 def properties_of(targets: Sequence[Component], values: Array) -> dict[str, Array]:
-    """Return values (..., targets) as properties of which only the targeted numbers are known."""
+    """Return properties in which only the targeted numbers are known, from their values (..., targets)."""
     found: dict[str, Array] = {}
     for k, target in enumerate(targets):
         sizes = [1 + max(t.component[a] for t in targets if t.property == target.property)
