@@ -238,7 +238,7 @@ class Searcher(Settings, ABC):
 
 @dataclass(frozen=True)
 class Campaign(Settings, ABC):
-    """A task that a study sets: the evaluations and training that it needs, and the table of its results.
+    """A question that a study asks: what is evaluated and learned for it, and the table that answers it.
 
     name: what the study calls it; lower case with hyphens.
     table: the table of the study that has its settings, which are the fields of the class; by default it has the name

@@ -45,8 +45,8 @@ AnyPlugin = TypeVar("AnyPlugin", bound=Plugin | Searcher)
 class Study(Sections):
     """A validated study: the core's tables as attributes, and the plugins that it names, with their settings.
 
-    campaign: the campaign with the settings of its own table. more: by name the additional tables of campaigns, and
-    those of other campaigns, which have no effect; `find` and `need` return one by its class.
+    campaign: what is asked, with the settings of its own table. more: by name the tables that campaigns bring beside
+    their own, and those of other campaigns, which change nothing; `find` and `need` give one by its class.
     """
 
     campaign: Campaign
