@@ -184,7 +184,7 @@ class _Background:
 
 @dataclass(frozen=True, eq=False)
 class KarhunenLoeve:
-    """The modes (p, m) of a correlation at points with the largest variance, scaled by their standard deviations.
+    """The modes (p, m) of a correlation at points that carry the most variance, scaled by their standard deviations.
 
     u = modes @ xi with xi ~ N(0, I) (m,) is the best approximation of the field by m numbers; share: the share of the
     variance that it captures. Nystrom's method with `landmarks` of the points (Williams and Seeger 2001): chosen: their
