@@ -47,7 +47,7 @@ PUBLIC = [  # names that users import: some are added, none is taken away
     "Properties", "Quantity", "Run", "RunError", "Settings", "Solver", "SpacingError", "Specification",
     "Structures", "Study", "StudyError", "TargetError", "__version__", "differentiable", "hook", "load_solver",
     "native_library", "read_structures", "Ascending", "Count", "Distinct", "Finite", "Fraction", "Natural",
-    "NonNegative", "Positive", "Rule", "Share", "Unit",
+    "Length", "NonNegative", "Positive", "Rule", "Seconds", "Voxels", "Share", "Unit",
 ]  # fmt: skip
 
 

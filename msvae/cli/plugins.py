@@ -50,9 +50,11 @@ def plugin_show(name: str) -> None:
             say(console, f"kinds: {', '.join(plugin.kinds)}; dimensions: {', '.join(map(str, plugin.dimensions))}")
         for q in getattr(plugin, "computes", ()):
             say(console, f"computes: {q.name} in {q.unit}, shape {list(q.shape)}")
+        settings = list(plugins.settings_of(plugin))
+        said = {table: descriptions(table) for table in {table for table, *_ in settings}}
         rows = [
-            (name, key.words, key.measure, key.range, default, descriptions(table).get(name.rpartition(".")[2], ""))
-            for table, name, key, default in plugins.settings_of(plugin)
+            (name, key.words, key.measure, key.range, default, said[table].get(name.rpartition(".")[2], ""))
+            for table, name, key, default in settings
         ]
         print_table(console, "Settings", ("key", "type", "unit", "range", "default", "what"), rows)
 

@@ -7,12 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from msvae.plugins.annotations import Count, Positive, Unit
+from msvae.plugins.annotations import Count, Length, Positive, Unit
 from msvae.plugins.interfaces import Settings
 
 __all__ = ["QUANTITIES", "PartSettings"]
 
-Length = Annotated[Positive, Unit("m")]
 Physics = Literal["elasticity", "plasticity", "conduction"]
 QUANTITIES: dict[str, dict[str, str]] = {  # of each physics: names and units
     "elasticity": {

@@ -6,9 +6,9 @@ that is constructed directly all come from its annotation:
     @dataclass(frozen=True)
     class Spheres(msvae.Dataset):
         '''Spheres. radius: of each. count: number of structures. sizes: of the grids, in ascending order.'''
-        radius: Annotated[msvae.Positive, msvae.Unit("m")]
+        radius: msvae.Length
         count: msvae.Count = 100
-        sizes: Annotated[tuple[msvae.Count, ...], msvae.Ascending] = (8, 16)
+        sizes: Annotated[tuple[msvae.Voxels, ...], msvae.Ascending] = (8, 16)
         porosity: Annotated[float, pydantic.Field(ge=0.1, lt=0.9), msvae.Unit("1")] = 0.5
 
 `__post_init__` is left with what ties two settings.
@@ -30,18 +30,21 @@ __all__ = [
     "Distinct",
     "Finite",
     "Fraction",
+    "Length",
     "Natural",
     "NonNegative",
     "Positive",
     "Rule",
+    "Seconds",
     "Share",
     "Unit",
+    "Voxels",
 ]
 
 
 @dataclass(frozen=True)
 class Unit:
-    """The unit of a number, in its annotation: Annotated[Positive, Unit("m")]."""
+    """The unit of a number, in its annotation: Annotated[Positive, Unit("K")]."""
 
     name: str
 
@@ -88,5 +91,8 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, lt=LARGEST)]
 Natural = Annotated[int, Field(ge=0, lt=LARGEST)]
+Length = Annotated[Positive, Unit("m")]
+Seconds = Annotated[Positive, Unit("s")]
+Voxels = Annotated[Count, Unit("voxels")]
 Ascending = Rule("in ascending order", _ascends)
 Distinct = Rule("a list without repetitions", _differ)

@@ -128,17 +128,6 @@ class Key:
         return "; ".join(filter(None, [", ".join(own), *parts, *length, *(rule.text for rule in self.rules)]))
 
     @property
-    def is_numeric(self) -> bool:
-        """Whether it is a number, or holds numbers outside of tables."""
-        return self.words in ("number", "integer") or any(key.is_numeric for key in self._parts)
-
-    @property
-    def is_free(self) -> bool:
-        """Whether a number in it has no limits at all."""
-        own = self.words in ("number", "integer") and not self.bounds
-        return (own or any(key.is_free for key in self._parts)) and not self.rules
-
-    @property
     def tables(self) -> Iterator[tuple[str, type[Any]]]:
         """The tables in it, each with what stands behind the key of this one: "" or "[]"."""
         if self.table is not None:

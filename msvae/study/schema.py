@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -31,8 +32,7 @@ def schema() -> Json:
     found = {key: _resolved(table, definitions) for (key, _), table in tables.items()}
     whole = found.pop("study")
     for (family, name), entry in loaded.items():
-        for key, text in descriptions(entry.plugin).items():
-            found[f"{family} {name}"]["properties"][key].setdefault("description", text)
+        _describe(found[f"{family} {name}"], entry.plugin)
     for family in PLUGIN_TABLES:
         named = [name for kind, name in loaded if kind == family]
         whole["properties"][family] = _one_of({name: found[f"{family} {name}"] for name in sorted(named)}, family)
@@ -55,8 +55,7 @@ def schema() -> Json:
 def descriptions(table: type[Any]) -> dict[str, str]:
     """Return what each key of a table is, by its key, as the docstring of its class says, or of a class above it."""
     found = TypeAdapter(table).json_schema()
-    for cls in table.__mro__:
-        _describe({**found, "description": cls.__dict__.get("__doc__") or ""})
+    _describe(found, table)
     return {key: item.get("description", "") for key, item in found.get("properties", {}).items()}
 
 
@@ -70,7 +69,6 @@ def _one_of(tables: dict[str, Json], family: str) -> Json:
     """Return the schema of a table that names one of these plugins, or a plugin from a file."""
     choices = []
     for name, table in tables.items():
-        _describe(table)
         properties = {"name": {"const": name}, **table.get("properties", {})}
         choices.append({**table, "properties": properties, "required": ["name", *table.get("required", [])]})
     others = {
@@ -82,16 +80,26 @@ def _one_of(tables: dict[str, Json], family: str) -> Json:
     return {"description": f"The {family}: a plugin's name, and its settings.", "anyOf": [*choices, others]}
 
 
-def _describe(table: Json) -> None:
-    """Describe each property from the docstring ("name: text." or "name, other: text."), and forbid others."""
-    properties, text = table.get("properties"), table.get("description", "")
+def _describe(table: Json, cls: type[Any] | None = None) -> None:
+    """Describe each property from the docstrings of a table's class and of those above it, and forbid others.
+
+    Without a class, from the description that the schema has: its own docstring.
+    """
+    properties = table.get("properties")
     if properties is None:
         return
     table["additionalProperties"] = False
-    word = "|".join(map(re.escape, properties))
-    marks = list(re.finditer(rf"\b((?:(?:{word}), )*(?:{word}))(?: \(\w+\))?: ", text)) if properties else []
+    texts = [table.get("description", "")] if cls is None else [c.__dict__.get("__doc__") or "" for c in cls.__mro__]
+    for text in texts if properties else ():
+        for name, said in _said(text, properties):
+            properties[name].setdefault("description", said)
+
+
+def _said(text: str, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield what a docstring says of names: "name: text." or "name, other: text."."""
+    word = "|".join(map(re.escape, names))
+    marks = list(re.finditer(rf"\b((?:(?:{word}), )*(?:{word}))(?: \(\w+\))?: ", text))
     for mark, following in zip(marks, [*marks[1:], None], strict=False):
         rest = text[mark.end() : following.start() if following else len(text)]
         said = " ".join(rest.partition("\n\n")[0].split())
-        for name in mark[1].split(", "):
-            properties[name].setdefault("description", said)
+        yield from ((name, said) for name in mark[1].split(", "))

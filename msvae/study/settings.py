@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from msvae.plugins.annotations import Count, Distinct, Natural, NonNegative, Positive, Unit
+from msvae.plugins.annotations import Count, Distinct, Natural, NonNegative, Positive, Seconds, Unit
 from msvae.plugins.interfaces import Settings
 from msvae.study.numbers import Component
 
@@ -188,9 +188,9 @@ class ExecutorSettings(Settings):
     gpus: Natural = 0
     ranks_per_solver: Natural = 0
     isolation: Literal["none", "process"] = "none"
-    timeout: Annotated[Positive, Unit("s")] | None = None
+    timeout: Seconds | None = None
     memory_limit: Annotated[Positive, Unit("GiB")] | None = None
-    patience: Annotated[Positive, Unit("s")] | None = None
+    patience: Seconds | None = None
     retries: dict[Literal["failed", "timeout", "crashed", "invalid"], Natural] = dataclasses.field(
         default_factory=lambda: {"crashed": 1}
     )
@@ -210,9 +210,7 @@ class LimitsSettings(Settings):
     SIGTERM and SIGUSR1 end it too.
     """
 
-    walltime: (
-        Annotated[Positive, Unit("s")] | Annotated[str, Field(pattern=r"^(\d{1,5}-)?\d{1,2}:\d{2}:\d{2}$")] | None
-    ) = None
+    walltime: Seconds | Annotated[str, Field(pattern=r"^(\d{1,5}-)?\d{1,2}:\d{2}:\d{2}$")] | None = None
     grace: Annotated[NonNegative, Unit("s")] = 60.0
 
     @property

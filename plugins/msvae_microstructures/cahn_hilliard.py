@@ -8,10 +8,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from msvae import Array, Count, Dataset, Grid, Positive, Quantity, Rule, Share, Specification, Structures, Unit
+from msvae import Array, Count, Dataset, Grid, Positive, Quantity, Share, Specification, Structures, Unit
 from msvae_microstructures import processes
+from msvae_microstructures.simulated import Ordered
 
-Range = Annotated[tuple[Positive, Positive], Rule("a range [low, high]", lambda ends: ends[0] <= ends[1])]
+Range = Annotated[tuple[Positive, Positive], Ordered]
 
 
 @dataclass(frozen=True)

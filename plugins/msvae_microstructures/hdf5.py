@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -13,12 +13,11 @@ from msvae import (
     DataError,
     Dataset,
     Grid,
+    Length,
     Positions,
-    Positive,
     Quantity,
     Specification,
     Structures,
-    Unit,
     read_structures,
 )
 
@@ -43,7 +42,7 @@ class Hdf5(Dataset):
     path: Path
     values: str | None = None
     kind: Literal["phases", "field", "composition", "occupation"] = "phases"
-    spacing: Annotated[Positive, Unit("m")] | tuple[Annotated[Positive, Unit("m")], ...] = 1.0
+    spacing: Length | tuple[Length, ...] = 1.0
     periodic: bool = True
     constituents: tuple[str, ...] = ()
     properties: tuple[str, ...] = ()

@@ -9,14 +9,24 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from msvae import Array, Count, DataError, Dataset, Grid, Positions, Positive, Rule, Share, Structures, Unit
+from msvae import (
+    Array,
+    Count,
+    DataError,
+    Dataset,
+    Grid,
+    Length,
+    Positions,
+    Rule,
+    Share,
+    Structures,
+    Voxels,
+)
 from msvae_microstructures import processes
 from msvae_microstructures.voxel_size import Spacing, fitting
 
 MOST = 1 << 40  # voxels
 RANGE = 100.0
-Voxels = Annotated[Count, Unit("voxels")]
-Length = Annotated[Positive, Unit("m")]
 Ratio = Annotated[float, Field(ge=1 / RANGE, le=RANGE)]
 Ordered = Rule("a range [low, high]", lambda ends: ends[0] <= ends[1])
 

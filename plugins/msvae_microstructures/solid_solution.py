@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from msvae import Count, Dataset, Distinct, Fraction, Grid, Positive, Rule, Specification, Structures, Unit
+from msvae import Count, Dataset, Distinct, Fraction, Grid, Length, Rule, Specification, Structures, Unit
 
 SITES = {"sc": 1, "bcc": 2, "fcc": 4}
 Ranges = Rule(
@@ -33,7 +33,7 @@ class SolidSolution(Dataset):
     species: Annotated[tuple[str, ...], Field(min_length=2), Distinct] = ("Fe", "Ni")
     fractions: Annotated[tuple[tuple[Fraction, Fraction], ...], Ranges] = ((0.3, 0.7),)
     lattice: Literal["sc", "bcc", "fcc"] = "fcc"
-    constant: Annotated[Positive, Unit("m")] = 3.56e-10
+    constant: Length = 3.56e-10
     shape: Annotated[tuple[Annotated[Count, Unit("cells")], ...], Field(min_length=3, max_length=3)] = (4, 4, 4)
     count: Count = 100
 

@@ -13,7 +13,7 @@ import numpy as np
 import tifffile
 from pydantic import Field
 
-from msvae import Array, Count, DataError, Dataset, Finite, Natural, Positions, Structures, Unit
+from msvae import Array, DataError, Dataset, Finite, Natural, Positions, Structures, Unit, Voxels
 from msvae_microstructures.voxel_size import Spacing, fitting, voxel_sizes
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Tiff(Dataset):
     dimensions_of: Literal[2, 3, "auto"] = "auto"
     threshold: Finite | None = None
     labels: tuple[int, ...] = ()
-    patch: tuple[Annotated[Count, Unit("voxels")], ...] = ()
+    patch: tuple[Voxels, ...] = ()
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
     region: tuple[tuple[Annotated[Natural, Unit("voxels")], Annotated[int, Unit("voxels")]], ...] = ()
     spacing: Spacing | tuple[Spacing, ...] | None = None

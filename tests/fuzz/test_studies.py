@@ -223,6 +223,7 @@ FOUND = [  # by this fuzzer
     ("train", "dataset.anisotropy=[1e300, 1e300]", "at least 0.01 and at most 100"),
     ("train", "dataset.spacing=1e-300", "spacing is at least 1e-15"),
     ("train", "dataset.shape=[9223372036854775807, 8]", "below 2147483648 voxels"),
+    ("train", "dataset.shape=[2147483647, 2147483647]", "voxels can be made"),
     ("train", "executor.name='os:getcwd'", "failed with TypeError"),
     ("train", "title='a\u0000b'", "zero byte"),
     ("generate", "dataset.count=2", "1 are to be trained on and 1 held back"),

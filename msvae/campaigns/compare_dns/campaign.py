@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 from msvae.part.settings import PartSettings
-from msvae.plugins.annotations import Count, Natural, Unit
+from msvae.plugins.annotations import Count, Natural, Unit, Voxels
 from msvae.plugins.interfaces import Campaign
 from msvae.sampling.fields.settings import FieldSettings
 from msvae.study.checks import check_extra
@@ -36,9 +36,9 @@ class CompareDns(Campaign):
     tables = MappingProxyType({"part": PartSettings, "field": FieldSettings})
     needs = ("part",)
 
-    shape: tuple[Annotated[Count, Unit("voxels")], ...]
+    shape: tuple[Voxels, ...]
     origin: tuple[Annotated[Natural, Unit("voxels")], ...] = ()
-    sizes: tuple[Annotated[Count, Unit("voxels")], ...] = ()
+    sizes: tuple[Voxels, ...] = ()
     refine: Count = 1
     void: Natural | None = None
 

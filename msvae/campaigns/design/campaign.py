@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msvae.errors import StudyError
 from msvae.plugins import registry
-from msvae.plugins.annotations import Count, Natural, Positive, Unit
+from msvae.plugins.annotations import Count, Natural, Positive, Seconds, Unit
 from msvae.plugins.interfaces import Campaign, Place, Searcher
 from msvae.sampling.search.aims import Constraint, FractionRange, Objective, Target
 from msvae.study import load_plugin
@@ -66,7 +66,7 @@ class InverseDesign(Campaign):
     objectives: tuple[Objective, ...] = ()
     budget: Count = 60
     core_hours: Annotated[Positive, Unit("h")] | None = None
-    wall_time: Annotated[Positive, Unit("s")] | None = None
+    wall_time: Seconds | None = None
     batch: Count = 4
     asynchronous: bool = False
     retrain_every: Count = 2
@@ -80,7 +80,7 @@ class InverseDesign(Campaign):
     start_from: tuple[str, ...] = ()
     repeats: Count = 1
     control_budget: Natural = 0
-    call_seconds: Annotated[Positive, Unit("s")] | None = None
+    call_seconds: Seconds | None = None
 
     def __post_init__(self) -> None:
         if bool(self.targets) == bool(self.objectives) or len(self.objectives) not in (0, 2):

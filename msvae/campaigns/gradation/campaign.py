@@ -12,7 +12,7 @@ from pydantic import Field
 
 from msvae.errors import StudyError
 from msvae.part.settings import PartSettings
-from msvae.plugins.annotations import Count, Fraction, Natural, NonNegative, Share, Unit
+from msvae.plugins.annotations import Count, Fraction, Natural, NonNegative, Share, Voxels
 from msvae.plugins.interfaces import Campaign, Place
 from msvae.structures import Grid
 from msvae.study.checks import check_extra, check_phase
@@ -46,7 +46,7 @@ class Gradation(Campaign):
     name = "gradation"
     tables = MappingProxyType({"part": PartSettings})
 
-    shape: tuple[Annotated[Count, Unit("voxels")], ...]
+    shape: tuple[Voxels, ...]
     goal: Literal["profile", "compliance"] = "profile"
     phase: Natural = 1
     property: str = ""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from msvae.plugins.annotations import Count, Natural, Positive, Rule, Unit
+from msvae.plugins.annotations import Count, Length, Natural, Rule, Unit, Voxels
 from msvae.plugins.interfaces import Settings
 
 __all__ = ["FieldSettings", "Region"]
 
 Voxel = Annotated[Natural, Unit("voxels")]
-Region = tuple[tuple[Voxel, Annotated[Count, Unit("voxels")]], ...]
+Region = tuple[tuple[Voxel, Voxels], ...]
 Matern = Rule("0.5, 1.5 or 2.5", lambda smoothness: smoothness in (0.5, 1.5, 2.5))
 
 
@@ -36,7 +36,7 @@ class FieldSettings(Settings):
     origin: tuple[Voxel, ...] = ()
     marginals: Literal["normal-scores", "flow"] = "normal-scores"
     trend: Literal["constant", "linear"] = "constant"
-    lengths: tuple[Annotated[Positive, Unit("m")], ...] = ()
+    lengths: tuple[Length, ...] = ()
     smoothness: Annotated[float, Matern] = 1.5
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from msvae.plugins.annotations import Finite, Fraction, Natural, Positive, Unit
+from msvae.plugins.annotations import Finite, Fraction, Length, Natural, Positive
 from msvae.plugins.interfaces import Settings
 from msvae.study.numbers import Component
 
@@ -151,7 +151,7 @@ class Constraint(Settings):
     kind: Literal["connected", "one-piece", "feature-size", "symmetric"]
     phase: Natural = 1
     axis: Annotated[int, Field(ge=0, le=2)] | None = None
-    size: Annotated[Positive, Unit("m")] | None = None
+    size: Length | None = None
     share: Annotated[float, Field(gt=0, le=1)] = 0.95
 
     def __post_init__(self) -> None:

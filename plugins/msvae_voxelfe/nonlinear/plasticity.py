@@ -13,7 +13,6 @@ from msvae import (
     Array,
     DataError,
     Finite,
-    NonNegative,
     Properties,
     Quantity,
     Settings,
@@ -25,7 +24,10 @@ from msvae import (
 )
 from msvae_voxelfe.elements.trilinear import VOIGT
 from msvae_voxelfe.kernels.threads import allowed, each
+from msvae_voxelfe.linear.elasticity import Modulus, PoissonsRatio
 from msvae_voxelfe.materials.phases import interpolate
+
+STRAINS = (0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.025, 0.03)
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class PlasticPhase(Settings):
         saturation, per accumulated plastic strain.
     """
 
-    youngs_modulus: Annotated[NonNegative, Unit("Pa")]
-    poissons_ratio: Annotated[float, Field(gt=-1, lt=0.5)] = 0.0
+    youngs_modulus: Modulus
+    poissons_ratio: PoissonsRatio = 0.0
     yield_stress: Annotated[float, Field(gt=0), Unit("Pa")] = float("inf")
     hardening: Annotated[float, Field(ge=0), Unit("Pa")] = 0.0
     saturation: Annotated[float, Field(ge=0), Unit("Pa")] = 0.0
@@ -71,17 +73,7 @@ class Plasticity(Solver):
     computes = (Quantity("stress", "Pa", ("steps", "v")), Quantity("strain", "1", ("steps", "v")))
 
     phases: Annotated[tuple[PlasticPhase, ...], Field(min_length=1)]
-    strains: Annotated[tuple[Finite, ...], Field(min_length=1)] = (
-        0.002,
-        0.004,
-        0.006,
-        0.008,
-        0.01,
-        0.015,
-        0.02,
-        0.025,
-        0.03,
-    )
+    strains: Annotated[tuple[Finite, ...], Field(min_length=1)] = STRAINS
     component: Annotated[int, Field(ge=0, lt=6)] = 0
     free: bool = True
     tolerance: Share = 1e-4
