@@ -32,12 +32,12 @@ from msvae.campaigns.design.campaign import InverseDesign
 from msvae.campaigns.design.pareto import Losses
 from msvae.metrics.pareto import hypervolume
 from msvae.sampling.search.aims import Objective
+from msvae.sampling.search.effort import Effort
 from msvae.sampling.search.guards import Guards
 from msvae.sampling.search.problem import AskTell, Known
 from msvae.sampling.search.searchers.composite import CompositeSearch
 from msvae.sampling.search.searchers.front import Aimed
 from msvae.sampling.search.searchers.plain import PlainSearch
-from msvae.sampling.search.thought import Thought
 from msvae.structures import Array, Structures
 
 FIRST, MANY = 20, 2000  # calls before anything is modelled; of random samples
@@ -292,17 +292,17 @@ def paced(task: Task, seed: int, seconds: float, allowed: Any) -> float:
 
     Questions and decoding are measured in processor time; the solver's own time is replaced.
     """
-    thought = Thought(seconds)
+    thought = Effort(seconds)
 
-    def thoughtful() -> CompositeSearch:
+    def model_based() -> CompositeSearch:
         return CompositeSearch(task.vae, list(task.targets), task.distance, seed=seed, allowed=allowed, thought=thought)
 
     start, calls, found = time.process_time(), 0, np.inf
     targets, plain = list(task.targets), thought.plain
     search: AskTell = (
-        PlainSearch(task.vae, targets, task.distance, other=thoughtful, plain=plain, seed=seed)
+        PlainSearch(task.vae, targets, task.distance, other=model_based, plain=plain, seed=seed)
         if plain
-        else thoughtful()
+        else model_based()
     )
     elapsed = time.process_time() - start
     while found > task.close * np.sqrt(len(task.targets)) and calls < 3 * MANY:

@@ -162,7 +162,7 @@ BAD = {
     "empty folder": (["run", "study.toml", "--set", "dataset={name='tiff', path='empty', spacing=1e-6}"], "no .tif"),
     "NaN in data": (["run", "study.toml", "--set", "dataset={name='tiff', path='nan.tif', spacing=1e-6}"], "NaN"),
     "one structure": (["run", "study.toml", "--set", "campaign=train", "--set", "dataset.count=1"], "leaves nothing"),
-    "unwritable output": (["run", "study.toml", "--output", "file/run"], "cannot be made"),
+    "unwritable output": (["run", "study.toml", "--output", "file/run"], "cannot be created"),
     "not a run": (["report", "empty"], "no study.toml"),
     "resume of another study": (["run", "study.toml", "--output", "old", "--resume", "--set", "seed=8"], "of another"),
     "old run": (["run", "study.toml", "--output", "old"], "--resume"),

@@ -287,7 +287,7 @@ def test_the_card_says_how_far_the_sides_are_apart_and_what_the_gap_costs(
     table = launch(study, tmp_path / "run", overrides=["training.epochs=2"])
     assert table is not None
     rows = {row[0]: row[1] for row in table.rows}
-    assert int(rows["structures: voxels between training and held-back ones, at least"]) >= 8
+    assert int(rows["structures: voxels between training and held-out ones, at least"]) >= 8
     lost = int(rows["structures: used by neither side, in the gap or copies"])
     assert lost + int(rows["structures: training"]) + int(rows["structures: held back"]) == 60
     assert Run.open(tmp_path / "run").structures.positions is not None

@@ -74,7 +74,7 @@ def _held(output: Path, limits: Limits) -> Iterator[None]:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"'{output}' cannot be made: {error.strerror}; give another --output") from None
+        raise RunError(f"'{output}' cannot be created: {error.strerror}; give another --output") from None
     lock = RunLock(output, lambda why: setattr(limits, "lost", why))
     try:
         yield

@@ -122,7 +122,7 @@ def write_fields(solver: Solver, structure: Structures, folder: Path, name: str)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"'{folder}' cannot be made: {error.strerror}; give another --fields") from None
+        raise DataError(f"'{folder}' cannot be created: {error.strerror}; give another --fields") from None
     save_fields(folder / f"{name}.vtu", grid, {"structure": structure.values[0, 0], **found})
     for field, values in found.items():
         size = np.linalg.norm(values, axis=-1) if values.ndim > grid.dimensions else values

@@ -117,14 +117,14 @@ class UnderWay(Generic[Item]):
     def check(self) -> None:
         """Raise RunError where no worker is left, and all of their results have been taken."""
         if self.roll is not None and self.roll.lost_teams >= self.width and self.running and self.complete.empty():
-            raise RunError(f"no worker is left: {self.roll.why}; what is in the run is safe, go on with --resume")
+            raise RunError(f"no worker is left: {self.roll.why}; finished evaluations are kept: continue with --resume")
 
     def _without(self, item: Item, sign: Sign) -> Any:
         """Return the result of an item whose worker was lost; None if it is to be retried."""
         if not sign.trouble and item not in self.suspects:
             return None
         if self.lost is None:
-            raise RunError(f"{sign.who} was lost with a task that cannot be tried again: go on with --resume")
+            raise RunError(f"{sign.who} was lost with a task that cannot be tried again: continue with --resume")
         return self.lost(item, sign)
 
 
@@ -215,7 +215,7 @@ def _timed(
 def _worker_lost(error: BaseException) -> RunError:
     why = next(iter(str(error).splitlines()), "no reason given")
     return RunError(
-        f"a worker process was lost ({type(error).__name__}: {why}): what is in the run is safe; set "
+        f"a worker process was lost ({type(error).__name__}: {why}): finished evaluations are kept; set "
         "executor.isolation = 'process', which makes a crash of the solver a failed evaluation, and start again with "
         "--resume"
     )

@@ -62,7 +62,7 @@ def opened(path: Path, *, most: int | None = None, links: bool = True) -> Binary
 
 def _check_kind(path: Path, found: os.stat_result) -> None:
     if stat.S_ISLNK(found.st_mode):
-        raise RunError(f"'{path}' is a link, expected a file: replace it by what it stands for")
+        raise RunError(f"'{path}' is a link, expected a file: replace it by the file that it points to")
     if not stat.S_ISREG(found.st_mode):
         kind = next((name for check, name in KINDS if check(found.st_mode)), "no regular file")
         raise RunError(f"'{path}' is {kind}, expected a file: remove it, or restore the file from a copy")
@@ -89,7 +89,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     try:
         text = content_of(path, most=TOML).decode()
         if DOTTED.search(text) or DOTTED.search(QUOTED.sub("x", text)):
-            raise ValueError("it has a name of 50 parts or more")
+            raise ValueError("it has a key of 50 parts or more")
         return tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"'{path}' is not {what} ({_said(error)}): restore it from a copy") from None
@@ -113,7 +113,7 @@ def check_folder(folder: Path) -> None:
         except FileNotFoundError:  # its writer has removed it meanwhile
             continue
         except OSError as error:
-            raise RunError(f"'{here}' cannot be read: {error.strerror}; permit reading it") from None
+            raise RunError(f"'{here}' cannot be read: {error.strerror}; allow reading it") from None
         count += len(parts)
         if depth > DEEP or count > MANY:
             raise RunError(

@@ -65,7 +65,7 @@ def read_evaluations(path: Path) -> Evaluations:
         raise
     except UNREADABLE as error:
         raise RunError(
-            f"'{path}' is not a whole file of evaluations ({error}): restore it from a copy, or delete it to "
+            f"'{path}' is not a complete file of evaluations ({error}): restore it from a copy, or delete it to "
             "evaluate its structures again"
         ) from None
 
@@ -74,7 +74,7 @@ def _verify(file: BinaryIO) -> None:
     digest = hashlib.sha256()
     head = file.read(HEAD)
     if not head.startswith(MAGIC):
-        raise ValueError("its first line is another one")
+        raise ValueError("its first line is not the expected one")
     while piece := file.read(1 << 20):
         digest.update(piece)
     if head[len(MAGIC) :].rstrip(b"\0\n") != digest.hexdigest().encode():

@@ -132,10 +132,10 @@ def _digest(
 ) -> str:
     """Return the SHA-256 of a file's content."""
     grid = specification.grid
-    told = [specification.kind, specification.channels, list(grid.shape), [float(h) for h in grid.spacing],
+    facts = [specification.kind, specification.channels, list(grid.shape), [float(h) for h in grid.spacing],
             [bool(p) for p in grid.periodic], list(specification.constituents), {q.name: q.unit for q in quantities},
             None if positions is None else list(positions.periods)]  # fmt: skip
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data if array.size else b"")

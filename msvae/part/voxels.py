@@ -40,7 +40,7 @@ def resolve(structure: Structures, solver: Solver, problem: Problem) -> Response
     solid = np.isin(labels, [k for k, c in enumerate(stiffness) if c is not None])
     held = _connected(solid, problem.settings.axis)
     if not held.any():
-        raise DataError("the part's two loaded faces do not hang together: it carries nothing")
+        raise DataError("the part's two loaded faces are not connected: it carries no load")
     nodes = np.prod([n + 1 for n in grid.shape]) * grid.dimensions
     if nodes > LARGEST:
         raise DataError(f"a part of {nodes} degrees of freedom cannot be resolved, at most {LARGEST} can")

@@ -233,7 +233,7 @@ class Searcher(Settings, ABC):
 
         losses: of properties, (n, 2); its `weighed(share, properties)` gives (n,).
         """
-        raise StudyError(f"searcher '{self.name}' seeks no fronts")
+        raise StudyError(f"searcher '{self.name}' finds no Pareto fronts")
 
 
 @dataclass(frozen=True)

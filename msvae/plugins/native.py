@@ -83,7 +83,9 @@ def _built(source: Path, headers: Sequence[Path], flags: Sequence[str]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"'{folder}' cannot be made ({error.strerror}): name another folder in XDG_CACHE_HOME") from None
+        raise OSError(
+            f"'{folder}' cannot be created ({error.strerror}): name another folder in XDG_CACHE_HOME"
+        ) from None
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp") as made:
         command = [compiler, *flags, "-o", made.name, str(source)]
         subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)

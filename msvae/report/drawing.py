@@ -46,7 +46,7 @@ def axes_of(figure: Figure, rows: int, columns: int) -> list[Any]:
 def check_panels(count: int) -> None:
     """Raise RunError for a figure with too many axes to be drawn in reasonable time."""
     if count > PANELS:
-        raise RunError(f"a figure of {count} panels is not drawn, {PANELS} at most: what it is drawn from is damaged")
+        raise RunError(f"a figure of {count} panels is not drawn, {PANELS} at most: its data are damaged")
 
 
 def picture(axis: Any, structures: Structures, k: int) -> None:

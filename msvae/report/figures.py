@@ -130,7 +130,7 @@ def parity(run: Run) -> Drawing | None:
     axis.set(
         xlabel=f"{name}{index_of(k, head.quantities[0].sizes)} ({unit})",
         ylabel=f"predicted ({unit})",
-        title=f"R2 = {score:.4f}, {len(test)} held-back structures",
+        title=f"R2 = {score:.4f}, {len(test)} held-out structures",
     )
     return Drawing("parity", "The structure-space head on structures that training never saw.", figure)
 

@@ -53,7 +53,7 @@ def write_report(directory: str | Path, *, trust: bool = False) -> Path:
     try:
         figures.mkdir(exist_ok=True)
     except OSError as error:
-        raise RunError(f"'{figures}' cannot be made: {error.strerror}; remove what is there") from None
+        raise RunError(f"'{figures}' cannot be created: {error.strerror}; remove what is there") from None
     for name, image in images.items():
         write_atomically(figures / f"{name}.png", image)
     page = run.path / "report.html"

@@ -63,7 +63,7 @@ class Plots:
         score = determination(predicted[known], true[known, k])
         place = index_of(k, held_back.quantity(name).sizes)
         axis.set(xlabel=f"{name}{place} ({unit})", ylabel=f"predicted from latents ({unit})",
-                 title=f"R2 = {score:.3f}, {int(known.sum())} held-back structures")  # fmt: skip
+                 title=f"R2 = {score:.3f}, {int(known.sum())} held-out structures")  # fmt: skip
         return Drawing("parity", "The head on latents, on structures that training never saw.", figure)
 
 

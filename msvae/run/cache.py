@@ -39,7 +39,7 @@ class Cache:
         except (OSError, ValueError) as error:  # ValueError: of a name with a zero byte
             why = error.strerror if isinstance(error, OSError) else error
             raise StudyError(
-                f"{study.source.at(['cache', 'path'])}: '{self.folder}' cannot be made or written to: {why}; name a "
+                f"{study.source.at(['cache', 'path'])}: '{self.folder}' cannot be created or written to: {why}; name a "
                 "folder that can be, or leave it out"
             ) from None
         writer = hashlib.sha256(f"{socket.gethostname()}:{run.resolve()}".encode()).hexdigest()[:16]

@@ -84,11 +84,11 @@ class Run(RunFiles):
         except FileNotFoundError:
             pass
         except OSError as error:  # of a name that is too long, or in a folder that may not be read
-            raise RunError(f"'{directory}' cannot be made: {error.strerror}; give another --output") from None
+            raise RunError(f"'{directory}' cannot be created: {error.strerror}; give another --output") from None
         if (directory / "study.toml").exists():
             if not resume and not force:
                 raise RunError(
-                    f"'{directory}' holds a run already: go on with it by --resume, replace it by --force, or "
+                    f"'{directory}' holds a run already: continue it with --resume, replace it by --force, or "
                     "give another --output"
                 )
         elif directory.exists() and not directory.is_dir():
@@ -122,7 +122,7 @@ class Run(RunFiles):
             for source in meshes:
                 shutil.copy(source, directory / source.name)
         except OSError as error:
-            raise RunError(f"'{directory}' cannot be made: {error.strerror}; give another --output") from None
+            raise RunError(f"'{directory}' cannot be created: {error.strerror}; give another --output") from None
         files = [f"plugins/{Path(f).name}" for f in study.plugin_files]
         run.write_json("provenance.json", provenance(study))
         frozen = with_file_names(study).tables | ({"plugin_files": files} if files else {})

@@ -107,16 +107,16 @@ class RunLock:
         if not self._is_dead(held, silent):
             who = held or "an unknown process"
             raise RunError(
-                f"'{self.file.parent}' is being written by {who}, heard of {max(silent, 0):.0f} s ago: wait until it "
-                f"has ended, give another --output, or, if you know that it is dead, delete '{self.file}'"
+                f"'{self.file.parent}' is being written by {who}, last heartbeat {max(silent, 0):.0f} s ago: wait for "
+                f"its end, give another --output, or, if you know that it is dead, delete '{self.file}'"
             )
-        aside = self.file.with_name(f"{NAME}.dead.{self.own.token}")
+        moved = self.file.with_name(f"{NAME}.dead.{self.own.token}")
         with suppress(FileNotFoundError):  # another process was faster
-            os.rename(self.file, aside)
-            if _owner(aside) != held:  # what it had put there meanwhile goes back
+            os.rename(self.file, moved)
+            if _owner(moved) != held:  # what it had put there meanwhile goes back
                 with suppress(FileExistsError):
-                    _linked(aside, self.file)
-            aside.unlink()
+                    _linked(moved, self.file)
+            moved.unlink()
 
     def _is_dead(self, held: Owner | None, silent: float) -> bool:
         if held is not None and held.host == self.own.host:

@@ -30,12 +30,12 @@ def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> Non
             continue
         raise RunError(
             f"'{run}' names '{path}' as {'.'.join(key)}, which is not data of the run and would be read or written: "
-            f"say --trust, or --set {'.'.join(key)}=..."
+            f"add --trust, or --set {'.'.join(key)}=..."
         )
     engine = study.executor.name
     if ":" in engine and ("executor", "name") not in own:
         raise RunError(
-            f"'{run}' names an executor of its own, '{engine}', which would be executed: say --trust, or "
+            f"'{run}' names an executor of its own, '{engine}', which would be executed: add --trust, or "
             "--set executor.name='serial'"
         )
 

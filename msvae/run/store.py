@@ -49,7 +49,7 @@ class EvaluationStore:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunError(f"'{self.directory}' cannot be made: {error.strerror}; give another --output") from None
+            raise RunError(f"'{self.directory}' cannot be created: {error.strerror}; give another --output") from None
         if self._next is None:
             segments = self._segments()
             self._next = segments[-1][1] + 1 if segments else 0
@@ -82,7 +82,7 @@ class EvaluationStore:
                 tables = [read_evaluations(path) for start, _, path in self._segments() if start >= first]
             except FileNotFoundError:  # merged by the writer after we listed it: list again
                 if attempt == 2:
-                    raise RunError(f"files vanish from '{self.directory}' while it is read: try again") from None
+                    raise RunError(f"files disappear from '{self.directory}' while it is read: try again") from None
                 continue
             with fitting(self.directory, "joining the evaluations"):
                 return joined(tables)

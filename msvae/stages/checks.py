@@ -33,7 +33,7 @@ def check(context: Context, structures: Structures) -> None:
         )
     if len(structures) > 1 and len(set(structures.ids)) == 1:
         raise DataError(
-            f"dataset: its {len(structures)} structures are all alike ({_content(structures)}), which teaches nothing: "
+            f"dataset: its {len(structures)} structures are all alike ({_content(structures)}), with nothing to learn: "
             "give others, or another dataset.threshold where images are cut to phases by their grey values"
         )
     if study.solver is not None:

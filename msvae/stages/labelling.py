@@ -40,7 +40,7 @@ def _check_solver(study: Study, structures: Structures) -> None:
     if both and before != f"{study.solver.name} {solver_key(study)}":
         raise StudyError(
             f"{study.source.at(['dataset'])}: its '{min(both)}' was computed by another solver, or other settings of "
-            "it, than [solver] names: take that solver, or set dataset.labels = false to have all computed anew"
+            "it, than [solver] names: take that solver, or set dataset.labels = false to compute all of them again"
         )
 
 

@@ -51,7 +51,7 @@ def _able(whole: Split, able: Array) -> Split:
     if len(sides.train) < LEAST or not len(sides.held_out):
         raise DataError(
             f"training.held_back: of {able.sum()} structures whose conditions are known, {len(sides.train)} are to be "
-            f"trained on and {len(sides.held_out)} held back, but {LEAST} and 1 are needed at least: give more "
+            f"trained on and {len(sides.held_out)} held out, but {LEAST} and 1 are needed at least: give more "
             "structures with known conditions, or cut images to pieces (dataset.patch), which are split by blocks"
         )
     return sides

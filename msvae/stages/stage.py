@@ -99,7 +99,7 @@ class Stage:
         """Keep a number of tasks in progress; see Context.evaluate_asynchronously."""
         context, store = self.context, self.store
         before = store.arrived()
-        asked = iter(_asked_again(before, ask, on_answer, under_way))
+        asked = iter(_replayed(before, ask, on_answer, under_way))
         watch = Watch(context.run.journal, self.name, total=total, before=before, width=context.width)
         recipe = context.recipe(model=self.job.model)
         answers = run_asynchronously(
@@ -240,7 +240,7 @@ def _reported(title: str) -> Iterator[Report]:
         yield report
 
 
-def _asked_again(
+def _replayed(
     before: Evaluations, ask: Callable[[], Task | None], on_answer: Callable[[Evaluations], None], under_way: int
 ) -> list[Task]:
     """Replay the stored questions and answers; return the tasks that have no answer yet."""
@@ -249,7 +249,7 @@ def _asked_again(
         while len(waiting) < under_way and (task := ask()) is not None:
             waiting[task.index] = task
         if waiting.pop(index, None) is None:
-            raise RunError(f"evaluation {index} of the record was never asked for: start again without --resume")
+            raise RunError(f"evaluation {index} in the record belongs to no task: start again without --resume")
         on_answer(before.where(np.array([k])))
     return list(waiting.values())
 

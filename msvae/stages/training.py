@@ -110,7 +110,7 @@ def _say_which_epoch(context: Context, history: History) -> None:
     context.run.journal.note("trained", **said, held_back_loss=losses[kept], held_back_loss_at_the_end=losses[-1])
     context.run.journal.show(**said)
     log.info(
-        "training: kept the weights of epoch %d of %d, with a held-back loss of %.1f nats; %.1f at the end",
+        "training: kept the weights of epoch %d of %d, with a held-out loss of %.1f nats; %.1f at the end",
         kept + 1, len(history), losses[kept], losses[-1],
     )  # fmt: skip
 

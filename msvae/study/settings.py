@@ -114,7 +114,7 @@ class TrainingSettings(Settings):
     gap: between windows of one image that are trained on and held back, in windows; between pages of a stack, in
         lengths of their correlation. What lies in it is used by neither.
     warm_up: epochs over which beta rises from 0.
-    weights: that are kept, of the epoch whose held-back structures lose "best", at the final beta; or the "last".
+    weights: that are kept, of the epoch whose held-out structures lose "best", at the final beta; or the "last".
     patience: early stopping: epochs after warm_up without a lower held-out loss; "auto" is a fifth of the epochs, at
         least 10; 0 trains to the end.
     checkpoint_minutes: wall time between two checkpoints, from which --resume gives the same weights, bit for bit.

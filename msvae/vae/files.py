@@ -59,10 +59,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         content = content_of(path)
         header, body = _parts(content)
-        told = header["__metadata__"]
-        if DIGEST in told and told[DIGEST] != _digest(header, body):
+        metadata = header["__metadata__"]
+        if DIGEST in metadata and metadata[DIGEST] != _digest(header, body):
             raise ValueError("its content does not have the SHA-256 that it was written with")
-        return from_bytes(content), json.loads(told["msvae"])
+        return from_bytes(content), json.loads(metadata["msvae"])
     except (SafetensorError, RecursionError, *UNREADABLE) as error:
         raise RunError(
             f"'{path}' is not a file of msvae tensors ({error}): delete it, or restore it from a copy"
@@ -182,13 +182,13 @@ def _integers(value: Any) -> Iterator[int]:
 
 
 def _aggregate(blueprint: Blueprint, description: dict[str, Any] | None) -> Aggregate | Texture | None:
-    settings, told = blueprint.settings, blueprint.settings.condition_width
+    settings, width = blueprint.settings, blueprint.settings.condition_width
     if description is None:
         return None
     if description["kind"] != Texture.kind:
-        return Aggregate(settings.latents, told, **description)
-    above = Aggregate(settings.global_latents, told, **description["above"]) if "above" in description else None
-    return Texture(settings.latents, told, blueprint.sites, blueprint.specification.grid.periodic, above)
+        return Aggregate(settings.latents, width, **description)
+    above = Aggregate(settings.global_latents, width, **description["above"]) if "above" in description else None
+    return Texture(settings.latents, width, blueprint.sites, blueprint.specification.grid.periodic, above)
 
 
 def restore(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

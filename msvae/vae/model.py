@@ -117,7 +117,7 @@ class VAE(Networks):
     def guess_conditions(self, structures: Structures) -> dict[str, Array]:
         """Return q(c|x) of every condition: mean and deviation (n, 2) of a number, probabilities of classes."""
         if self.guess is None:
-            raise DataError("this model does not guess conditions: train it with model.semi_supervised = true")
+            raise DataError("this model does not predict conditions: train it with model.semi_supervised = true")
         found = [self.guess(features) for features in self._features(structures)]
         asked, scale = self.blueprint.settings.conditions, self.conditions.scale
         mean = scale.inverse(torch.cat([q.mean for q in found])).numpy()
@@ -163,7 +163,7 @@ class VAE(Networks):
             return specification, self.sites
         if not self.sites or len(shape) != len(self.sites):
             raise DataError(
-                f"this model makes structures of {specification.grid.shape} voxels, asked are {tuple(shape)}: another "
+                f"this model makes structures of {specification.grid.shape} voxels, found {tuple(shape)}: another "
                 "shape needs an architecture with a grid of latents, for example 'fully-convolutional'"
             )
         grid = Grid.of(tuple(shape), specification.grid.spacing, periodic=specification.grid.periodic)

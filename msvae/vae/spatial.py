@@ -56,7 +56,7 @@ class Ladder(Distribution):
     def rsample(self, sample_shape: Any = EMPTY) -> Tensor:
         """Return one latent (n, d) of each, with gradients."""
         if sample_shape != EMPTY:
-            raise ValueError(f"a hierarchy is sampled once at a time, asked are {tuple(sample_shape)}")
+            raise ValueError(f"a hierarchy gives one sample at a time, found {tuple(sample_shape)}")
         return self.carried(torch.randn_like(self.mean))
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -88,8 +88,8 @@ class SpatialPosterior(nn.Module):
         hidden = nn.functional.silu(self.encoder(features)).float().movedim(1, -1)
 
         def below(above: Tensor) -> Normal:
-            told = torch.cat([above, conditions], dim=1)
-            spread = told.reshape(len(told), *(1,) * (hidden.ndim - 2), -1).expand(*hidden.shape[:-1], told.shape[1])
+            given = torch.cat([above, conditions], dim=1)
+            spread = given.reshape(len(given), *(1,) * (hidden.ndim - 2), -1).expand(*hidden.shape[:-1], given.shape[1])
             return _normal(self.moments(torch.cat([hidden, spread], dim=-1)).movedim(-1, 1))
 
         if self.above is None:
@@ -148,13 +148,13 @@ class Texture(nn.Module):
     kind = "texture"
 
     def __init__(
-        self, latents: int, told: int, sites: tuple[int, ...], periodic: tuple[bool, ...], above: Aggregate | None
+        self, latents: int, given: int, sites: tuple[int, ...], periodic: tuple[bool, ...], above: Aggregate | None
     ) -> None:
         super().__init__()
         self.latents, self.sites, self.periodic, self.above = latents, sites, periodic, above
         lags = tuple(2 * (n // 2) + 1 for n in sites)
         self.register_buffer("centre", torch.zeros(latents, dtype=torch.float64))
-        self.register_buffer("slope", torch.zeros(latents, told, dtype=torch.float64))
+        self.register_buffer("slope", torch.zeros(latents, given, dtype=torch.float64))
         identity = torch.zeros(latents, latents, *lags, dtype=torch.float64)
         identity[_all(*(n // 2 for n in lags))] = torch.eye(latents, dtype=torch.float64)
         self.register_buffer("covariance", identity)

@@ -66,7 +66,7 @@ class Runs(Dataset):
             elif solver not in (None, known):
                 raise DataError(
                     f"dataset.more: '{path}' was labelled by another solver, or other settings of it, than '{first}': "
-                    "leave it out, or set dataset.labels = false to have all computed anew"
+                    "leave it out, or set dataset.labels = false to compute all of them again"
                 )
         return known
 

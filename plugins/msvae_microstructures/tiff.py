@@ -55,18 +55,18 @@ class Tiff(Dataset):
     periodic: bool = False
 
     def __post_init__(self) -> None:
-        told = self._told or 2
-        if self.patch and len(self.patch) != told:
-            raise ValueError(f"patch has {told} numbers of voxels, found {list(self.patch)}")
-        if self.region and len(self.region) != told:
-            raise ValueError(f"region has {told} pairs [first, end) of voxels, found {list(self.region)}")
+        axes = self._axes_given or 2
+        if self.patch and len(self.patch) != axes:
+            raise ValueError(f"patch has {axes} numbers of voxels, found {list(self.patch)}")
+        if self.region and len(self.region) != axes:
+            raise ValueError(f"region has {axes} pairs [first, end) of voxels, found {list(self.region)}")
         if self.threshold is not None and self.labels:
             raise ValueError("give a threshold or labels, not both")
         if self.spacing is not None:
-            fitting(self.spacing, told)
+            fitting(self.spacing, axes)
 
     @property
-    def _told(self) -> Literal[2, 3] | None:
+    def _axes_given(self) -> Literal[2, 3] | None:
         """The dimensions that the settings say; None where they do not."""
         if self.dimensions_of != "auto":
             return self.dimensions_of
@@ -76,8 +76,8 @@ class Tiff(Dataset):
 
     def _decided(self, files: Sequence[Path]) -> Tiff:
         """Return the same with the dimensions that "auto" stands for, and say what is read."""
-        dimensions: Literal[2, 3] = self._told or (3 if _are_slices(files[0]) else 2)
-        if self._told is None:
+        dimensions: Literal[2, 3] = self._axes_given or (3 if _are_slices(files[0]) else 2)
+        if self._axes_given is None:
             pages, *size = _read(files[0]).shape
             shape = " x ".join(map(str, size))
             if dimensions == 3:
@@ -92,7 +92,7 @@ class Tiff(Dataset):
         if self.dimensions_of == "auto":
             return self._decided(files).load(seed)
         images = [self._region(image) for image in self._images(files)]
-        spacing = voxel_sizes(files[0], self.spacing, self._told or 2)
+        spacing = voxel_sizes(files[0], self.spacing, self._axes_given or 2)
         if not self.patch and len({image.shape for image in images}) > 1:
             raise DataError(
                 f"dataset.path: the images of '{self.path}' have different sizes "
@@ -105,7 +105,7 @@ class Tiff(Dataset):
         if self.dimensions_of == "auto":
             return self._decided(files).image(seed)
         values = next(self._images(files))[None]
-        return self._structures(values, voxel_sizes(files[0], self.spacing, self._told or 2))
+        return self._structures(values, voxel_sizes(files[0], self.spacing, self._axes_given or 2))
 
     @classmethod
     def example(cls, n: int, seed: int) -> Structures:

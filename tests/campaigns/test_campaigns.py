@@ -533,7 +533,7 @@ def test_generate_asks_for_values_and_scores_what_it_got(study_file: Callable[..
         "latent_map",
         "parity",
         "generated",
-        "asked_and_found",
+        "targets_and_results",
     } <= names
 
 

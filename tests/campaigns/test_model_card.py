@@ -115,7 +115,7 @@ def test_sets_that_do_not_vary_have_distances() -> None:
     ("overrides", "says"),
     [
         (GOOD, "Usable for: encoding and decoding structures"),
-        (OVERFITTED, "overfitted: its held-back loss is"),
+        (OVERFITTED, "overfitted: its held-out loss is"),
         (COLLAPSED, "the posterior has collapsed"),
         (EMPTY, "come back EMPTY"),
     ],

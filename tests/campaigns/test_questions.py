@@ -130,7 +130,7 @@ def test_budgets_in_core_hours_and_in_time_end_a_search(
     more = [*SEARCH, f"design.asynchronous={asynchronous}", "design.batch=2"]
     launch(study, tmp_path / "hours", overrides=[*more, "design.core_hours=1e-9"])
     assert len(Run.open(tmp_path / "hours").store("search-0").load()) == 2
-    with pytest.raises(TargetError, match="no design was asked for"):
+    with pytest.raises(TargetError, match="proposed no design"):
         launch(study, tmp_path / "time", overrides=[*more, "design.wall_time=1e-9"])
 
 

@@ -109,7 +109,7 @@ def test_a_folder_without_permission_is_said(made: Path, tmp_path: Path) -> None
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(RunError, match="cannot be"):
         launch(made / "study.toml", tmp_path / "closed")
-    with pytest.raises(RunError, match="cannot be made"):
+    with pytest.raises(RunError, match="cannot be created"):
         launch(made / "study.toml", tmp_path / "closed" / "run")
 
 

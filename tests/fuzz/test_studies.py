@@ -226,18 +226,18 @@ FOUND = [  # by this fuzzer
     ("train", "dataset.shape=[2147483647, 2147483647]", "voxels can be made"),
     ("train", "executor.name='os:getcwd'", "failed with TypeError"),
     ("train", "title='a\u0000b'", "zero byte"),
-    ("generate", "dataset.count=2", "1 are to be trained on and 1 held back"),
+    ("generate", "dataset.count=2", "1 are to be trained on and 1 held out"),
     ("generate", "label.limit=1", "structures whose conditions are known"),
     ("generate", "generate.verify={property='conductivity'}", "generate.verify: .*has shape"),
     ("label", "model.conditions=[{property='conductivity'}]", "model.conditions.*has shape"),
-    ("label", "cache.path='/proc/none'", "cannot be made or written to"),
+    ("label", "cache.path='/proc/none'", "cannot be created or written to"),
     ("inverse-design", "design.fractions=[{phase=7}]", "phases from 0 to 1"),
     ("inverse-design", "design.fractions=[{phase=1, low=0.9, high=0.1}]", "low is at most high"),
     ("inverse-design", "design.constraints=[{kind='symmetric', axis=2}]", "axes from 0 to 1"),
     ("inverse-design", "design.start_from=['nowhere']", "is not a run directory"),
     ("gradation", "gradation.shape=[1, 16]", "hold no whole window"),
     ("gradation", "gradation.phase=4", "phases from 0 to 1"),
-    ("gradation", "model.heads=[]\ngradation.property='conductivity'\ngradation.component=[0, 0]", "led by a head"),
+    ("gradation", "model.heads=[]\ngradation.property='conductivity'\ngradation.component=[0, 0]", "needs a head"),
 ]
 
 

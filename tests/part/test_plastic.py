@@ -164,7 +164,7 @@ def test_a_part_of_voxels_bends_like_a_beam_and_loose_islands_carry_nothing() ->
     bending, shear = 40**3 / (3 * modulus * 10**3 / 12), 40 / (5 / 6 * 10 / 2.6)
     assert found == pytest.approx(1 / (bending + shear), rel=0.05)
     labels[0, 20] = 1
-    with pytest.raises(DataError, match="do not hang together"):
+    with pytest.raises(DataError, match="are not connected"):
         resolve(Structures.from_labels(labels, 1.0, phases=2, periodic=False), solver, problem)
 
 

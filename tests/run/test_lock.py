@@ -56,7 +56,9 @@ def test_a_second_writer_is_refused_in_one_sentence_and_the_first_loses_nothing(
 
 def test_a_dead_lock_gives_way_and_one_of_another_host_after_its_patience(tmp_path: Path) -> None:
     held = RunLock(tmp_path)
-    with pytest.raises(RunError, match=r"is being written by process \d+ on .*heard of \d+ s ago.*delete '.*run.lock'"):
+    with pytest.raises(
+        RunError, match=r"is being written by process \d+ on .*last heartbeat \d+ s ago.*delete '.*run.lock'"
+    ):
         RunLock(tmp_path)
     held.release()
     own = lock.Owner.this()

@@ -117,7 +117,7 @@ def test_a_strangers_executor_is_not_executed_without_trust(
     assert "engine_of_theirs" in study.read_text()
     (tmp_path / "engine_of_theirs.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(RunError, match=r"'engine_of_theirs:open', which would be executed: say --trust"):
+    with pytest.raises(RunError, match=r"'engine_of_theirs:open', which would be executed: add --trust"):
         reproduce(tmp_path / "run", tmp_path / "again")
     assert not (tmp_path / "executed").exists()
     table = reproduce(tmp_path / "run", tmp_path / "again", overrides=["executor.name='serial'"])

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from msvae import VAE, Architecture, Structures
+from msvae.sampling.search.effort import Effort, rounded
 from msvae.sampling.search.problem import Known
 from msvae.sampling.search.searchers.composite import CompositeSearch
 from msvae.sampling.search.searchers.plain import PlainSearch
 from msvae.sampling.search.searchers.random import RandomSearch
-from msvae.sampling.search.thought import Thought, rounded
 from msvae.study import load_plugin
 from msvae.study.numbers import Component
 from msvae.study.settings import ModelSettings
@@ -56,10 +56,10 @@ def searched(search: Any, rounds: int) -> tuple[Any, Any]:
 
 
 def test_fast_solvers_get_plain_candidates_and_dear_ones_more_thought() -> None:
-    assert [Thought(s).plain for s in (1e-6, 1e-3, 0.01, 0.1, 0.3, 100.0)] == [300, 300, 30, 3, 0, 0]
+    assert [Effort(s).plain for s in (1e-6, 1e-3, 0.01, 0.1, 0.3, 100.0)] == [300, 300, 30, 3, 0, 0]
     cube = Structures.from_labels(np.zeros((1, 16, 16, 16), dtype=int), 1e-6, phases=3).specification
-    assert Thought(0.001).candidates(cube) == Thought(0.3).candidates(cube) < Thought(3.0).candidates(cube)
-    assert Thought(0.001).learning < Thought(3.0).learning
+    assert Effort(0.001).candidates(cube) == Effort(0.3).candidates(cube) < Effort(3.0).candidates(cube)
+    assert Effort(0.001).learning < Effort(3.0).learning
     assert rounded(0.02) == rounded(0.007) == 0.01
 
 

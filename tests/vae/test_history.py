@@ -1,4 +1,4 @@
-"""Which epoch's weights are kept: those whose held-back structures lose least, whatever kills the training."""
+"""Which epoch's weights are kept: those whose held-out structures lose least, whatever kills the training."""
 
 from __future__ import annotations
 

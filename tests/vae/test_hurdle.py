@@ -303,6 +303,6 @@ def test_campaigns_work_with_a_property_that_is_zero_for_part_of_the_data(
     if campaign == "train":
         said = {line["what"]: line for line in run.read_json("model_card.json")}
         for who in ("head on latents", "structure-space head"):
-            line = said[next(key for key in said if key.startswith(who) and "told rightly" in key)]
+            line = said[next(key for key in said if key.startswith(who) and "share correct" in key)]
             assert line["model"] > line["floor"] - 0.1
             assert any(key.startswith(who) and "R2 of the logarithm" in key for key in said)

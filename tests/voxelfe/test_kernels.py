@@ -136,10 +136,10 @@ def test_forces_that_reach_too_far_or_are_not_aligned_are_refused(single: Kernel
 def test_arrays_of_another_type_or_order_are_refused(single: Kernels) -> None:
     problem = Problem(single)
     problem.r = problem.r.astype(np.complex128)
-    with pytest.raises(ValueError, match="'r' is to be a contiguous array of float32"):
+    with pytest.raises(ValueError, match="'r' must be a contiguous array of float32"):
         problem.precondition()
     problem.r = np.zeros((3, 6, 5, 4), dtype=np.complex64).transpose(0, 3, 2, 1)
-    with pytest.raises(ValueError, match="'r' is to be a contiguous"):
+    with pytest.raises(ValueError, match="'r' must be a contiguous"):
         problem.precondition()
 
 

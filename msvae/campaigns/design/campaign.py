@@ -112,7 +112,7 @@ class InverseDesign(Campaign):
         if self.objectives and not strategy.fronts:
             able = [e.plugin.name for e in registry().loaded.values() if getattr(e.plugin, "fronts", False)]
             raise StudyError(
-                f"{study.source.at(place)}: '{strategy.name}' seeks no fronts: with objectives take one of "
+                f"{study.source.at(place)}: '{strategy.name}' finds no Pareto fronts: with objectives take one of "
                 f"{', '.join(sorted(able))}"
             )
         if strategy.conditions and not study.model.conditions:
@@ -127,7 +127,7 @@ class InverseDesign(Campaign):
         missing = {t.property for t in self.targets} - set(study.model.heads)
         if missing and strategy.heads:
             raise StudyError(
-                f"{study.source.at(['model', 'heads'])}: searcher '{strategy.name}' is led by the heads, so "
+                f"{study.source.at(['model', 'heads'])}: searcher '{strategy.name}' follows the model's heads, so "
                 f"model.heads has to name every targeted property; '{min(missing)}' is missing"
             )
 

@@ -19,7 +19,7 @@ from msvae.study import Study
 from msvae.vae.files import load_model
 from msvae.vae.model import VAE
 
-__all__ = ["asked_conditions", "check_earlier", "designs", "joined_structures", "with_earlier"]
+__all__ = ["check_earlier", "designs", "joined_structures", "target_conditions", "with_earlier"]
 
 FILE = "earlier.h5"
 
@@ -31,7 +31,7 @@ def designs(vae: VAE, table: Evaluations, rows: Array, quantities: Sequence[Quan
     return vae.decode(table.latents[rows]).with_properties(properties, known)
 
 
-def asked_conditions(study: Study) -> Array:
+def target_conditions(study: Study) -> Array:
     """Return the value (k,) of each condition of the model that the study's targets require."""
     asked = {(t.property, t.component): t.value for t in study.need(InverseDesign).targets}
     return np.array([asked[c.property, c.component] for c in study.model.conditions], dtype=np.float64)
@@ -80,7 +80,7 @@ def _found(context: Context, structures: Structures, folder: str) -> list[Struct
         table = earlier.store(stage).load()
         if stage.startswith(("search-", "control-")) and table.done.any():
             vae = load_model(earlier.model_file_of(stage))
-            vae.default_conditions = asked_conditions(earlier.study)
+            vae.default_conditions = target_conditions(earlier.study)
             parts.append(designs(vae, table, np.flatnonzero(table.done), structures.quantities))
     if not parts:
         raise StudyError(f"{key}: the run '{folder}' has no designs that the solver verified")

@@ -14,7 +14,7 @@ import numpy as np
 from msvae.campaigns.design.campaign import InverseDesign
 from msvae.campaigns.design.designs import designs
 from msvae.campaigns.design.judge import Judge
-from msvae.campaigns.design.loop.pace import thought_of
+from msvae.campaigns.design.loop.pace import effort_of
 from msvae.campaigns.design.loop.questions import Conversation
 from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
@@ -125,7 +125,7 @@ def _search(context: Context, known: Structures, losses: Losses, judge: Judge) -
         judge.allowed,
         Known(vae.encode(known), known, {n: np.array(known.properties[n]) for n in names}),
         seed,
-        thought_of(context),
+        effort_of(context),
     )
     searcher = design.strategy.front(problem, losses, np.random.default_rng(seed_of(seed, "weights")))
     whole = Conversation(

@@ -15,7 +15,7 @@ import numpy as np
 from msvae.campaigns.design import pareto
 from msvae.campaigns.design.accuracy import design_doubts, error_rows
 from msvae.campaigns.design.campaign import InverseDesign
-from msvae.campaigns.design.designs import asked_conditions, check_earlier, designs, with_earlier
+from msvae.campaigns.design.designs import check_earlier, designs, target_conditions, with_earlier
 from msvae.campaigns.design.interpretation import interpret
 from msvae.campaigns.design.judge import Judge, distance_from, misses, numbers_of
 from msvae.campaigns.design.loop.searches import Part, Search, control, nearest_of, search
@@ -41,7 +41,7 @@ def run(context: Context) -> Table:
     structures = training_structures(context)
     check_dependence(context, design, structures)
     vae = trained(context, structures)
-    vae.default_conditions = asked_conditions(context.study)
+    vae.default_conditions = target_conditions(context.study)
     judge = Judge.of(context, vae, structures)
     structures = with_earlier(context, structures)
     if design.objectives:

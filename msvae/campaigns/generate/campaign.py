@@ -83,4 +83,4 @@ class Generate(Campaign):
         from msvae.campaigns.generate import figures
 
         yield figures.generated(run)
-        yield figures.asked_and_found(run)
+        yield figures.targets_and_results(run)

@@ -10,7 +10,7 @@ from msvae.report.drawing import Drawing, axes_of, picture
 from msvae.run.directory import Run
 from msvae.structures import Structures
 
-__all__ = ["asked_and_found", "generated"]
+__all__ = ["generated", "targets_and_results"]
 
 
 def generated(run: Run) -> Drawing | None:
@@ -29,7 +29,7 @@ def generated(run: Run) -> Drawing | None:
     return Drawing("generated", f"Generated structures; at the left the asked {run.study.model.conditions[0]}.", figure)
 
 
-def asked_and_found(run: Run) -> Drawing | None:
+def targets_and_results(run: Run) -> Drawing | None:
     """Given values against those that the predictor and the solver find for the generated structures."""
     structures = _generated(run)
     if structures is None:
@@ -46,7 +46,7 @@ def asked_and_found(run: Run) -> Drawing | None:
         xlabel=f"asked {condition} ({condition.unit or '1'})", ylabel=f"found {condition} ({condition.unit or '1'})"
     )
     axis.legend()
-    return Drawing("asked_and_found", "Asked values, and what was found in the generated structures.", figure)
+    return Drawing("targets_and_results", "Asked values, and what was found in the generated structures.", figure)
 
 
 def _generated(run: Run) -> Structures | None:

@@ -1,4 +1,4 @@
-"""Scores of models on the held-back structures, as rows of text."""
+"""Scores of models on the held-out structures, as rows of text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["scores"]
 def scores(
     context: Context, structures: Structures, vae: VAE, head: StructureHead | None
 ) -> list[tuple[str, str, str]]:
-    """Return rows (what, measure, value) over the held-back structures."""
+    """Return rows (what, measure, value) over the held-out structures."""
     test = structures[sides_of(context, structures, vae.blueprint).held_out]
     latents = vae.encode(test)
     conditions = _conditions(vae, test)

@@ -99,7 +99,7 @@ class Gradation(Campaign):
             check_phase(study, specification, self.phase, ("gradation", "phase"))
         if self.property and self.property not in study.model.heads and self.through == "head":
             raise StudyError(
-                f"{study.source.at(['model', 'heads'])}: gradation.property is led by a head: add '{self.property}'"
+                f"{study.source.at(['model', 'heads'])}: gradation.property needs a head: add '{self.property}'"
             )
 
     def run(self, context: Context) -> Table:

@@ -1,7 +1,7 @@
 """The model card: the scores of a trained model, each beside its floor and beside PCA of the same latent size.
 
-The floor of a distance between generated and held-back structures is the distance between equally many training and
-held-back structures: no model of the data can be expected to come nearer.
+The floor of a distance between generated and held-out structures is the distance between equally many training and
+held-out structures: no model of the data can be expected to come nearer.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ FACTORS, MOST_LATENTS, FEWEST_ROWS = 6, 64, 50  # of the scores of disentangleme
 
 @dataclass(frozen=True, eq=False)
 class Sets:
-    """Training and held-back structures, and as many that the model and PCA generated."""
+    """Training and held-out structures, and as many that the model and PCA generated."""
 
     train: Structures
     test: Structures
@@ -64,7 +64,7 @@ def model_card(
 ) -> Table:
     """Return the card of a model as a table, and write it to the run as model_card.json.
 
-    sides: the split that made training and held-back structures.
+    sides: the split that made training and held-out structures.
     """
     baseline = PrincipalComponents.of(train, vae.latents)
     seed = seed_of(context.study.seed, "model card")
@@ -99,7 +99,7 @@ def _split(sides: Split | None) -> Iterator[Line]:
         return
     yield Line("structures: used by neither side, in the gap or copies", str(sides.unused))
     if sides.apart is not None:
-        yield Line("structures: voxels between training and held-back ones, at least", str(sides.apart))
+        yield Line("structures: voxels between training and held-out ones, at least", str(sides.apart))
 
 
 def _text(value: float | str | None) -> str:
@@ -215,7 +215,7 @@ def _axes(vae: VAE, train: Structures, test: Structures, means: Array, seed: int
 
 
 def _generated(sets: Sets) -> Iterator[Line]:
-    """Yield distances between generated and held-back structures."""
+    """Yield distances between generated and held-out structures."""
     held_back = feature_vectors(sets.test)
 
     def compared(what: str, measure: Callable[[Array, Array], float], of: Callable[[Structures], Array]) -> Line:
@@ -239,7 +239,7 @@ def _generated(sets: Sets) -> Iterator[Line]:
         if held_back.shape[1] < len(sets.test) // 2:
             yield compared("generated: Frechet distance", distances.frechet, feature_vectors)
         ratio, _ = distances.novelty(feature_vectors(sets.generated), held_back, feature_vectors(sets.train))
-        yield Line("generated: distance to the nearest training structure, over that of held-back ones", ratio)
+        yield Line("generated: distance to the nearest training structure, over that of held-out ones", ratio)
 
 
 def _solve(context: Context) -> int:
@@ -249,7 +249,7 @@ def _solve(context: Context) -> int:
 
 
 def _solved(context: Context, latents: Array, conditions: Array, train: Structures, test: Structures) -> Iterator[Line]:
-    """Yield the distances between the solver's properties of generated and of held-back structures."""
+    """Yield the distances between the solver's properties of generated and of held-out structures."""
     count = min(_solve(context), len(latents))
     tasks = [Task(k, z, c) for k, (z, c) in enumerate(zip(latents[:count], conditions[:count], strict=True))]
     table = context.evaluate("model-card", tasks, model=context.run.model_file, title="solve generated")

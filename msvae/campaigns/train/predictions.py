@@ -23,7 +23,7 @@ __all__ = ["Line", "halves", "predictions"]
 
 @dataclass(frozen=True)
 class Line:
-    """One figure of the card: of the model, of PCA, and of training against held-back structures; None where none."""
+    """One figure of the card: of the model, of PCA, and of training against held-out structures; None where none."""
 
     what: str
     model: float | str
@@ -39,7 +39,7 @@ class Line:
 
 
 def halves(context: Context, test: Structures) -> tuple[Array, Array] | None:
-    """Return indices of two halves of held-back structures without leakage between them; None if there are none."""
+    """Return indices of two halves of held-out structures without leakage between them; None if there are none."""
     try:
         sides = split_of(test, 0.5, seed_of(context.study.seed, "halves"), gap=context.study.training.gap)
     except DataError:
@@ -79,7 +79,7 @@ def _zeros(label: str, true: Array, predicted: Array, chance: Array) -> Iterator
     if not chance.any() or not 0 < zero.mean() < 1:
         return
     often = max(float(zero.mean()), float(1 - zero.mean()))
-    yield Line(f"{label}: zero or not, told rightly", float(((chance > 0.5) == zero).mean()), floor=often)
+    yield Line(f"{label}: zero or not, share correct", float(((chance > 0.5) == zero).mean()), floor=often)
     sized = (true > 0) & (predicted > 0)
     if sized.sum() > 2:
         told = (predicted / np.maximum(1 - chance, 1e-9))[sized]

@@ -11,17 +11,17 @@ from msvae.campaigns.train.predictions import Line
 
 __all__ = ["verdict"]
 
-FAR = 3.0  # times as far from held-back structures as the training set is, from which generated ones are not like them
+FAR = 3.0  # times as far from held-out structures as the training set is, from which generated ones are not like them
 APART = 0.3  # standard deviations, below which a distance of a descriptor is small whatever the training set's
 EMPTY = 0.05  # of the reconstructions, that have lost every phase but the most frequent one
 OVERLAP = 0.5  # of a structure and its reconstruction, below which it is another one
 MARGIN = 0.05  # of PCA's error, within which the model is as good
 FEW_LATENTS = 0.5  # of the latents in use, below which the posterior has collapsed
-TOLD = 0.05  # nats of a latent, below which it tells next to nothing of its structure
-OVERFITTED = 1.05  # times the least held-back loss, above which the weights that are kept are past their best
+LEAST_NATS = 0.05  # nats of a latent, below which it tells next to nothing of its structure
+OVERFITTED = 1.05  # times the least held-out loss, above which the weights that are kept are past their best
 GAP = 1.5  # times the training structures' cost of reconstruction, above which the model knows those by heart
-COVERED = 0.7  # of what the training set covers of held-back structures, below which samples miss too much
-COPIES = 0.5  # times as near to the training set as held-back structures are, below which samples are copies
+COVERED = 0.7  # of what the training set covers of held-out structures, below which samples miss too much
+COPIES = 0.5  # times as near to the training set as held-out structures are, below which samples are copies
 GOOD, ROUGH = 0.8, 0.5  # R2 of a prediction
 
 LONGER = "train longer or on more structures"
@@ -69,9 +69,9 @@ def _reconstruction(card: Mapping[str, Line]) -> Iterator[Finding]:
     if empty is not None and _number(empty.model) > (empty.floor or 0.0) + EMPTY:
         yield Finding(use, False, f"{100 * _number(empty.model):.0f} % of them come back EMPTY", ADVICE["empty"])
         return
-    told = _number(card["divergence (nats), held back"].model) / int(latents)
-    if int(used) < FEW_LATENTS * int(latents) or told < TOLD:
-        why = f"the posterior has collapsed: {used} of {latents} latents are in use, and tell {told:.2g} nats each"
+    nats = _number(card["divergence (nats), held back"].model) / int(latents)
+    if int(used) < FEW_LATENTS * int(latents) or nats < LEAST_NATS:
+        why = f"the posterior has collapsed: {used} of {latents} latents are in use, and tell {nats:.2g} nats each"
         yield Finding(use, False, why, ADVICE["collapsed"])
         return
     overlap, equal = (card.get(f"reconstruction: {name}") for name in ("intersection over union", "equal sites"))
@@ -95,14 +95,14 @@ def _training(card: Mapping[str, Line]) -> Iterator[Finding]:
     kept, least = _number(card[name].model), _number(card[f"{name}, at its least"].model)
     cost = card["reconstruction (nats), held back"]
     if kept > least + (OVERFITTED - 1) * abs(least):
-        why = f"overfitted: its held-back loss is {kept:.4g} nats, and was {least:.4g} before"
+        why = f"overfitted: its held-out loss is {kept:.4g} nats, and was {least:.4g} before"
         yield Finding(use, False, why, ADVICE["past its best"])
     elif cost.ratio is not None and cost.ratio > GAP:
         yield Finding(use, False, f"overfitted: they cost {cost.ratio:.2g} times what those do", ADVICE["overfitted"])
 
 
 def _generation(card: Mapping[str, Line]) -> Iterator[Finding]:
-    """Yield whether samples are like held-back structures."""
+    """Yield whether samples are like held-out structures."""
     use, lines = "generating structures", {k: line for k, line in card.items() if k.startswith("generated: ")}
     far = [
         f"{name[11:].partition(',')[0]} {line.ratio:.2g} times"
@@ -112,15 +112,15 @@ def _generation(card: Mapping[str, Line]) -> Iterator[Finding]:
         and not (name.endswith("W1/sd") and _number(line.model) < APART)
     ]
     cover = lines.get("generated: coverage")
-    novel = lines.get("generated: distance to the nearest training structure, over that of held-back ones")
+    novel = lines.get("generated: distance to the nearest training structure, over that of held-out ones")
     if far:
-        why = f"they are {', '.join(far)} as far from held-back ones as the training set is"
+        why = f"they are {', '.join(far)} as far from held-out ones as the training set is"
         yield Finding(use, False, why, f"{LONGER}; for noisy surfaces take another likelihood")
     elif cover is not None and cover.ratio is not None and cover.ratio < COVERED:
         share, whole = 100 * _number(cover.model), 100 * (cover.floor or 0.0)
-        yield Finding(use, False, f"they cover {share:.0f} % of held-back ones, the training set {whole:.0f} %", LONGER)
+        yield Finding(use, False, f"they cover {share:.0f} % of held-out ones, the training set {whole:.0f} %", LONGER)
     elif novel is not None and _number(novel.model) < COPIES:
-        why = f"they are COPIES, {_number(novel.model):.2g} times as far from the training set as held-back ones"
+        why = f"they are COPIES, {_number(novel.model):.2g} times as far from the training set as held-out ones"
         yield Finding(use, False, why, ADVICE["copies"])
     elif lines:
         yield Finding(use, True)

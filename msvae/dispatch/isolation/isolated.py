@@ -137,13 +137,13 @@ class IsolatedSolver:
         self.link = Connection(os.dup(self.control.fileno()))
         try:
             self.link.send((self.files, pickle.dumps(self.solver), self.memory))
-            answer = self._said_by_nursery(LOADING * self.patience)
+            answer = self._nursery_answer(LOADING * self.patience)
         except (OSError, EOFError):
             answer = f"its process ended; it wrote: {self.output.text}"
         if answer != "ready":
             raise PluginError(f"solver '{self.solver.name}' cannot be loaded in a process of its own: {answer}")
 
-    def _said_by_nursery(self, patience: float) -> Any:
+    def _nursery_answer(self, patience: float) -> Any:
         """Return the nursery's message; TimeoutError, which is an OSError, if none comes within this time."""
         last = time.monotonic() + patience
         while time.monotonic() < last:
@@ -151,7 +151,7 @@ class IsolatedSolver:
             self.output.take()
             if self.link in ready:
                 return self.link.recv()
-        raise TimeoutError(f"it said nothing for {patience:g} s")
+        raise TimeoutError(f"no answer within {patience:g} s")
 
     def _leave_nursery(self) -> None:
         """Let the nursery end, if there is one; the next child is forked by a new one."""
@@ -177,14 +177,14 @@ class IsolatedSolver:
             try:
                 with theirs:
                     socket.send_fds(self.control, [b"f"], [theirs.fileno()])
-                self.child = self._said_by_nursery(self.patience)
+                self.child = self._nursery_answer(self.patience)
             except (OSError, EOFError):
                 mine.close()
                 self._leave_nursery()
                 continue
             self.data = Connection(mine.detach())
             return
-        raise PluginError(f"the process that solver '{self.solver.name}' lives in ends again and again")
+        raise PluginError(f"the process that solver '{self.solver.name}' runs in ends repeatedly")
 
     def _kill(self) -> None:
         """Kill the child and what it has started."""
@@ -198,7 +198,7 @@ class IsolatedSolver:
         self.data.close()
         code: int | None = None
         try:
-            code = int(self._said_by_nursery(self.patience))
+            code = int(self._nursery_answer(self.patience))
         except TimeoutError:  # the nursery is stopped, or the child cannot be ended
             self._kill()
             self._leave_nursery()

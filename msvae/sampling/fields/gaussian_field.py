@@ -114,7 +114,7 @@ def field_at(covariance: Coregionalization, points: Array, seed: int, *, leading
     for k, rho in enumerate(covariance.correlations):
         unit = _unit_at(rho, points, covariance.channels, seed_of(seed, "correlation", k))
         if leading is not None and len(leading):
-            unit = _modes(rho, points.tobytes(), points.shape[1], len(leading)).led(unit, leading[:, k])
+            unit = _modes(rho, points.tobytes(), points.shape[1], len(leading)).with_leading(unit, leading[:, k])
         units.append(unit.T)
     return _mixed(covariance, units, seed)
 
@@ -203,7 +203,7 @@ class KarhunenLoeve:
         points = np.asarray(points, dtype=np.float64)
         m = min(landmarks, len(points))
         if not 1 <= count <= m:
-            raise DataError(f"between 1 and {m} modes are possible here, asked are {count}")
+            raise DataError(f"between 1 and {m} modes are possible here, found {count}")
         chosen = np.sort(np.random.default_rng(seed_of(seed, "landmarks")).permutation(len(points))[:m])
         inner = correlation(points[chosen, None] - points[None, chosen])
         values, vectors = linalg.eigh(inner, subset_by_index=(m - count, m - 1))
@@ -213,7 +213,7 @@ class KarhunenLoeve:
         modes = across @ readers
         return cls(modes, float(np.square(modes).sum() / len(points)), chosen, readers)
 
-    def led(self, fields: Array, leading: Array) -> Array:
+    def with_leading(self, fields: Array, leading: Array) -> Array:
         """Return fields (p, c) with the drawn coefficients of the modes replaced by `leading` (m, c).
 
         The remainder of a field is independent of these coefficients, so that normal ones leave the covariance

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msvae.sampling.search.aims import Target
-from msvae.sampling.search.thought import Thought
+from msvae.sampling.search.effort import Effort
 from msvae.structures import Array, Structures
 from msvae.study.numbers import Component
 
@@ -56,7 +56,7 @@ class Problem:
     vae: the model whose latents are searched; its heads go on learning meanwhile. solver: that answers. targets: what
     a design has to reach. numbers: of properties, that these are about. distance: (n,) of properties from the targets,
     in tolerances; 1 and less meets them. allowed: which (n,) of latents, and of what they decode to, may be asked for.
-    known: labelled structures; None for a searcher that learns nothing. thought: how much a question is worth. seed:
+    known: labelled structures; None for a searcher that learns nothing. effort: how much a question is worth. seed:
     of everything random.
     """
 
@@ -68,7 +68,7 @@ class Problem:
     allowed: Allowed
     known: Known | None
     seed: int
-    thought: Thought = field(default_factory=Thought)
+    effort: Effort = field(default_factory=Effort)
 
     def smooth(self, properties: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the root mean square of the distances (n,) from the targets, a differentiable loss."""

@@ -54,19 +54,19 @@ class Composite(Searcher):
     def search(self, problem: Problem) -> AskTell:
         from msvae.sampling.search.searchers.plain import PlainSearch
 
-        if not problem.thought.plain:
-            return self._thoughtful(problem)
+        if not problem.effort.plain:
+            return self._model_based(problem)
         return PlainSearch(
             problem.vae,
             problem.numbers,
             problem.distance,
-            other=lambda: self._thoughtful(problem),
-            plain=problem.thought.plain,
+            other=lambda: self._model_based(problem),
+            plain=problem.effort.plain,
             seed=problem.seed,
             known=problem.known,
         )
 
-    def _thoughtful(self, problem: Problem) -> AskTell:
+    def _model_based(self, problem: Problem) -> AskTell:
         from msvae.sampling.search.descent import descents
         from msvae.sampling.search.searchers.composite import CompositeSearch
 
@@ -126,7 +126,7 @@ def _composite(problem: Problem) -> dict[str, Any]:
         "known": problem.known,
         "expected": expected,
         "allowed": problem.allowed,
-        "thought": problem.thought,
+        "effort": problem.effort,
     }
 
 

@@ -1,1 +1,1 @@
-"""The linear problem of a structure, solved with the compiled kernels or in torch, whose import costs seconds."""
+"""Two backends for the linear problem of a structure: compiled kernels, and torch (imported only when used)."""

@@ -31,7 +31,7 @@ class Tensor:
 
 
 def pairs(macros: Array) -> list[Array]:
-    """Return the load cases (L, components, 3) two by two as complex arrays; an odd last one goes with no load."""
+    """Return the load cases (L, components, 3) in pairs, as complex arrays; an odd last one is paired with none."""
     whole = np.concatenate([macros, np.zeros_like(macros[: len(macros) % 2])])
     return list(whole[0::2] + 1j * whole[1::2])
 
@@ -70,7 +70,7 @@ def effective_tensor(
 def estimated_refinement(
     material: Array, element: LinearElement, cases: int, pairs_of_u: list[Array], held: int | None = None
 ) -> Array:
-    """Return the estimate of what finer voxels would take away, from the kernels' fluctuations of pairs of cases."""
+    """Return the estimated decrease on finer voxels, from the kernels' fluctuations of pairs of load cases."""
 
     def at(planes: Array) -> Array:
         near = [u[:, planes] if material.ndim == 4 else u[-element.components :, 0, planes] for u in pairs_of_u]

@@ -67,7 +67,7 @@ class Spare:
     def of(
         cls, grid: tuple[int, ...], components: int, plan: Plan, beyond: tuple[Beyond, ...] = EVERYWHERE_PERIODIC
     ) -> Spare:
-        """Return what earlier calls left of a grid, if it is not large: memory is laid out for all that is given."""
+        """Return memory for such a grid, kept from earlier calls unless the grid is large."""
         return _spare(grid, components, plan, beyond) if np.prod(grid) <= KEPT else cls()
 
 

@@ -1,1 +1,1 @@
-"""What one voxel does, and what it would do if it were cut in two."""
+"""Finite elements of a voxel, and error estimates from voxels that are cut in two."""

@@ -1,4 +1,4 @@
-"""How far an effective property is from that of the same structure on ever finer voxels: a hierarchical estimate.
+"""Discretisation error of an effective property: a hierarchical a-posteriori estimate.
 
 Cut every voxel in two along each axis. The finer grid has new nodes on the edges, faces and centres of the old voxels;
 what the solution leaves unbalanced there, over the stiffness of these nodes, is the energy by which the finer solution
@@ -65,7 +65,7 @@ def _surplus(element: LinearElement) -> Surplus:
 def estimate(
     material: Array, element: LinearElement, fluctuations: Callable[[Array], Array], *, held: int | None = None
 ) -> Array:
-    """Return by how much the effective tensor (L, L) of one structure is too large, an estimate, positive semidefinite.
+    """Return the estimated excess (L, L), positive semidefinite, of one structure's effective tensor over the limit.
 
     material: (m, *grid). fluctuations: returns those of the load cases (L, components, planes, ...) at some planes of
     nodes. held: an axis whose first and last nodes are, if any.
@@ -95,7 +95,7 @@ def slabs(grid: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _of_slab(material: Array, element: LinearElement, u: Array, planes: Array, held: int | None) -> Array:
-    """Return the products (L, L) of what is left at the new nodes of the inner voxels of a slab, over their stiffness.
+    """Return the products (L, L) of the unbalanced forces at a slab's new nodes, over the stiffness of these nodes.
 
     u: (L, c, planes, ...); a plane of nodes belongs to the voxels above it, so that the last one only closes the slab.
     """
@@ -134,7 +134,10 @@ def _at_corners(u: Array, element: LinearElement, held: int | None) -> Array:
 
 
 def _owned(values: Array, place: tuple[int, ...]) -> Array:
-    """Return what voxels (..., planes, ...) give a new node, at the inner voxels in whose lower half it is."""
+    """Return the sum at each new node of its voxels' shares (..., planes, ...).
+
+    It is stored at the inner voxel that has the node in its lower half.
+    """
     moved = values[:, :, :-1] if place[0] == 2 else values[:, :, 1:]
     for axis, where in enumerate(place[1:], start=3):
         moved = np.roll(moved, 1, axis) if where == 2 else moved
@@ -142,7 +145,7 @@ def _owned(values: Array, place: tuple[int, ...]) -> Array:
 
 
 def _without_held(r: Array, axis: int, planes: Array | None, nodes: int) -> Array:
-    """Return forces (L, c, planes, ...) without those on the first and the last of an axis's nodes."""
+    """Return forces (L, c, planes, ...) with zeros on the first and the last nodes of the held axis."""
     places = np.arange(nodes) if planes is None else planes[1:-1]
     free = (places != 0) & (places != nodes - 1)
     return np.asarray(r * free.reshape([-1 if a == 2 + axis else 1 for a in range(r.ndim)]))

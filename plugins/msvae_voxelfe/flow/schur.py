@@ -21,7 +21,7 @@ class StokesError(RuntimeError):
 
 
 class DiagonalSolver:
-    """x with A x = b for a symmetric A by conjugate gradients preconditioned by its diagonal; compiled, if it can."""
+    """x with A x = b for a symmetric A: conjugate gradients with a diagonal preconditioner; compiled if possible."""
 
     def __init__(self, matrix: sparse.csr_array) -> None:
         self.compiled = kernels("float32")

@@ -1,6 +1,6 @@
-"""How far a permeability on voxels is above that of ever finer voxels: an estimate from the flow along the walls.
+"""Discretisation error of a permeability: an estimate from the flow along the walls.
 
-Inside the pores the staggered grid is exact for parabolic profiles; what is wrong is made at the walls, always with the
+Inside the pores the staggered grid is exact for parabolic profiles. The error arises at the walls and always has the
 same sign: flow is too fast beside them. By kind of wall, per volume of the structure and at unit viscosity:
 
 - a flat wall: u u'', of the velocity u beside it. Between plates u'' is off by a quarter there, and sums of u exceed
@@ -27,7 +27,7 @@ FLAT, ACROSS, ALONG = 0.45, 0.36, 1.7  # of flat walls, edges across the flow, a
 
 def overestimate(fluid: Array, faces: Sequence[Faces], velocities: Sequence[Array], density: Array, *,
                  reservoir: int | None) -> float:  # fmt: skip
-    """Return by how much the mean velocity that a unit pressure gradient drives is too large, an estimate.
+    """Return the estimated excess of the mean velocity under a unit pressure gradient over its limit on finer voxels.
 
     fluid: pore voxels (*grid). velocities: through the faces (faces,) of each axis. density: of voxels along each axis
     (d,), over that along the first. reservoir: the axis whose two ends are open, the other sides being walls; None
@@ -50,7 +50,7 @@ def overestimate(fluid: Array, faces: Sequence[Faces], velocities: Sequence[Arra
 
 
 def _along_walls(axis: int, pores: Array, speed: Array, passed: Array, density: Array) -> float:
-    """Return the sum over the faces normal to an axis of what is missed at the walls beside them."""
+    """Return the sum over the faces normal to an axis of the errors at the walls beside them."""
     before, behind, total = np.roll(pores, 1, axis), pores, 0.0
     for other in (a for a in range(pores.ndim) if a != axis):
         edges = [a for a in range(pores.ndim) if a not in (axis, other)]  # that run along the flow, in 3D

@@ -1,1 +1,1 @@
-"""The compiled kernels: their C sources in `source`, what they are given, and the threads that run them."""
+"""The compiled kernels: C sources in `source`, their arguments, and the threads that run them."""

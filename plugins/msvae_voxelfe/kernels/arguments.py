@@ -17,7 +17,7 @@ LANES = 8  # complex numbers of single precision in a vector of kernels.c
 
 @dataclass(frozen=True, eq=False)
 class Forces:
-    """Pairs of forces, whose components and planes lie apart by layout (2,), counted in real numbers."""
+    """Pairs of forces; layout (2,) is the distance in memory of components and of planes, in real numbers."""
 
     memory: Array
     layout: Array
@@ -67,7 +67,7 @@ class _Numbers(ctypes.Structure):
 
 
 class Call:
-    """Calls functions that take a `struct call` of call.h, and says what is wrong with the arrays that it refuses."""
+    """Calls functions that take a `struct call` of call.h, and reports the arrays that it refuses."""
 
     def __init__(self, described: str, real: np.dtype[Any]) -> None:
         """described: types and names of the arrays in the structure's order, as `voxelfe_arrays` has them."""
@@ -88,7 +88,7 @@ class Call:
         for name, array in arrays.items():
             kind, parts = self.kinds[name], 2 if array.dtype.kind == "c" else 1
             if not array.flags.c_contiguous or array.real.dtype != kind:
-                raise ValueError(f"'{name}' is to be a contiguous array of {kind}, found {array.dtype}")
+                raise ValueError(f"'{name}' must be a contiguous array of {kind}, found {array.dtype}")
             setattr(given, name, _Numbers(array.ctypes.data, parts * array.size))
         found = int(function(ctypes.byref(given)))
         if found >= 0:

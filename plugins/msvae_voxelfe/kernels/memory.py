@@ -1,4 +1,4 @@
-"""Memory in large pages, where the system has them: looking up small ones costs the kernels a tenth of their time."""
+"""Memory in large pages where the system has them: address translation of small ones costs a tenth of the time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The preconditioner of the compiled kernels: the inverse of the homogeneous problem, by Fourier transforms.
 
-The transforms are part of the kernels (fourier.h), for what pays is not to leave the cache: a plane of the residual is
-brought up to date and transformed while it is there, and transformed back and multiplied while it is there.
+The transforms are part of the kernels (fourier.h), so that a plane of the residual stays in the cache
+while it is updated and transformed, and while it is transformed back and multiplied.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SHARED = 300_000  # voxels, up to which inverses are kept for the structures to 
 
 
 class Beyond(IntEnum):
-    """What a field does beyond the first and the last node of an axis: it goes on, or as its image in a mirror.
+    """Continuation of a field beyond the first and the last node of an axis: periodic, or by its mirror image.
 
     An odd image is that of a field that is zero at both ends.
     """
@@ -55,8 +55,7 @@ class Preconditioner:
         self.inverse = make(grid, spacing, components, material, kernels[1], beyond)
 
     def layout(self) -> tuple[int, Array]:
-        """Return how many numbers the forces take, with the room that `apply` needs for their spectrum, and `Forces`'
-        layout."""
+        """Return the size of the forces in numbers, with the room for their spectrum in `apply`, and their layout."""
         nx, ny, nz = (int(n) for n in self.inverse.grid[:3])
         vectors = -(-ny // LANES) * nz
         step = self.components * vectors | 1  # odd: planes that lie a power of two apart share lines of the cache
@@ -68,7 +67,7 @@ class Preconditioner:
 
 
 def _like(reference: Array) -> tuple[tuple[float, ...], float]:
-    """Return a material that differs little from a reference but for a factor, and this factor.
+    """Return a reference material close to this one up to a factor, and the factor.
 
     Many references have the same: of isotropic ones lambda over mu is rounded, which costs no iterations.
     """

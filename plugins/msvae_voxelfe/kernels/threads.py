@@ -1,6 +1,6 @@
 """Threads: how many this process may use, and a loop that uses them; compiled kernels and FFTs release the lock.
 
-Threads share structures, load cases, or the pieces of a large grid, and whoever is free takes the next one. torch and
+Threads share structures, load cases, or the pieces of a large grid; an idle thread takes the next one. torch and
 BLAS themselves always work with one: their threads wait for each other within every operation, BLAS's by spinning,
 which on a processor that is busy with something else costs more than they gain.
 """
@@ -24,7 +24,7 @@ SMALL = 300_000  # voxels times load cases, below which starting threads takes l
 
 
 def allowed(work: int | None = None) -> int:
-    """Return the number of threads for some work, in voxels times load cases; without it, that there can be.
+    """Return the number of threads for some work, in voxels times load cases; by default the largest number.
 
     At most what OMP_NUM_THREADS grants, or else as many processors as are idle.
     """
@@ -53,7 +53,7 @@ def _idle() -> int:
 
 
 def each(function: Callable[[int], Result], n: int, threads: int) -> list[Result]:
-    """Return function(0) ... function(n - 1), computed by this many threads, in which libraries use no others."""
+    """Return function(0) ... function(n - 1), computed by this many threads; libraries use one thread meanwhile."""
     with single_threaded_libraries():
         if min(n, threads) <= 1:
             return [function(k) for k in range(n)]

@@ -1,4 +1,4 @@
-"""More than an estimate of the error: values extrapolated from two grids, and bounds on both sides.
+"""Beyond error estimates: values extrapolated from two grids, and two-sided bounds.
 
 The trilinear solution bounds a conductivity from above, whatever the material. From below it is bounded by fluxes
 without sources: the curl of a trilinear vector potential (in 2D of a stream function), whose complementary energy is
@@ -46,7 +46,7 @@ def cut_in_two(material: Array) -> Array:
 
 
 def extrapolated(coarse: Effective, fine: Effective) -> Effective:
-    """Return what ever finer grids tend to, of solutions on voxels and on voxels that are cut in two."""
+    """Return the limit on ever finer grids, extrapolated from solutions on voxels and on voxels that are cut in two."""
     step = (coarse.tensors - fine.tensors) * NEXT / (1 - NEXT)
     return Effective(fine.tensors - step, fine.errors, SCATTER * np.abs(step), coarse.iterations + fine.iterations,
                      coarse.failures | fine.failures)  # fmt: skip

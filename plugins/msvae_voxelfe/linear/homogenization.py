@@ -66,7 +66,7 @@ def homogenize(material: Array, element: LinearElement, *, tolerance: float = 1e
 
 
 def _converged(material: Array, element: LinearElement, tolerance: float, limit: int) -> Effective:
-    """Return effective tensors (n >= 1), with tolerances as small as their accuracy asks for; else they are failures.
+    """Return effective tensors (n >= 1), solved to tolerances that their accuracy needs; the others are failures.
 
     The residual is measured against the load on the mean material. Where stiff phases do not carry it, it is large
     beside what is left of the tensor.
@@ -88,7 +88,7 @@ def _converged(material: Array, element: LinearElement, tolerance: float, limit:
 
 
 def _put(found: Effective, places: Array, better: Effective) -> None:
-    """Replace what has been found at some places."""
+    """Replace the results of some structures."""
     for name in ("tensors", "errors", "refinement", "iterations"):
         getattr(found, name)[places] = getattr(better, name)
     found.failures.update({int(places[k]): reason for k, reason in better.failures.items()})
@@ -139,7 +139,7 @@ def _merged(wide: Array, others: Effective, parts: list[Effective]) -> Effective
 
 
 def _solved(material: Array, element: LinearElement, tolerance: float, limit: int) -> Effective:
-    """Return effective tensors as they come, with the compiled kernels or without."""
+    """Return effective tensors by the compiled kernels, or in torch, before any judgement of their convergence."""
     if len(material) == 0:
         return nothing(*[element.load.shape[2]] * 2)
     backends = compiled()
@@ -161,7 +161,7 @@ def nothing(*shape: int) -> Effective:
 
 
 def judged(found: Effective, tolerance: float, limit: int) -> Effective:
-    """Return the tensors, none of them where iterations are negative: they have not converged."""
+    """Return the tensors; those that have not converged (negative iterations) become failures."""
     tensors, errors, iterations = found.tensors, found.errors, found.iterations
     lost = np.flatnonzero(iterations < 0)
     reason = f"not converged to {tolerance:g} in {limit} iterations: allow more, or a larger tolerance"
@@ -171,7 +171,7 @@ def judged(found: Effective, tolerance: float, limit: int) -> Effective:
 
 
 def bytes_needed(shape: tuple[int, ...], element: LinearElement) -> int:
-    """Return about how many bytes one structure takes; 410 a voxel for elasticity in 3D, if it is large.
+    """Return the approximate number of bytes that a structure takes; 410 a voxel for elasticity in 3D, if it is large.
 
     These are material fields (m, *grid) in two precisions, fluctuation and force of each pair of load cases, and the
     vectors of conjugate gradients, of each pair that is solved at a time.
@@ -183,7 +183,7 @@ def bytes_needed(shape: tuple[int, ...], element: LinearElement) -> int:
 
 
 def free_bytes() -> int:
-    """Return the memory that the machine has to spare; a terabyte where it does not say."""
+    """Return the free memory in bytes; a terabyte where the system does not report it."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))

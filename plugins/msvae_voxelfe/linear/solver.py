@@ -145,7 +145,7 @@ class LinearSolver(Solver):
 
 
 def uncoupled(found: Effective, element: LinearElement) -> Effective:
-    """Return tensors of mirrored structures without the round-off of load cases that do not meet."""
+    """Return tensors of mirrored structures, with exact zeros for load cases that symmetry uncouples."""
     apart = ~alike(element.load.shape[2], len(element.spacing))
     for array in (found.tensors, found.errors, found.refinement):
         array[:, apart] = 0.0

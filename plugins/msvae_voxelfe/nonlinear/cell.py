@@ -1,7 +1,7 @@
 """Equilibrium of one periodic structure of a nonlinear material along a path of mean stress and strain.
 
 Trilinear elements; Newton's method, whose linear systems conjugate gradients solve with the homogeneous elastic problem
-as preconditioner. "Gradient" is what the material's law takes: the strain, or the deformation gradient.
+as preconditioner. "Gradient" stands for the argument of the material's law: the strain, or the deformation gradient.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NEWTON, KRYLOV, LONGEST = 12, 1e-3, 500
 
 
 class StepError(RuntimeError):
-    """A step of load has no equilibrium that Newton's method finds."""
+    """Newton's method finds no equilibrium at the next load."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ Law = Callable[[Tensor, Any], Response | None]
 
 
 class Cell:
-    """The state of one periodic structure: fluctuation, mean gradient and memory; `reach` takes it to the next load.
+    """The state of one periodic structure: fluctuation, mean gradient and memory; `reach` brings it to the next load.
 
     u: displacement fluctuation (1, 1, d, *grid). mean: mean gradient (v,). residual: squared norm of what is left of
     equilibrium, per volume, in the norm of the homogeneous elastic problem. iterations: of conjugate gradients.

@@ -63,7 +63,7 @@ class State:
                                         *self.moduli).mean())  # fmt: skip
 
     def refinement(self) -> float:
-        """Return the work that finer voxels would take away, twice the energy, per volume, in units of `unit`."""
+        """Return the estimated decrease on finer voxels of twice the energy per volume, in units of `unit`."""
         surplus = StressSurplus(self.cell.gradient, self.cell.grid)
         return surplus.work(self.response.stress, self.response.stress, self.response.tangent)
 

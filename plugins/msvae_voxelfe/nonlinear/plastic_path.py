@@ -23,7 +23,7 @@ PLANE = {2: [0, 1, 5], 3: [0, 1, 2, 3, 4, 5]}  # places of the Voigt components 
 
 @dataclass(frozen=True)
 class Drive:
-    """What a structure is put through: strains of one component; the others are free of stress, or of strain."""
+    """A load path: prescribed strains of one component; the others are free of stress, or of strain."""
 
     strains: Sequence[float]
     component: int
@@ -51,7 +51,7 @@ def path(
 
 
 class Refinement:
-    """How much too large the driven stress is, step by step: the derivative of the work that finer voxels take away."""
+    """Discretisation error of the driven stress, step by step: the derivative of the work's estimated decrease."""
 
     def __init__(self, component: int) -> None:
         self.component, self.stress, self.strain = component, torch.zeros(()), 0.0

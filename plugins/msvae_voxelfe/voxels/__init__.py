@@ -1,1 +1,1 @@
-"""Structures as grids of voxels: what lies beyond their sides, which voxels lead through, and phases far apart."""
+"""Structures as grids of voxels: boundary conditions, percolation, and phases of extreme contrast."""

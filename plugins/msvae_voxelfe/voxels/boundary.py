@@ -1,4 +1,4 @@
-"""What holds the structure: the conditions on the sides of an image, and which of them fit it.
+"""Boundary conditions on the sides of an image, and the default among them.
 
     "periodic"            it continues on the other side
     "mirrored"            it continues as its mirror image: sides slide without friction along rigid walls, or

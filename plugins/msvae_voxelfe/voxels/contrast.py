@@ -1,4 +1,4 @@
-"""Phases that differ by many decades: what carries a load, and what is as good as rigid or empty beside it.
+"""Phases of extreme contrast: which of them carry a load, and which are as good as rigid or empty.
 
 Conjugate gradients in floating point resolve ratios of some ten thousand. Of larger ones only the order matters: with a
 load goes the level of the stiffest phases whose connected voxels lead through the structure along it. What is far above
@@ -24,7 +24,7 @@ MANY = 12  # different moduli, from which on their decades are the levels
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """Load cases that phases of one modulus carry. cases: which (L,). modulus: 0 where nothing leads through."""
+    """Load cases carried by phases of one modulus. cases: which (L,). modulus: 0 where nothing leads through."""
 
     cases: Array
     modulus: float

@@ -1,4 +1,4 @@
-"""Which voxels lead through a structure, and where they only touch at edges and corners."""
+"""Percolation: voxels that connect opposite sides, and contacts at edges and corners only."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def with_sides(stiff: Array) -> Array:
 
 
 def hinges(material: Array, tensor: Array, *, periodic: bool) -> str:
-    """Return a sentence if what bears anything touches only at edges or corners of voxels along an axis; or "".
+    """Return a sentence if load-bearing voxels touch only at edges or corners along an axis; otherwise "".
 
     material: (m, *grid). tensor: the effective one, whose leading diagonal belongs to the axes, or that diagonal.
     """

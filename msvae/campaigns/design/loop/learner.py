@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from msvae.sampling.search.thought import Thought
+from msvae.sampling.search.effort import Effort
 from msvae.structures import Array, Structures
 from msvae.structures.evaluations import Evaluations
 from msvae.vae.fitting.heads import refit_heads
@@ -24,12 +24,12 @@ class Learner:
     latents: Array
     properties: dict[str, Array]
     seed: int
-    thought: Thought = field(default_factory=Thought)
+    effort: Effort = field(default_factory=Effort)
     found: list[Evaluations] = field(default_factory=list)
 
     @classmethod
     def of(
-        cls, vae: VAE, structures: Structures, wanted: set[str], *, seed: int, thought: Thought | None = None
+        cls, vae: VAE, structures: Structures, wanted: set[str], *, seed: int, effort: Effort | None = None
     ) -> Learner:
         """Return a learner that starts from the labelled structures. wanted: properties, beside those of the heads."""
         names = sorted({*vae.heads, *wanted})
@@ -43,7 +43,7 @@ class Learner:
             vae.encode(chosen),
             {n: np.array(chosen.properties[n]) for n in names},
             seed,
-            thought or Thought(),
+            effort or Effort(),
         )
 
     def learn(self, table: Evaluations) -> None:
@@ -58,4 +58,4 @@ class Learner:
         weights = np.concatenate(
             [np.ones(len(self.latents)), np.full(new, max(1.0, len(self.latents) / max(2 * new, 1)))]
         )
-        refit_heads(self.vae, latents, properties, seed=self.seed, steps=self.thought.learning, weights=weights)
+        refit_heads(self.vae, latents, properties, seed=self.seed, steps=self.effort.learning, weights=weights)

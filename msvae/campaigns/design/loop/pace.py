@@ -10,16 +10,16 @@ import numpy as np
 from msvae.campaigns.design.campaign import InverseDesign
 from msvae.dispatch.tasks import Task
 from msvae.run.directory import Run
-from msvae.sampling.search.thought import Thought, rounded
+from msvae.sampling.search.effort import Effort, rounded
 from msvae.stages.context import Context
 
-__all__ = ["PACE", "Clock", "thought_of"]
+__all__ = ["PACE", "Clock", "effort_of"]
 
 PACE, CLOCK = "pace.json", "clock.json"
 EVERY = 2.0  # seconds between two writings of a clock
 
 
-def thought_of(context: Context) -> Thought:
+def effort_of(context: Context) -> Effort:
     """Return the time that one proposal of a study's search may take.
 
     The solver's time per call is given by the study or measured and stored by the run, so that a resumed run proposes
@@ -27,14 +27,14 @@ def thought_of(context: Context) -> Thought:
     """
     design = context.study.need(InverseDesign)
     if design.call_seconds is not None:
-        return Thought(design.call_seconds)
+        return Effort(design.call_seconds)
     if design.strategy.name != "composite":
-        return Thought()
+        return Effort()
     known = context.run.read_json(PACE, dict[str, float], ["call_seconds"])
     if known is None:
         known = {"call_seconds": rounded(_measured(context))}
         context.run.write_json(PACE, known)
-    return Thought(float(known["call_seconds"]))
+    return Effort(float(known["call_seconds"]))
 
 
 def _measured(context: Context) -> float:

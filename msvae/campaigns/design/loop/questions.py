@@ -44,7 +44,7 @@ class Conversation:
     conditions: Array = field(default_factory=lambda: np.zeros(0))
     tables: list[Evaluations] = field(default_factory=list)
     asked: int = 0
-    thought: int = 0
+    proposed: int = 0
     plain: list[Task] = field(default_factory=list)
     start: float = field(default_factory=time.monotonic)
     before: int = 0
@@ -64,13 +64,13 @@ class Conversation:
         if sum(map(len, self.tables)) > self.before:  # a search that had ended before takes no time
             self.clock.take(end=True)
         if not self.tables:
-            raise TargetError(f"no design was asked for in '{self.stage}': its budget was spent before the first")
+            raise TargetError(f"stage '{self.stage}' proposed no design: its budget was spent before the first")
         return joined(self.tables)
 
     def _in_rounds(self, report: Report) -> None:
         while not self._over:
             self.context.limits.check()
-            tasks = self._ask(min(self.design.batch, self._most - self.thought))
+            tasks = self._ask(min(self.design.batch, self._most - self.proposed))
             self._take(self.context.evaluate(self.stage, tasks, model=self.model, part=True), report)
 
     def _as_workers_become_free(self, report: Report) -> None:
@@ -92,7 +92,7 @@ class Conversation:
 
     def _ask(self, n: int) -> list[Task]:
         latents = self.searcher.ask(n)
-        first, self.asked, self.thought = self.asked, self.asked + len(latents), self.thought + n
+        first, self.asked, self.proposed = self.asked, self.asked + len(latents), self.proposed + n
         conditions = self.conditions if len(self.conditions) else None
         return [Task(first + k, z, conditions) for k, z in enumerate(latents)]
 
@@ -130,4 +130,4 @@ class Conversation:
         hours = sum(float(t["cost"].sum()) for t in self.tables) * cores / 3600
         late = design.wall_time is not None and time.monotonic() - self.start > design.wall_time
         dear = design.core_hours is not None and hours >= design.core_hours
-        return self.thought >= self._most or late or dear or self.enough()
+        return self.proposed >= self._most or late or dear or self.enough()

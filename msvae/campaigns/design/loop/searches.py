@@ -18,7 +18,7 @@ import numpy as np
 from msvae.campaigns.design.designs import designs, joined_structures
 from msvae.campaigns.design.judge import Judge, distance_from
 from msvae.campaigns.design.loop.learner import Learner
-from msvae.campaigns.design.loop.pace import thought_of
+from msvae.campaigns.design.loop.pace import effort_of
 from msvae.campaigns.design.loop.questions import Conversation
 from msvae.errors import TargetError
 from msvae.sampling.search.problem import AskTell, Known, Problem
@@ -43,14 +43,14 @@ GOOD = 0.25  # of the designs, that are shown
 class Part:
     """Evaluations in order, their distances from the target (NaN: they do not count), and the judge of their model.
 
-    thought: how many of them the budget counts. seconds: that they took, questions and answers.
+    proposed: how many of them the budget counts. seconds: that they took, questions and answers.
     """
 
     stage: str
     table: Evaluations
     distances: Array
     judge: Judge
-    thought: int
+    proposed: int
     seconds: float
 
 
@@ -118,12 +118,12 @@ def search(context: Context, structures: Structures, judge: Judge, *, repeat: in
     for number in range(design.retrainings + 1):
         stage = f"{name}-{number}" if number else name
         calls = -(-left // (design.retrainings + 1 - number))
-        asked = _Asked(stage, model, calls)
+        asked = _Stage(stage, model, calls)
         searcher, learner = _searcher(context, structures, judge, seed_of(seed, number) if number else seed)
         with torch_threads(context.study.executor.threads):
             part = _held(context, searcher, asked, judge, learner)
         parts.append(part)
-        price, left = searcher.price, left - searcher.price * part.thought
+        price, left = searcher.price, left - searcher.price * part.proposed
         if nearest(part.distances) <= 1 or left < price or number == design.retrainings:
             break
         structures = _with_designs(structures, part)
@@ -136,19 +136,19 @@ def search(context: Context, structures: Structures, judge: Judge, *, repeat: in
 def control(context: Context, judge: Judge, *, repeat: int) -> Search:
     """Run the random control of a repeat."""
     searcher = RandomSearch(judge.vae, seed_of(context.study.seed, "control", repeat))
-    asked = _Asked(f"control-{repeat}", context.run.model_file, judge.design.control_budget)
-    batch = max(judge.design.batch, round(ROUND / thought_of(context).seconds))  # samples need not wait for answers
+    asked = _Stage(f"control-{repeat}", context.run.model_file, judge.design.control_budget)
+    batch = max(judge.design.batch, round(ROUND / effort_of(context).seconds))  # samples need not wait for answers
     judge = replace(judge, design=replace(judge.design, batch=batch))
     return Search(asked.stage, (_held(context, searcher, asked, judge, None),), searcher.price)
 
 
 def _searcher(context: Context, structures: Structures, judge: Judge, seed: int) -> tuple[AskTell, Learner | None]:
     """Return the study's searcher and the heads that learn with it; fast solvers get plain candidates too."""
-    design, solver, thought = judge.design, context.study.need_solver(), thought_of(context)
+    design, solver, effort = judge.design, context.study.need_solver(), effort_of(context)
     learner = None
     if design.strategy.learns:
         wanted = {target.property for target in design.targets}
-        learner = Learner.of(copy.deepcopy(judge.vae), structures, wanted, seed=seed, thought=thought)
+        learner = Learner.of(copy.deepcopy(judge.vae), structures, wanted, seed=seed, effort=effort)
     problem = Problem(
         judge.vae if learner is None else learner.vae,
         solver,
@@ -158,14 +158,14 @@ def _searcher(context: Context, structures: Structures, judge: Judge, seed: int)
         judge.allowed,
         None if learner is None else Known(learner.latents, learner.structures, learner.properties),
         seed,
-        thought,
+        effort,
     )
     with torch_threads(context.study.executor.threads):
         return design.strategy.search(problem), learner
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Stage:
     """A part of a search to be run: its stage, the file of its model, and its number of solver calls."""
 
     stage: str
@@ -173,7 +173,7 @@ class _Asked:
     calls: int
 
 
-def _held(context: Context, searcher: AskTell, asked: _Asked, judge: Judge, learner: Learner | None) -> Part:
+def _held(context: Context, searcher: AskTell, asked: _Stage, judge: Judge, learner: Learner | None) -> Part:
     """Ask, evaluate and tell until the target is met or the calls are spent."""
     design = judge.design
     found: list[Array] = []
@@ -200,7 +200,7 @@ def _held(context: Context, searcher: AskTell, asked: _Asked, judge: Judge, lear
         text=lambda: f"nearest design at {min(map(nearest, found)):.2f} tolerances",
     )
     table = conversation.held()
-    return Part(asked.stage, table, np.concatenate(found), judge, conversation.thought, conversation.clock.seconds)
+    return Part(asked.stage, table, np.concatenate(found), judge, conversation.proposed, conversation.clock.seconds)
 
 
 def _with_designs(structures: Structures, part: Part) -> Structures:

@@ -15,11 +15,11 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from msvae.errors import TargetError
+from msvae.sampling.search.effort import Effort
 from msvae.sampling.search.problem import Allowed, Distance, Known
 from msvae.sampling.search.searchers.coordinates import Coordinates, GaussianProcesses, Groupings, features_of
-from msvae.sampling.search.searchers.drafts import chance_of_answer, drafts
+from msvae.sampling.search.searchers.screening import chance_of_answer, decoded
 from msvae.sampling.search.searchers.targeted import properties_of, slopes_of
-from msvae.sampling.search.thought import Thought
 from msvae.seeds import seed_of
 from msvae.structures import Array
 from msvae.study.numbers import Component
@@ -56,17 +56,17 @@ class CompositeSearch:
         expected: Expected | None = None,
         more: Candidates | None = None,
         allowed: Allowed | None = None,
-        thought: Thought | None = None,
+        effort: Effort | None = None,
     ) -> None:
         """targets: the numbers that are modelled. distance: of properties; it ignores all other numbers.
 
         expected: a head's predictions of the properties of latents. more: returns further candidates, given their
         number and the index of the question. allowed: which (n,) of latents and decoded structures may be proposed.
-        thought: the acquisition effort per question.
+        effort: the acquisition effort per question.
         """
         self.vae, self.targets, self.distance, self.seed = vae, tuple(targets), distance, seed
         self.expected, self.more, self.allowed, self.asked = expected, more, allowed, 0
-        self.room = (thought or Thought()).candidates(vae.blueprint.specification)
+        self.room = (effort or Effort()).candidates(vae.blueprint.specification)
         self.drawn = vae.sample_latents(POOL, seed_of(seed, "pool"))
         self.pool, self.pool_features = np.zeros((0, vae.latents)), np.zeros((0, 0))
         self.models: GaussianProcesses | None = None
@@ -134,7 +134,7 @@ class CompositeSearch:
 
     def _allowed(self, latents: Array) -> tuple[Array, Array, Groupings]:
         """Return the latents that may be proposed, and the features of their decoded structures; see `features_of`."""
-        structures = drafts(self.vae, latents)
+        structures = decoded(self.vae, latents)
         if self.allowed is not None:
             good = np.flatnonzero(self.allowed(latents, structures))
             latents, structures = latents[good], structures[good]
@@ -146,7 +146,7 @@ class CompositeSearch:
         new = np.concatenate([new[self.found[new]], new[~self.found[new]]])[: self._unhurried]
         own, old = new[self.found[new]], new[~self.found[new]]
         if len(own):
-            self.features[own] = features_of(drafts(self.vae, self.latents[own]))[0]
+            self.features[own] = features_of(decoded(self.vae, self.latents[own]))[0]
         if len(old):  # the first that were told of
             assert self.known is not None
             self.features[old] = features_of(self.known.structures[old])[0]

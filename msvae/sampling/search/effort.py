@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from msvae.structures import Specification
 
-__all__ = ["QUESTION", "Thought", "rounded"]
+__all__ = ["QUESTION", "Effort", "rounded"]
 
 QUESTION = 0.3  # s that a question may take however fast the solver is
 MANY = 300  # plain candidates of a question, at most
@@ -31,7 +31,7 @@ def rounded(seconds: float) -> float:
 
 
 @dataclass(frozen=True)
-class Thought:
+class Effort:
     """The acquisition effort for a solver that takes a given number of seconds per structure."""
 
     seconds: float = QUESTION

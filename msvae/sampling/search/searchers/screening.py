@@ -8,14 +8,14 @@ import torch
 from msvae.structures import Array, Structures
 from msvae.vae.model import VAE
 
-__all__ = ["chance_of_answer", "drafts"]
+__all__ = ["chance_of_answer", "decoded"]
 
 TOGETHER = 32  # latents that are decoded at once
 TREES = 80  # that say whether a design will fail
 
 
 @torch.no_grad()
-def drafts(vae: VAE, latents: Array) -> Structures:
+def decoded(vae: VAE, latents: Array) -> Structures:
     """Decode latents (n, d) in batches: faster than `vae.decode`, and equal to it up to round-off."""
     if not vae.blueprint.specification.is_discrete:
         return vae.decode(latents)
