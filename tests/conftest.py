@@ -121,6 +121,12 @@ def launcher() -> str:
     return found
 
 
+def job_command(launcher: str, n: int, arguments: tuple[str, ...]) -> list[str]:
+    """Return the command that starts a Python command line on n ranks; no run draws a report, which costs seconds."""
+    plain = ("--no-report",) if "run" in arguments and "--no-report" not in arguments else ()
+    return [*launcher.split(), "-n", str(n), sys.executable, "-m", "mpi4py", *arguments, *plain]
+
+
 @pytest.fixture
 def start_job(tmp_path: Path, launcher: str) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Yield a function that starts a Python command line on n ranks; what still runs at the end is killed."""
@@ -128,7 +134,7 @@ def start_job(tmp_path: Path, launcher: str) -> Iterator[Callable[..., subproces
 
     def start(n: int, *arguments: str, limit: int = 120) -> subprocess.Popen[str]:
         environment = {**os.environ, "MPIEXEC_TIMEOUT": str(limit), "OMP_NUM_THREADS": "1"}
-        command = [*launcher.split(), "-n", str(n), sys.executable, "-m", "mpi4py", *arguments]
+        command = job_command(launcher, n, arguments)
         with open(tmp_path / "job.log", "a") as output:
             jobs.append(
                 subprocess.Popen(
@@ -150,7 +156,7 @@ def mpiexec(tmp_path: Path, launcher: str) -> Callable[..., subprocess.Completed
 
     def run(n: int, *arguments: str, limit: int = 120) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "MPIEXEC_TIMEOUT": str(limit), "OMP_NUM_THREADS": "1"}
-        command = [*launcher.split(), "-n", str(n), sys.executable, "-m", "mpi4py", *arguments]
+        command = job_command(launcher, n, arguments)
         return subprocess.run(
             command,
             stdin=subprocess.DEVNULL,

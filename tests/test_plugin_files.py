@@ -78,7 +78,18 @@ def test_helpers_are_found_in_the_source(study: Path) -> None:
 
 
 def test_helpers_work_from_any_folder_and_are_kept_with_the_run(study: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "msvae", "run", str(study), "--output", "run", "--set", "executor.workers=2"]
+    command = [
+        sys.executable,
+        "-m",
+        "msvae",
+        "run",
+        str(study),
+        "--output",
+        "run",
+        "--no-report",
+        "--set",
+        "executor.workers=2",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=environment, stdin=subprocess.DEVNULL)
     run = Run.open(tmp_path / "run", trust=True)

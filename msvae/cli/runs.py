@@ -35,6 +35,7 @@ def run(
     retry: Annotated[
         list[str] | None, typer.Option(help="with --resume: make evaluations of this status again; may be repeated")
     ] = None,
+    with_report: Annotated[bool, typer.Option("--report/--no-report", help="write report.html at the end")] = True,
     settings: Set = None,
 ) -> None:
     """Run the campaign of a study; under `mpiexec -n N python -m mpi4py -m msvae` on N ranks.
@@ -53,6 +54,9 @@ def run(
         retry=_statuses(retry or []),
     )
     if table is None:
+        return
+    if not with_report:
+        _print_result(table, f"run: {output or Path('runs') / name}")
         return
     from msvae.report.page import write_report
 

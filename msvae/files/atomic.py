@@ -24,7 +24,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         if not path.parent.is_dir():
-            raise RunError(f"'{path}' cannot be written: its folder disappeared") from None
+            raise RunError(f"'{path}' cannot be written: its folder vanished") from None
         temporary.unlink(missing_ok=True)
         raise RunError(
             f"'{path}' cannot be written: {error.strerror}; free some space or allow writing, then --resume"

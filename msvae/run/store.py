@@ -11,7 +11,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from msvae.errors import RunError
 from msvae.files.atomic import write_atomically
@@ -26,6 +29,7 @@ BASE = 16
 PAUSE = 0.5  # seconds between two segments, so that cheap evaluations do not wait for the disk
 MOST = 5000  # rows that are kept back at most, and
 BYTES = 1 << 20  # of their properties
+SMALL = 1 << 18  # bytes of a file that is kept in memory once it has been read
 
 
 class EvaluationStore:
@@ -79,10 +83,10 @@ class EvaluationStore:
     def _load(self, first: int) -> Evaluations:
         for attempt in range(3):
             try:
-                tables = [read_evaluations(path) for start, _, path in self._segments() if start >= first]
+                tables = [_table(path) for start, _, path in self._segments() if start >= first]
             except FileNotFoundError:  # merged by the writer after we listed it: list again
                 if attempt == 2:
-                    raise RunError(f"files disappear from '{self.directory}' while it is read: try again") from None
+                    raise RunError(f"files vanish from '{self.directory}' while it is read: try again") from None
                 continue
             with fitting(self.directory, "joining the evaluations"):
                 return joined(tables)
@@ -150,3 +154,17 @@ class Writer:
             self.store.append(table)
             self.last = time.monotonic()
             self.acknowledged(table)
+
+
+def _table(path: Path) -> Evaluations:
+    """Return the table in a file, which no writer changes once it is there: a small one is read once."""
+    found = path.lstat()
+    if found.st_size > SMALL:
+        return read_evaluations(path)
+    kept = _small_table(path, found.st_ino, found.st_size, found.st_mtime_ns)
+    return kept.where(np.arange(len(kept)))  # a copy, which its reader may change
+
+
+@lru_cache(maxsize=256)
+def _small_table(path: Path, inode: int, size: int, changed: int) -> Evaluations:
+    return read_evaluations(path)

@@ -92,11 +92,35 @@ def values(run: Run, stage: str) -> dict[str, Any]:
 
 @pytest.mark.mpi
 @pytest.mark.parametrize("campaign", list(STAGES))
-def test_one_two_and_four_ranks_give_the_same_part(
+def test_killed_and_on_two_and_four_ranks_it_gives_the_same_part(
     study_file: Callable[..., Path], tmp_path: Path, mpiexec: Callable[..., Any], campaign: str
 ) -> None:
     study = study_file(campaign, PARTS.replace('cheap = ["head"]', "cheap = []"))  # costs decide on cheap samples
-    launch(study, tmp_path / "serial", overrides=[IMAGE])
+    whole = launch(study, tmp_path / "serial", overrides=[IMAGE])
+    assert whole is not None
+    command = [
+        sys.executable,
+        "-m",
+        "msvae",
+        "run",
+        str(study),
+        "--output",
+        str(tmp_path / "killed"),
+        "--no-report",
+        "--set",
+        IMAGE,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    last = (
+        tmp_path / "killed" / ("model.safetensors" if campaign == "gradation" else f"evaluations/{STAGES[campaign][1]}")
+    )
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    resumed = launch(study, tmp_path / "killed", overrides=[IMAGE], resume=True)
+    assert resumed is not None
+    assert cells(whole) == cells(resumed)
     serial = Run.open(tmp_path / "serial")
     for n in (2, 4):
         found = mpiexec(n, "-m", "msvae", "run", str(study), "--output", f"run{n}", "--set", IMAGE)
@@ -109,27 +133,6 @@ def test_one_two_and_four_ranks_give_the_same_part(
         if campaign == "gradation":
             parts = [read_structures(tmp_path / name / "part.h5").values for name in ("serial", f"run{n}")]
             np.testing.assert_array_equal(*parts)
-
-
-@pytest.mark.parametrize("campaign", list(STAGES))
-def test_a_killed_campaign_goes_on_to_the_same_end(
-    study_file: Callable[..., Path], tmp_path: Path, campaign: str
-) -> None:
-    study = study_file(campaign, PARTS.replace('cheap = ["head"]', "cheap = []"))
-    whole = launch(study, tmp_path / "whole", overrides=[IMAGE])
-    command = [sys.executable, "-m", "msvae", "run", str(study), "--output", str(tmp_path / "killed"), "--set", IMAGE]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    last = (
-        tmp_path / "killed" / ("model.safetensors" if campaign == "gradation" else f"evaluations/{STAGES[campaign][1]}")
-    )
-    while not last.exists() and process.poll() is None:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    resumed = launch(study, tmp_path / "killed", overrides=[IMAGE], resume=True)
-    assert whole is not None
-    assert resumed is not None
-    assert cells(whole) == cells(resumed)
 
 
 def test_a_laminate_bar_is_the_same_to_its_voxels_and_to_its_structures() -> None:

@@ -103,7 +103,7 @@ def test_a_killed_search_goes_on_with_the_same_questions(
 ) -> None:
     study = slow_study(study_file, 0.6)
     more = [*SEARCH, f"design.searcher={searcher}", "design.budget=14", "design.batch=3"]
-    command = [sys.executable, "-m", "msvae", "run", str(study), "--output", str(tmp_path / "killed")]
+    command = [sys.executable, "-m", "msvae", "run", str(study), "--output", str(tmp_path / "killed"), "--no-report"]
     command += [part for key in [*more, "executor.workers=2"] for part in ("--set", key)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     stage = tmp_path / "killed" / "evaluations" / "search-0"

@@ -54,7 +54,7 @@ def test_every_engine_gives_the_evaluations_of_the_serial_one(
     study = study_file("label")
     launch(study, tmp_path / "serial")
     settings = ("--set", f"executor.name={name}", "--set", "executor.workers=2")
-    result = msvae(tmp_path, "run", str(study), "--output", "run", *settings)
+    result = msvae(tmp_path, "run", str(study), "--output", "run", "--no-report", *settings)
     assert result.returncode == 0, result.stderr
     same(Run.open(tmp_path / "serial"), Run.open(tmp_path / "run"))
 
@@ -105,7 +105,7 @@ def test_the_wall_time_ends_a_campaign_with_exit_code_75_and_it_goes_on(
 def test_evaluations_that_outlast_their_grace_are_left(slow_study: Callable[..., Path], tmp_path: Path) -> None:
     study = slow_study("[limits]\nwalltime = 6.0\ngrace = 0.5\n")
     settings = [f"--set={s}" for s in ("executor.name=processes", "executor.workers=2", "solver.pause=1e6")]
-    result = msvae(tmp_path, "run", str(study), "--output", "run", *settings)
+    result = msvae(tmp_path, "run", str(study), "--output", "run", "--no-report", *settings)
     assert result.returncode == 75, result.stderr
     assert "were left" in result.stderr
 
@@ -115,7 +115,7 @@ def test_a_signal_ends_a_campaign_with_exit_code_75_and_nothing_is_lost(
     slow_study: Callable[..., Path], tmp_path: Path, number: signal.Signals
 ) -> None:
     study = slow_study()
-    command = [sys.executable, "-m", "msvae", "run", str(study), "--output", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "msvae", "run", str(study), "--output", str(tmp_path / "run"), "--no-report"]
     with open(tmp_path / "err", "w") as err:
         job = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err)
     while not (tmp_path / "run" / "evaluations").exists():

@@ -28,7 +28,7 @@ def study(slow_study: Callable[..., Path]) -> Path:
 
 
 def started(study: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "msvae", "run", str(study), "--output", "run", *more]
+    command = [sys.executable, "-m", "msvae", "run", str(study), "--output", "run", "--no-report", *more]
     return subprocess.Popen(command, cwd=study.parent, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                             stderr=subprocess.PIPE, text=True)  # fmt: skip
 
