@@ -23,8 +23,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from msvae.dispatch.tasks import Task
+    from msvae.dispatch.tasks import Recipe, Task, model_of, study_of
+    from msvae.dispatch.world import rank
     from msvae.errors import DataError, MsvaeError, PluginError, RunError, SpacingError, StudyError, TargetError
+    from msvae.files.atomic import write_atomically
     from msvae.files.structures import read_structures
     from msvae.plugins import hook
     from msvae.plugins.annotations import (
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from msvae.stages.labelling import labelled
     from msvae.stages.training import trained, training_structures
     from msvae.structures import Array, Grid, Properties, Quantity, Specification, Structures
-    from msvae.structures.evaluations import Evaluations
+    from msvae.structures.evaluations import Evaluation, Evaluations
     from msvae.structures.positions import Positions
     from msvae.study import Study, load_solver
     from msvae.study.numbers import Component
@@ -84,7 +86,13 @@ _HOME = {
     "Component": "study.numbers",
     "Context": "stages.context",
     "Drawing": "report.drawing",
+    "Evaluation": "structures.evaluations",
     "Evaluations": "structures.evaluations",
+    "Recipe": "dispatch.tasks",
+    "model_of": "dispatch.tasks",
+    "rank": "dispatch.world",
+    "study_of": "dispatch.tasks",
+    "write_atomically": "files.atomic",
     "Table": "run.table",
     "Task": "dispatch.tasks",
     "component_values": "vae.blueprint",
@@ -134,6 +142,7 @@ __all__ = [
     "Dataset",
     "Distinct",
     "Drawing",
+    "Evaluation",
     "Evaluations",
     "Finite",
     "Fraction",
@@ -148,6 +157,7 @@ __all__ = [
     "Problem",
     "Properties",
     "Quantity",
+    "Recipe",
     "Rule",
     "Run",
     "RunError",
@@ -172,11 +182,15 @@ __all__ = [
     "hook",
     "labelled",
     "load_solver",
+    "model_of",
     "native_library",
+    "rank",
     "read_structures",
     "seed_of",
+    "study_of",
     "trained",
     "training_structures",
+    "write_atomically",
 ]
 
 

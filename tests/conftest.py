@@ -123,7 +123,7 @@ def launcher() -> str:
 
 def job_command(launcher: str, n: int, arguments: tuple[str, ...]) -> list[str]:
     """Return the command that starts a Python command line on n ranks; no run draws a report, which costs seconds."""
-    plain = ("--no-report",) if "run" in arguments and "--no-report" not in arguments else ()
+    plain = ("--no-report",) if arguments[:3] == ("-m", "msvae", "run") and "--report" not in arguments else ()
     return [*launcher.split(), "-n", str(n), sys.executable, "-m", "mpi4py", *arguments, *plain]
 
 

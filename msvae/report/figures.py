@@ -16,7 +16,7 @@ from msvae.run.directory import Run
 from msvae.stages.sides import can_train
 from msvae.structures import Array, Structures
 from msvae.structures.splits import split_of
-from msvae.vae.blueprint import component_values, condition_values
+from msvae.vae.blueprint import component_values
 from msvae.vae.fitting.history import TERMS, History, kept_epoch
 
 __all__ = ["FIGURES", "held_back", "latent_map", "training_curves"]
@@ -56,7 +56,7 @@ def reconstructions(run: Run) -> Drawing | None:
     structures = held_out[np.flatnonzero(can_train(held_out, run.model.blueprint))[:8]]
     if not len(structures):
         return None
-    conditions = condition_values(structures, settings) if settings.conditions else None
+    conditions = run.model.known_conditions(structures) if settings.conditions else None
     again = run.model.decode(run.model.encode(structures), conditions)
     figure = Figure(figsize=(1.2 * len(structures), 2.6))
     for k, axis in enumerate(axes_of(figure, 2, len(structures))):

@@ -129,6 +129,8 @@ class Context:
     @cached_property
     def origin(self) -> dict[str, str]:
         """Columns written with every evaluation that identify the solver, its decisions and the study."""
+        if self.study.solver is None:
+            return {"study": self.study.digest}
         solver = self.study.need_solver()
         chosen = solver.conditions(self.run.structures.specification)
         words = [solver.name, solver_key(self.study), *(f"{key}={value}" for key, value in chosen.items())]

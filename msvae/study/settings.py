@@ -66,6 +66,10 @@ class ModelSettings(Settings):
     heads: properties that are predicted from the latents.
     conditions: numbers that the encoder and decoder are given (a conditional VAE).
     semi_supervised: structures whose conditions are unknown (NaN) train too: the encoder guesses them (M2).
+    independence: weight of the dependence between latents and known conditions, from 0 to 1, in nats: latents then say
+        little about the conditions.
+    agreement: weight of -log q(c|x') of decoded structures x': they then have the conditions they are given. Both for
+        semi_supervised models.
     axes: numbers that get an axis each of an invertible map of the latents, fitted after training.
     likelihood: of the structures; "auto" takes the one of their kind.
     stem: "pca" lays principal components beside encoder and decoder, so that training starts from them; or "none".
@@ -81,6 +85,8 @@ class ModelSettings(Settings):
     heads: Annotated[tuple[str, ...], Distinct] = ()
     conditions: Annotated[tuple[Condition, ...], Distinct] = ()
     semi_supervised: bool = False
+    independence: NonNegative = 0.0
+    agreement: NonNegative = 0.0
     axes: Annotated[tuple[Component, ...], Distinct] = ()
     likelihood: Literal[
         "auto", "bernoulli", "categorical", "gaussian", "continuous-bernoulli", "dirichlet", "multinomial"
@@ -95,6 +101,8 @@ class ModelSettings(Settings):
     def __post_init__(self) -> None:
         if len(self.axes) > self.latents:
             raise ValueError(f"{len(self.axes)} axes need as many latents, found {self.latents}")
+        if (self.independence or self.agreement) and not (self.semi_supervised and self.conditions):
+            raise ValueError("independence and agreement need conditions and semi_supervised = true")
 
     @builtins.property
     def condition_width(self) -> int:

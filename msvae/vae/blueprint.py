@@ -63,6 +63,11 @@ class Blueprint:
             _refuse_what_needs_a_vector(settings)
         elif settings.global_latents:
             raise StudyError("model.global_latents: this architecture's latents are a vector already: leave it out")
+        if settings.agreement and specification.is_discrete:
+            raise StudyError(
+                f"model.agreement: it needs compositions or fields, found structures of kind '{specification.kind}', "
+                "which have no gradient: leave it out"
+            )
         return cls(specification, settings, architecture, tuple(known[h] for h in settings.heads))
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,6 +22,10 @@ from msvae.vae.fitting.parallel import Share
 from msvae.vae.scaling import Standardiser
 
 __all__ = ["Completed", "Conditions", "Guess", "Guessed"]
+
+
+TEMPERATURES = tuple(np.geomspace(0.5, 5.0, 41).tolist())
+FEWEST = 20  # structures of known class that a temperature is fitted to
 
 
 class Conditions(nn.Module):
@@ -111,6 +116,30 @@ class Guess(nn.Module):
             best = nn.functional.one_hot(guess.classes[j].argmax(dim=1), columns.stop - columns.start).float()
             result[:, columns] = torch.where(torch.isnan(conditions[:, columns]), best, conditions[:, columns])
         return result
+
+    def cost(self, guess: Guessed, conditions: Tensor) -> Tensor:
+        """Return -log q(c|x) (n,) of known conditions (n, width)."""
+        cost: Tensor = -Normal(guess.mean, guess.deviation).log_prob(conditions[:, self.numbers]).sum(dim=1)
+        for j, columns in self.classes.items():
+            cost = cost - (guess.classes[j] * conditions[:, columns]).sum(dim=1)
+        return cost
+
+    @torch.no_grad()
+    def set_temperatures(self, features: Tensor, conditions: Tensor) -> None:
+        """Divide the logits of every class condition by the temperature that is likeliest for conditions (n, width).
+
+        (Guo et al. 2017, arXiv:1706.04599.)
+        """
+        for j, log_q in self(features).classes.items():
+            labels = conditions[:, self.classes[j]]
+            known = torch.isfinite(labels[:, 0])
+            if int(known.sum()) < FEWEST:
+                continue
+            costs = [-(torch.log_softmax(log_q[known] / t, dim=1) * labels[known]).sum() for t in TEMPERATURES]
+            best = TEMPERATURES[int(torch.stack(costs).argmin())]
+            layer = cast(nn.Linear, self.logits[str(j)])
+            layer.weight.div_(best)
+            layer.bias.div_(best)
 
     def complete(self, features: Tensor, conditions: Tensor, share: Share) -> tuple[Completed, Tensor]:
         """Return conditions (n, width) with unknowns filled in, and the cost of that in nats per structure.

@@ -65,7 +65,7 @@ def test_it_runs_over_ranks_and_a_killed_one_goes_on_to_the_same_end(
     job.wait()
     whole = command(*arguments[1:], "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    resumed = mpiexec(3, *arguments, "killed", "--resume")
+    resumed = mpiexec(3, *arguments, "killed", "--resume", "--report")
     assert resumed.returncode == 0, resumed.stderr
     tables = [Run.open(tmp_path / name).read_json("summary.json") for name in ("whole", "killed")]
     assert [table["rows"] for table in tables[1:]] == [table["rows"] for table in tables[:-1]]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import cross_val_score
 from torch.distributions import Independent, Normal
 
-from msvae import Architecture, DataError, Quantity, Structures
+from msvae import Architecture, DataError, Quantity, Structures, StudyError
 from msvae.plugins import registry
 from msvae.plugins.conformance import example_structures
 from msvae.structures import Kind
@@ -20,13 +22,13 @@ from msvae.study.numbers import Component
 from msvae.study.settings import Condition, ModelSettings, TrainingSettings
 from msvae.vae.blueprint import Blueprint
 from msvae.vae.files import load_model, save_model
-from msvae.vae.fitting.objective import batch_of, importance_weighted_bound, terms, total
+from msvae.vae.fitting.objective import batch_of, dependence, importance_weighted_bound, terms, total
 from msvae.vae.fitting.parallel import Share
 from msvae.vae.fitting.training import Trainer, fit
 from msvae.vae.linear_path import LinearPath
 from msvae.vae.model import VAE
 from msvae.vae.modules import Bent
-from msvae.vae.priors.aggregate import fit_aggregate
+from msvae.vae.priors.aggregate import fit_aggregate, fit_flow
 
 LIKELIHOODS = {"phases": ("bernoulli", "categorical"), "field": ("gaussian", "continuous-bernoulli"),
                "composition": ("dirichlet", "multinomial", "gaussian"), "occupation": ("categorical",)}  # fmt: skip
@@ -70,7 +72,7 @@ def test_gradients_reach_every_parameter(
     vae.zero_grad()
     parts = terms(vae, batch_of(vae, structures), Share(torch.Generator().manual_seed(0)))
     assert all(torch.isfinite(value) for value in parts.values())
-    total(parts, beta=1.0, head_weight=1.0).backward()
+    total(parts, ModelSettings()).backward()
     dead = [n for n, p in vae.named_parameters() if p.numel() and (p.grad is None or not p.grad.abs().sum() > 0)]
     assert not dead
 
@@ -311,8 +313,7 @@ def test_gradients_reach_every_parameter_of_a_semi_supervised_model() -> None:
     for _ in range(2):
         trainer.epoch(batch_of(vae, structures))
     vae.zero_grad()
-    total(terms(vae, batch_of(vae, structures), Share(torch.Generator().manual_seed(0))), beta=1.0,
-          head_weight=1.0).backward()  # fmt: skip
+    total(terms(vae, batch_of(vae, structures), Share(torch.Generator().manual_seed(0))), ModelSettings()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in vae.parameters() if p.numel())
 
 
@@ -326,3 +327,65 @@ def test_the_axes_of_a_study_are_kept_in_the_files(tmp_path: Path) -> None:
     assert again is not None
     assert again.properties == ("c",)
     np.testing.assert_allclose(again.axes(latents), flow.axes(latents), rtol=1e-9)
+
+
+PATTERN = (Condition("pattern", classes=3),)
+
+
+def test_independence_takes_the_class_out_of_the_latents_and_agreement_makes_the_decoder_obey() -> None:
+    some, labels = classified(400)
+    pattern = {"pattern": labels.astype(np.float64)}
+    structures = Structures.from_values(some.values[:, 0]).with_properties(pattern, [Quantity("pattern")])
+    found = []
+    for weight in (0.0, 100.0):
+        vae = vae_for(structures, conditions=PATTERN, semi_supervised=True, beta=0.1, stem="none", independence=weight,
+                      agreement=1.0)  # fmt: skip
+        fit(vae, structures, TrainingSettings(epochs=60, learning_rate=5e-3, patience=0, weights="last"), seed=0)
+        z, asked = vae.encode(structures), (labels + 1) % 3
+        forest = RandomForestClassifier(50, random_state=0)
+        found.append(cross_val_score(forest, z, labels, cv=5).mean())
+        decoded = vae.decode(z, asked[:, None].astype(np.float64))
+        assert (vae.guess_conditions(decoded)["pattern"].argmax(axis=1) == asked).mean() > 0.95
+    assert found[0] > 0.6  # of 1/3 by chance
+    assert found[1] < 0.42
+
+
+def test_dependence_is_one_of_equals_little_of_strangers() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(400, 3, generator=generator), torch.randn(400, 2, generator=generator)
+    label = (torch.rand(400, 1, generator=generator) > 0.5).float()
+    assert float(dependence(a, a)) == pytest.approx(1.0, abs=1e-5)
+    assert float(dependence(a, b)) < 0.05
+    assert float(dependence(a + 2 * label, label)) > 5 * float(dependence(a, label))
+    assert float(dependence(a[:1], b[:1])) == 0.0
+
+
+def test_logits_are_divided_by_the_likeliest_temperature() -> None:
+    structures, _ = classified(2000)
+    vae = vae_for(structures, conditions=PATTERN, semi_supervised=True)
+    assert vae.guess is not None
+    layer = cast(torch.nn.Linear, vae.guess.logits["0"])
+    with torch.no_grad():
+        layer.weight.mul_(20.0)
+        features = vae.likelihood.features(torch.as_tensor(structures.values.copy()))
+        sure, before = vae.guess(features).classes[0], layer.weight.clone()
+        torch.manual_seed(0)
+        drawn = torch.distributions.Categorical(logits=sure / 2).sample()
+    vae.guess.set_temperatures(features, torch.nn.functional.one_hot(drawn, 3).float())
+    assert float((before / layer.weight.detach()).mean()) == pytest.approx(2.0, rel=0.2)
+
+
+def test_agreement_is_refused_where_structures_have_no_gradient() -> None:
+    with pytest.raises(StudyError, match=r"model\.agreement: it needs compositions or fields"):
+        vae_for(labelled("phases"), conditions=(Condition("c"),), semi_supervised=True, agreement=1.0)
+
+
+def test_scores_of_a_conditional_flow_are_the_same_for_all_conditions() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 3000)
+    latents = rng.standard_normal((3000, 2)) * (1 + labels[:, None]) + 3 * labels[:, None]
+    conditions = np.eye(2)[labels]
+    scores = fit_flow(latents, conditions, 0).scores(latents, conditions)
+    for label in (0, 1):
+        np.testing.assert_allclose(scores[labels == label].mean(axis=0), 0.0, atol=0.15)
+        np.testing.assert_allclose(scores[labels == label].std(axis=0), 1.0, atol=0.15)

@@ -51,7 +51,7 @@ def test_gradients_reach_every_parameter_and_the_bound_is_finite(above: int, sha
         trainer.epoch(batch_of(vae, structures))
     vae.zero_grad()
     parts = terms(vae, batch_of(vae, structures), Share(torch.Generator().manual_seed(0)))
-    total(parts, beta=1.0, head_weight=1.0).backward()
+    total(parts, ModelSettings()).backward()
     assert [n for n, p in vae.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
     assert torch.isfinite(importance_weighted_bound(vae.eval(), structures, 3, seed=0)).all()
 

@@ -8,7 +8,6 @@ from msvae.metrics.prediction import determination, index_of, most_varying
 from msvae.stages.context import Context
 from msvae.stages.sides import sides_of
 from msvae.structures import Array, Structures
-from msvae.vae.blueprint import condition_values
 from msvae.vae.model import VAE
 from msvae.vae.structure_head import StructureHead
 
@@ -53,5 +52,4 @@ def _prediction_scores(who: str, name: str, predicted: Array, true: Array) -> li
 
 
 def _conditions(vae: VAE, structures: Structures) -> Array | None:
-    settings = vae.blueprint.settings
-    return condition_values(structures, settings) if settings.conditions else None
+    return vae.known_conditions(structures) if vae.blueprint.settings.conditions else None

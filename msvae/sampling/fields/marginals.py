@@ -95,10 +95,8 @@ class FlowMarginals(Marginals):
         """Return a flow fitted to latents (n, c)."""
         return cls(fit_flow(np.asarray(observed), np.zeros((len(observed), 0)), seed))
 
-    @torch.no_grad()
     def scores(self, latents: Array) -> Array:
-        z = (torch.as_tensor(latents) - self.aggregate.centre) / self.aggregate.width
-        return np.asarray(self._transform(z.float()).double())
+        return self.aggregate.scores(latents, np.zeros((len(latents), 0)))
 
     @torch.no_grad()
     def latents(self, scores: Array) -> Array:

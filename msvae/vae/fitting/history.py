@@ -6,11 +6,18 @@ import numpy as np
 
 from msvae.study.settings import ModelSettings, TrainingSettings
 
-__all__ = ["TERMS", "History", "held_back_losses", "is_over", "kept_epoch"]
+__all__ = ["TERMS", "History", "held_back_losses", "is_over", "kept_epoch", "weights_of"]
 
 History = list[dict[str, float]]
 TERMS = ("reconstruction", "divergence", "held back reconstruction", "held back divergence")  # of every epoch
+HELD_OUT = "held back "  # before the name of a term on the held-out structures
 LEAST, SHARE = 10, 5  # epochs without a gain after which training ends: so many, or a fifth of all if that is more
+
+
+def weights_of(model: ModelSettings) -> dict[str, float]:
+    """Return the weight of each term of the objective in the loss, by the first word of the term's name."""
+    return {"reconstruction": 1.0, "divergence": model.beta, "guess": 1.0, "head": model.head_weight,
+            "dependence": model.independence, "disagreement": model.agreement}  # fmt: skip
 
 
 def held_back_losses(history: History, model: ModelSettings) -> list[float]:
@@ -20,10 +27,11 @@ def held_back_losses(history: History, model: ModelSettings) -> list[float]:
     different weights are not comparable. The loss is infinite where a term is NaN.
     """
 
+    weights = weights_of(model)
+
     def loss(row: dict[str, float]) -> float:
-        heads = sum(value for name, value in row.items() if name.startswith("held back head "))
-        elbo = row["held back reconstruction"] + model.beta * row["held back divergence"]
-        return elbo + row.get("held back guess", 0.0) + model.head_weight * heads
+        held_out = {name.removeprefix(HELD_OUT): value for name, value in row.items() if name.startswith(HELD_OUT)}
+        return sum(weights[name.split(" ")[0]] * value for name, value in held_out.items() if name != "free bits")
 
     return [value if np.isfinite(value) else np.inf for value in map(loss, history)]
 

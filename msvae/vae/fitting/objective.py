@@ -5,6 +5,10 @@
 (Kingma and Welling 2014, arXiv:1312.6114; beta: Higgins et al. 2017.) An unknown property (NaN) contributes nothing, so
 labelled and unlabelled structures train together. With free bits, a latent whose mean divergence is below the threshold
 is not penalised for it (Kingma et al. 2016, arXiv:1606.04934); the term "free bits" is the amount not counted.
+
+A conditional model may have two further terms. "dependence", of latents and known conditions, keeps the conditions out
+of the latents. "disagreement" is -log q(c|x') of structures x' decoded with the conditions c of another structure,
+so that decoded structures have the conditions they are given.
 """
 
 from __future__ import annotations
@@ -19,12 +23,16 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
 from msvae.structures import Structures
+from msvae.study.settings import ModelSettings
 from msvae.vae.blueprint import condition_values
 from msvae.vae.conditions import Completed
+from msvae.vae.fitting.history import weights_of
 from msvae.vae.fitting.parallel import Share
 from msvae.vae.model import VAE
 from msvae.vae.modules import Bent
 from msvae.vae.spatial import Ladder
+
+WIDTHS = (0.1, 0.3, 1.0, 3.0)  # of kernels, in mean squared distances
 
 __all__ = ["Batch", "batch_of", "importance_weighted_bound", "terms", "total"]
 
@@ -79,6 +87,14 @@ def terms(vae: VAE, batch: Batch, share: Share) -> dict[str, Tensor]:
     decoded = vae.reconstruct(latents, completed.conditions)
     result = {"reconstruction": -mean(decoded.log_prob(completed.of(batch.values.float()))), **guessing}
     result |= _divergence(vae, posterior, latents, mean, share)
+    if vae.blueprint.settings.independence:
+        known = torch.isfinite(batch.conditions).all(dim=1)
+        means = sample(posterior, torch.zeros_like(latents))
+        result["dependence"] = dependence(means[completed.of(known)], completed.conditions[completed.of(known)])
+    if vae.blueprint.settings.agreement:
+        others = completed.conditions.roll(1, dims=0)  # of another structure: batches are shuffled
+        decoded = vae.reconstruct(latents, others)
+        result["disagreement"] = mean(disagreement(vae, decoded.mean, others))
     for name, target in batch.properties.items():
         result[f"head {name}"] = -mean(_known_log_likelihood(vae.heads[name](latents), completed.of(target)))
     return result
@@ -91,6 +107,33 @@ def sample(posterior: Distribution, noise: Tensor) -> Tensor:
     base = posterior.base if isinstance(posterior, Bent) else posterior
     drawn = base.mean + base.stddev * noise
     return cast(Tensor, posterior.transform.inv(drawn)) if isinstance(posterior, Bent) else drawn
+
+
+def dependence(a: Tensor, b: Tensor) -> Tensor:
+    """Return the dependence of two samples (n, i) and (n, j), 0 (independent) to 1.
+
+    The Hilbert-Schmidt independence criterion (Gretton et al. 2005, Algorithmic Learning Theory, 63), normalised by
+    that of each sample with itself. Gaussian kernels of several widths: one alone leaves what is finer.
+    """
+    if len(a) < 2:
+        return torch.zeros((), device=a.device)
+    k, m = _centred_kernel(a), _centred_kernel(b)
+    return (k * m).sum() / ((k * k).sum() * (m * m).sum()).clamp_min(1e-12).sqrt()
+
+
+def _centred_kernel(values: Tensor) -> Tensor:
+    squares = (values[:, None] - values[None]).square().sum(dim=2)
+    squares = squares / squares.mean().detach().clamp_min(1e-12)
+    kernel = torch.stack([torch.exp(-squares / width) for width in WIDTHS]).mean(dim=0)
+    return kernel - kernel.mean(dim=0) - kernel.mean(dim=1, keepdim=True) + kernel.mean()
+
+
+def disagreement(vae: VAE, values: Tensor, conditions: Tensor) -> Tensor:
+    """Return -log q(c|x) (n,) of structures and conditions; its gradient teaches the decoder, not q(c|x)."""
+    assert vae.guess is not None
+    fixed = {name: parameter.detach() for name, parameter in vae.guess.named_parameters()}
+    guessed = torch.func.functional_call(vae.guess, fixed, (vae.likelihood.features(values),))
+    return vae.guess.cost(guessed, conditions)
 
 
 def _divergence(
@@ -133,11 +176,12 @@ def importance_weighted_bound(vae: VAE, structures: Structures, samples: int, *,
         return torch.logsumexp(torch.stack(weights), dim=0) - math.log(samples)
 
 
-def total(parts: Mapping[str, Tensor], *, beta: float, head_weight: float) -> Tensor:
-    """Return the loss that training minimises, from its terms."""
-    heads = [value for name, value in parts.items() if name.startswith("head ")]
-    loss = parts["reconstruction"] + beta * parts["divergence"] + parts.get("guess", torch.zeros(()))
-    return loss + head_weight * torch.stack(heads).sum() if heads else loss
+def total(parts: Mapping[str, Tensor], model: ModelSettings, beta: float | None = None) -> Tensor:
+    """Return the loss that training minimises, from its terms; beta: of a warm-up epoch, else that of the model."""
+    weights = weights_of(model) | ({} if beta is None else {"divergence": beta})
+    return torch.stack(
+        [weights[name.split(" ")[0]] * value for name, value in parts.items() if name != "free bits"]
+    ).sum()
 
 
 def _known_log_likelihood(distribution: Independent[Any], target: Tensor) -> Tensor:

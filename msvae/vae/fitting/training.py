@@ -112,7 +112,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             parts = terms(self.vae, batch, share)
         weight = self.ranks.weight(share.whole or len(batch))
-        loss = weight * total(parts, beta=beta, head_weight=self.vae.blueprint.settings.head_weight)
+        loss = weight * total(parts, self.vae.blueprint.settings, beta)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         whole = self.ranks.add_gradients(self.vae.parameters(), loss)

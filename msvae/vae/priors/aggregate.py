@@ -72,6 +72,17 @@ class Aggregate(nn.Module):
         return np.asarray(_mixture(weights, means, factors).log_prob(z.double()))
 
     @torch.no_grad()
+    def scores(self, latents: Array, conditions: Array) -> Array:
+        """Return normal scores (n, d) of latents given conditions, of a flow: whatever the conditions, N(0, I).
+
+        They carry what latents tell of structures beside the conditions: the flow's map takes these out.
+        """
+        assert self.kind == "flow"
+        flow = self.flow(torch.as_tensor(conditions).float()) if self.conditions else self.flow()
+        z = (torch.as_tensor(latents) - self.centre) / self.width
+        return np.asarray(flow.transform(z.float()).double())
+
+    @torch.no_grad()
     def sample(self, conditions: Array, seed: int) -> Array:
         """Return one latent (n, d) for each row of standardised conditions (n, k).
 

@@ -1,0 +1,44 @@
+"""The figure of a screening."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from msvae import Drawing, Run
+from msvae_alloys.formulas import amounts
+
+MOST = 16  # elements that are shown
+
+
+def pool(run: Run) -> Drawing | None:
+    """Probability and distance from known alloys of the pool, and how often its elements occur."""
+    path = run.path / "pool.csv"
+    if not path.is_file():
+        return None
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(8, 3.2))
+    left, right = figure.subplots(1, 2)
+    names = list(dict.fromkeys(row["workflow"] for row in rows))
+    elements: dict[str, np.ndarray] = {}
+    for k, name in enumerate(names):
+        own = [row for row in rows if row["workflow"] == name]
+        left.plot(
+            [float(r["distance to known (at.%)"]) for r in own], [float(r["probability"]) for r in own], ".", label=name
+        )
+        for row in own:
+            for symbol in amounts(row["composition (at.%)"]):
+                elements.setdefault(symbol, np.zeros(len(names)))[k] += 1 / len(own)
+    left.set(xlabel="distance to the nearest known alloy (at.%)", ylabel="probability")
+    left.legend()
+    often = sorted(elements, key=lambda symbol: -elements[symbol].sum())[:MOST]
+    for k, name in enumerate(names):
+        right.bar(
+            np.arange(len(often)) + (k - len(names) / 2 + 0.5) * 0.25, [elements[e][k] for e in often], 0.25, label=name
+        )
+    right.set_xticks(range(len(often)), often)
+    right.set(ylabel="share of the pool with it")
+    return Drawing("screen", "The best compositions of each workflow.", figure)

@@ -1,0 +1,224 @@
+"""Screening: many compositions judged by the model on all workers, and the best of them improved along its gradient."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from scipy.spatial.distance import cdist
+from torch import Tensor
+
+from msvae import (
+    VAE,
+    Array,
+    Context,
+    Evaluation,
+    Evaluations,
+    Quantity,
+    Recipe,
+    Structures,
+    StudyError,
+    Table,
+    Task,
+    model_of,
+    rank,
+    seed_of,
+    study_of,
+    trained,
+    training_structures,
+    write_atomically,
+)  # fmt: skip
+from msvae_alloys.candidates import Space
+from msvae_alloys.formulas import formula_of
+from msvae_alloys.screen import Screen, Workflow
+
+POOL = "pool.csv"
+CHUNK = 20_000  # compositions that a worker judges at a time
+STEPS, RATE = 150, 0.05  # of the ascent
+SHOWN = 5  # compositions of each workflow in the table
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What a worker needs to judge compositions. starts: of the inversion, compositions (n, elements)."""
+
+    recipe: Recipe
+    workflow: Workflow
+    starts: Array | None = None
+
+
+def run(context: Context, settings: Screen) -> Table:
+    """Return the best compositions of each workflow, best first; write the pool of all."""
+    structures = training_structures(context)
+    space = Space.of(settings, structures.specification.constituents)
+    vae = trained(context, structures)
+    found: dict[Workflow, tuple[Array, Array]] = {}
+    counts = []
+    for workflow in sorted(settings.workflows, key=("candidates", "latents", "inversion").index):
+        starts = _best([*found.values()], settings.keep)[0] if workflow == "inversion" and found else None
+        if workflow == "inversion" and starts is None:
+            starts = space.candidates(settings.keep, np.random.default_rng(seed_of(context.study.seed, "starts")))
+        job = Screening(context.recipe(model=context.run.model_file), workflow, starts)
+        number = 1 if starts is not None else -(-settings.count // CHUNK)
+        table = context.work(workflow, range(number), partial(_judged, job), _quantities(settings, space), workflow)
+        admitted, cost = int(table.properties["admitted"].sum()), float(table["cost"].sum())
+        counts.append(f"{workflow}: {admitted:,} compositions meet the constraints; {cost:.1f} s on one worker")
+        fractions = table.properties["fractions"].reshape(-1, len(space.symbols))
+        chance = table.properties["probability"].reshape(-1)
+        known = np.isfinite(chance)
+        found[workflow] = _best([(fractions[known], chance[known])], settings.keep)
+    rows = [
+        row for workflow, (x, chance) in found.items() for row in _rows(workflow, x, chance, vae, structures, space)
+    ]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]) if rows else ["workflow"])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(context.run.path / POOL, buffer.getvalue().encode())
+    return _table(settings, rows, tuple(counts))
+
+
+def _quantities(settings: Screen, space: Space) -> tuple[Quantity, ...]:
+    shapes = {"probability": (settings.keep,), "fractions": (settings.keep, len(space.symbols)), "admitted": ()}
+    return tuple(Quantity(name, "1", shape) for name, shape in shapes.items())
+
+
+def _best(pools: Sequence[tuple[Array, Array]], keep: int) -> tuple[Array, Array]:
+    """Return the likeliest of several pools of compositions (n, elements), and their probabilities, best first."""
+    x, chance = (np.concatenate(column) for column in zip(*pools, strict=True))
+    order = np.argsort(-chance, kind="stable")[:keep]
+    return x[order], chance[order]
+
+
+def _judged(job: Screening, tasks: Sequence[Task]) -> Evaluations:
+    return Evaluations.of([_chunk(job, task.index) for task in tasks])
+
+
+def _chunk(job: Screening, index: int) -> Evaluation:
+    start = time.perf_counter()
+    study, vae = study_of(job.recipe.study), model_of(job.recipe)
+    settings = study.need(Screen)
+    space = Space.of(settings, vae.blueprint.specification.constituents)
+    seed = seed_of(study.seed, "screen", job.workflow, index)
+    count = min(CHUNK, settings.count - CHUNK * index)
+    if job.starts is not None:
+        x = inverted(vae, settings, space, job.starts)
+    elif job.workflow == "latents":
+        x = _decoded(vae, settings, space, count, seed)
+    else:
+        x = space.candidates(count, np.random.default_rng(seed))
+    x = x[space.admitted(x)]
+    best, chance = _best([(x, chances(vae, settings, x))], settings.keep)
+    n, missing = len(best), settings.keep - len(best)
+    rows = {
+        "probability": np.pad(chance, (0, missing), constant_values=np.nan),
+        "fractions": np.pad(best, ((0, missing), (0, 0)), constant_values=np.nan) if n else
+        np.full((settings.keep, len(space.symbols)), np.nan),
+        "admitted": np.array(float(len(x))),
+    }  # fmt: skip
+    return Evaluation(index, "", "done", rows, latents=np.zeros(0), cost=time.perf_counter() - start, seed=seed,
+                      rank=rank())  # fmt: skip
+
+
+def _decoded(vae: VAE, settings: Screen, space: Space, count: int, seed: int) -> Array:
+    """Return compositions decoded from samples of the latents with the asked condition, cleared of traces."""
+    condition = np.full((count, len(vae.blueprint.settings.conditions)), np.nan)
+    names = [(c.property, c.component) for c in vae.blueprint.settings.conditions]
+    if len(names) > 1:
+        condition = np.tile(vae.default_conditions, (count, 1))
+    condition[:, names.index((settings.target.property, settings.target.component))] = settings.value
+    latents = vae.sample_latents(count, seed, condition)
+    return space.projected(space.cleared(vae.decode(latents, condition).values.astype(np.float64)))
+
+
+def chances(vae: VAE, settings: Screen, x: Array) -> Array:
+    """Return the probability (n,) that compositions (n, elements) have the asked class, or a number within range."""
+    with torch.no_grad():
+        parts = [_log_chance(vae, settings, torch.as_tensor(piece, dtype=torch.float32))
+                 for piece in np.array_split(x, max(1, len(x) // 4096))]  # fmt: skip
+    return np.asarray(torch.cat(parts).exp().double().numpy())
+
+
+def _log_chance(vae: VAE, settings: Screen, x: Tensor) -> Tensor:
+    """Return log p (n,) of the asked class or range for compositions (n, elements), with gradients."""
+    assert vae.guess is not None
+    guessed = vae.guess(vae.likelihood.features(x))
+    names = [(c.property, c.component) for c in vae.blueprint.settings.conditions]
+    j = names.index((settings.target.property, settings.target.component))
+    if j in guessed.classes:
+        chosen: Tensor = guessed.classes[j][:, int(settings.value)]
+        return chosen
+    i = vae.conditions.given_numbers.index(j)
+    scale = vae.conditions.scale
+    mean = scale.inverse(guessed.mean)[:, i]
+    spread = guessed.deviation[:, i] * scale.scale[i]
+    normal = torch.distributions.Normal(mean.double(), spread.double())
+    inside: Tensor = normal.cdf(mean.new_tensor(settings.value + settings.tolerance)) - normal.cdf(
+        mean.new_tensor(settings.value - settings.tolerance)
+    )
+    found: Tensor = inside.clamp_min(1e-30).log()
+    return found
+
+
+def inverted(vae: VAE, settings: Screen, space: Space, starts: Array) -> Array:
+    """Return compositions (n, elements) that ascend the probability from given ones, each among its own elements.
+
+    Every step is followed by a projection onto the bounds; of each path the likeliest composition that meets all
+    constraints is returned.
+    """
+    best, record = starts.copy(), chances(vae, settings, starts)
+    inside = torch.as_tensor(starts > 0)
+    raw = torch.as_tensor(np.log(np.maximum(starts, 1e-9)), dtype=torch.float32).requires_grad_()
+    optimiser = torch.optim.Adam([raw], lr=RATE)
+    for _ in range(STEPS):
+        x = torch.softmax(raw.masked_fill(~inside, -torch.inf), dim=1)
+        optimiser.zero_grad()
+        (-_log_chance(vae, settings, x).sum()).backward()
+        optimiser.step()
+        with torch.no_grad():
+            now = torch.softmax(raw.masked_fill(~inside, -torch.inf), dim=1).double().numpy()
+            projected = space.projected(space.cleared(now))
+            raw.copy_(torch.as_tensor(np.log(np.maximum(projected, 1e-9))))
+            chance = chances(vae, settings, projected)
+            better = (chance > record) & space.admitted(projected)
+            best[better], record[better] = projected[better], chance[better]
+    return best
+
+
+def _rows(
+    workflow: Workflow, x: Array, chance: Array, vae: VAE, structures: Structures, space: Space
+) -> list[dict[str, str]]:
+    """Return a row of the pool for each composition."""
+    if not len(x):
+        return []
+    known = structures.values.astype(np.float64)
+    distance = cdist(x, known, "cityblock") / 2
+    nearest = distance.argmin(axis=1)
+    price, density = space.table.price(x), space.table.density(x)
+    return [
+        {
+            "workflow": workflow,
+            "composition (at.%)": formula_of(space.symbols, x[k].tolist()),
+            "probability": f"{chance[k]:.4f}",
+            "distance to known (at.%)": f"{100 * distance[k, nearest[k]]:.1f}",
+            "nearest known alloy": formula_of(space.symbols, known[nearest[k]].tolist()),
+            "price (USD/kg)": f"{price[k]:.4g}",
+            "density (kg/m^3)": f"{density[k]:.0f}",
+        }
+        for k in range(len(x))
+    ]
+
+
+def _table(settings: Screen, rows: list[dict[str, str]], notes: tuple[str, ...]) -> Table:
+    if not rows:
+        raise StudyError("screen: no composition meets the constraints: loosen number, bounds, price or density")
+    shown = [row for w in settings.workflows for row in [r for r in rows if r["workflow"] == w][:SHOWN]]
+    asked = f"{settings.target} = {settings.value:g}"
+    return Table(f"Compositions with {asked}", tuple(rows[0]), tuple(tuple(row.values()) for row in shown),
+                 (*notes, f"all {len(rows)}: {POOL}"))  # fmt: skip

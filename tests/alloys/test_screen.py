@@ -1,0 +1,154 @@
+"""Screening: constraints hold, what is found is likely, and ranks and restarts give the same."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from msvae import Component, DataError, Run, StudyError
+from msvae.campaigns.launch import launch
+from msvae_alloys.candidates import Space
+from msvae_alloys.compositions import Compositions
+from msvae_alloys.formulas import amounts, formula_of
+from msvae_alloys.screen import Bound, Screen
+from msvae_alloys.screening import chances
+
+STUDY = """
+campaign = "screen"
+seed = 1
+[dataset]
+name = "compositions"
+path = "alloys.csv"
+properties = ["single phase"]
+[architecture]
+name = "alloy-perceptron"
+width = 32
+members = 2
+[model]
+latents = 2
+features = 16
+stem = "none"
+conditions = [{ property = "single phase", classes = 2 }]
+semi_supervised = true
+independence = 10.0
+agreement = 1.0
+[training]
+epochs = 25
+learning_rate = 5e-3
+batch_size = 32
+[screen]
+target = { property = "single phase" }
+count = 3000
+keep = 20
+number = [3, 5]
+largest = 0.6
+bounds = [{ element = "Ni", low = 0.1, high = 0.3 }]
+price = 20.0
+"""
+SYMBOLS = ("Al", "Co", "Cr", "Fe", "Ni", "Ti")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Return a study of a table that the data set's own example gives, with some classes unknown."""
+    alloys = Compositions.example(300, 0)
+    with open(tmp_path / "alloys.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["alloy", "single phase"])
+        for k, (x, y) in enumerate(zip(alloys.values, alloys.properties["single phase"], strict=True)):
+            formula = formula_of(alloys.specification.constituents, x.tolist())
+            writer.writerow([formula, "" if k % 5 == 4 else int(y)])
+    (tmp_path / "study.toml").write_text(STUDY.replace("alloys.csv", str(tmp_path / "alloys.csv")))
+    return tmp_path / "study.toml"
+
+
+def pool(run: Path) -> list[dict[str, str]]:
+    with open(run / "pool.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_is_found_meets_the_constraints_and_is_of_the_asked_class(study: Path, tmp_path: Path) -> None:
+    for value in (1, 0):
+        launch(study, tmp_path / f"run{value}", overrides=[f"screen.value={value}"])
+        rows = pool(tmp_path / f"run{value}")
+        assert {row["workflow"] for row in rows} >= {"candidates", "inversion"}
+        found = []
+        for row in rows:
+            x = amounts(row["composition (at.%)"])
+            assert 3 <= len(x) <= 5
+            assert 10 - 0.1 <= x["Ni"] <= 30 + 0.1
+            assert max(x.values()) <= 60 + 0.1
+            assert float(row["price (USD/kg)"]) <= 20
+            dissolved = sum(x.get(symbol, 0.0) for symbol in ("Al", "Ti", "Mo", "Nb", "Cu"))
+            found.append((dissolved < 20) == bool(value))
+        assert np.mean(found) > 0.9  # 20 % divides the classes
+        best = [max(float(r["probability"]) for r in rows if r["workflow"] == w) for w in ("candidates", "inversion")]
+        assert 0.9 < best[0] <= best[1] + 1e-4
+
+
+@pytest.mark.mpi
+def test_ranks_and_a_restart_find_the_same(study: Path, tmp_path: Path, mpiexec: Callable[..., Any]) -> None:
+    launch(study, tmp_path / "serial")
+    expected = pool(tmp_path / "serial")
+    for n in (2, 3):
+        found = mpiexec(n, "-m", "msvae", "run", str(study), "--output", f"run{n}")
+        assert found.returncode == 0, found.stderr
+        assert pool(tmp_path / f"run{n}") == expected
+    (tmp_path / "serial" / "pool.csv").unlink()
+    launch(study, tmp_path / "serial", resume=True)
+    assert pool(tmp_path / "serial") == expected
+
+
+def test_the_class_that_is_asked_for_is_judged_and_the_pool_drawn(study: Path, tmp_path: Path) -> None:
+    from msvae.report.page import write_report
+
+    launch(study, tmp_path / "run")
+    page = write_report(tmp_path / "run").read_text()
+    assert "The best compositions of each workflow" in page
+    run = Run.open(tmp_path / "run")
+    settings, x = run.study.need(Screen), run.structures.values.astype(float)
+    both = [chances(run.model, Screen(settings.target, value=value), x) for value in (0, 1)]
+    np.testing.assert_allclose(sum(both), 1.0, atol=1e-5)
+    known = np.isfinite(run.structures.properties["single phase"])
+    agree = (both[1] > 0.5) == run.structures.properties["single phase"]
+    assert agree[known].mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("screen.value=2", "expected a class from 0 to 1"),
+        ("screen.target.property='hardness'", "has to be a condition of the model"),
+        ("model.semi_supervised=false", "independence and agreement need conditions and semi_supervised"),
+        ("screen.elements=['Fe', 'Ni', 'Zr']", "element 'Zr' is in no alloy"),
+        ("screen.elements=['Fe', 'Cr', 'Co']", "'Ni' is not among screen.elements"),
+        ("screen.bounds=[{element='Ni', low=0.5, high=0.4}]", "low is at most high"),
+        ("screen.largest=0.1", "no composition meets bounds and number of elements"),
+        ("screen.price=0.01", "no composition meets the constraints"),
+    ],
+)
+def test_mistakes_are_one_sentence(study: Path, tmp_path: Path, change: str, says: str) -> None:
+    with pytest.raises((StudyError, DataError), match=says):
+        launch(study, tmp_path / "run", overrides=["training.epochs=1", change])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_candidates_and_projections_stay_inside(seed: int) -> None:
+    bounds = (Bound("Al", high=0.1), Bound("Ni", low=0.2, high=0.5))
+    settings = Screen(Component("c"), number=(3, 4), largest=0.5, bounds=bounds)
+    space = Space.of(settings, SYMBOLS)
+    rng = np.random.default_rng(seed)
+    x = space.candidates(2000, rng)
+    inside = x[space.admitted(x)]
+    assert len(inside) > 1000
+    assert ((inside > 0).sum(axis=1) <= 4).all()
+    np.testing.assert_allclose(inside.sum(axis=1), 1.0)
+    moved = space.projected(rng.dirichlet(np.ones(6), 500))
+    np.testing.assert_allclose(moved.sum(axis=1), 1.0)
+    assert (moved >= space.low - 1e-9).all()
+    assert (moved <= space.high + 1e-9).all()
