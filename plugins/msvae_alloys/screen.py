@@ -53,8 +53,8 @@ class Screen(Campaign):
         with the asked condition; "inversion" ascends the probability from the best of both.
     count: of candidates of each workflow. keep: compositions of each workflow in the table's file.
     elements: that may occur; by default those of the data set. bounds: of their fractions.
-    largest: fraction that any element may have. number: of elements, least and most; a fraction below
-        least_fraction counts as none.
+    largest: fraction that any element may have. number: of elements, least and most.
+    least_fraction: below which a fraction counts as none.
     price: at most, of the elements. density: least and most, by the rule of mixtures.
     """
 

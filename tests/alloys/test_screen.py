@@ -74,7 +74,8 @@ def pool(run: Path) -> list[dict[str, str]]:
 
 def test_what_is_found_meets_the_constraints_and_is_of_the_asked_class(study: Path, tmp_path: Path) -> None:
     for value in (1, 0):
-        launch(study, tmp_path / f"run{value}", overrides=[f"screen.value={value}"])
+        model = [f"training.start_from={tmp_path / 'run1'}"] if value == 0 else []
+        launch(study, tmp_path / f"run{value}", overrides=[f"screen.value={value}", *model])
         rows = pool(tmp_path / f"run{value}")
         assert {row["workflow"] for row in rows} >= {"candidates", "inversion"}
         found = []
@@ -93,10 +94,12 @@ def test_what_is_found_meets_the_constraints_and_is_of_the_asked_class(study: Pa
 
 @pytest.mark.mpi
 def test_ranks_and_a_restart_find_the_same(study: Path, tmp_path: Path, mpiexec: Callable[..., Any]) -> None:
+    study.write_text(study.read_text().replace("epochs = 25", "epochs = 2"))
     launch(study, tmp_path / "serial")
     expected = pool(tmp_path / "serial")
+    taken = f"training.start_from={tmp_path / 'serial'}"
     for n in (2, 3):
-        found = mpiexec(n, "-m", "msvae", "run", str(study), "--output", f"run{n}")
+        found = mpiexec(n, "-m", "msvae", "run", str(study), "--output", f"run{n}", "--set", taken)
         assert found.returncode == 0, found.stderr
         assert pool(tmp_path / f"run{n}") == expected
     (tmp_path / "serial" / "pool.csv").unlink()
