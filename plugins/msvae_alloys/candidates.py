@@ -5,10 +5,50 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from msvae import Array, StudyError
 from msvae_alloys.elements import ElementTable, element_table
 from msvae_alloys.screen import Screen
+
+SHARE = 0.95  # of known alloys, which have another one within reach
+SOME = 1000  # compositions whose distances are computed at a time
+
+
+@dataclass(frozen=True)
+class Known:
+    """Known alloys (m, elements), and how far from the nearest of them a composition may be."""
+
+    fractions: Array
+    reach: float
+
+    @classmethod
+    def of(cls, settings: Screen, fractions: Array) -> Known:
+        """Return the known alloys of a data set, and the reach that the settings give or that the alloys have."""
+        distinct = np.unique(np.asarray(fractions, dtype=np.float64), axis=0)
+        if settings.distance is not None or len(distinct) < 2:
+            return cls(distinct, 1.0 if settings.distance is None else settings.distance)
+        between = cdist(distinct, distinct, "cityblock") / 2
+        np.fill_diagonal(between, np.inf)
+        return cls(distinct, float(np.quantile(between.min(axis=1), SHARE)))
+
+    def distances(self, x: Array) -> Array:
+        """Return the distance (n,) of compositions (n, elements) to the nearest known alloy."""
+        return np.asarray(cdist(x, self.fractions, "cityblock").min(axis=1, initial=np.inf) / 2)
+
+    def nearest(self, x: Array) -> Array:
+        """Return the known alloy (n, elements) that is nearest to each composition."""
+        return np.asarray(self.fractions[cdist(x, self.fractions, "cityblock").argmin(axis=1)])
+
+    def first(self, x: Array, count: int) -> Array:
+        """Return the indices of the first `count` compositions (n, elements) within reach."""
+        found: list[int] = []
+        for start in range(0, len(x), SOME):
+            if len(found) >= count:
+                break
+            near = self.distances(x[start : start + SOME]) <= self.reach
+            found += (start + np.flatnonzero(near)).tolist()
+        return np.array(found[:count], dtype=np.int64)
 
 
 @dataclass(frozen=True)

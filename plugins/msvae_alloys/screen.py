@@ -55,6 +55,8 @@ class Screen(Campaign):
     elements: that may occur; by default those of the data set. bounds: of their fractions.
     largest: fraction that any element may have. number: of elements, least and most.
     least_fraction: below which a fraction counts as none.
+    distance: to the nearest known alloy, at most, as a share of the atoms: farther away a model has seen nothing. By
+        default that within which 95 % of the known alloys have another one.
     price: at most, of the elements. density: least and most, by the rule of mixtures.
     """
 
@@ -71,6 +73,7 @@ class Screen(Campaign):
     number: Annotated[tuple[Count, Count], Rule("the least and the most elements", lambda r: r[0] <= r[1])] = (2, 6)
     largest: Annotated[Fraction, Field(gt=0)] = 1.0
     least_fraction: Annotated[Fraction, Field(gt=0, lt=0.2)] = 0.01
+    distance: Annotated[Fraction, Field(gt=0)] | None = None
     price: Positive | None = None
     density: tuple[NonNegative, Positive] | None = None
 

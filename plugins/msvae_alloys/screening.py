@@ -11,7 +11,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from msvae import (
@@ -22,7 +21,6 @@ from msvae import (
     Evaluations,
     Quantity,
     Recipe,
-    Structures,
     StudyError,
     Table,
     Task,
@@ -34,7 +32,7 @@ from msvae import (
     training_structures,
     write_atomically,
 )  # fmt: skip
-from msvae_alloys.candidates import Space
+from msvae_alloys.candidates import Known, Space
 from msvae_alloys.formulas import formula_of
 from msvae_alloys.screen import Screen, Workflow
 
@@ -50,6 +48,7 @@ class Screening:
 
     recipe: Recipe
     workflow: Workflow
+    known: Known
     starts: Array | None = None
 
 
@@ -57,30 +56,30 @@ def run(context: Context, settings: Screen) -> Table:
     """Return the best compositions of each workflow, best first; write the pool of all."""
     structures = training_structures(context)
     space = Space.of(settings, structures.specification.constituents)
-    vae = trained(context, structures)
+    known = Known.of(settings, structures.values)
+    trained(context, structures)
     found: dict[Workflow, tuple[Array, Array]] = {}
     counts = []
     for workflow in sorted(settings.workflows, key=("candidates", "latents", "inversion").index):
         starts = _best([*found.values()], settings.keep)[0] if workflow == "inversion" and found else None
         if workflow == "inversion" and starts is None:
             starts = space.candidates(settings.keep, np.random.default_rng(seed_of(context.study.seed, "starts")))
-        job = Screening(context.recipe(model=context.run.model_file), workflow, starts)
+        job = Screening(context.recipe(model=context.run.model_file), workflow, known, starts)
         number = 1 if starts is not None else -(-settings.count // CHUNK)
         table = context.work(workflow, range(number), partial(_judged, job), _quantities(settings, space), workflow)
         admitted, cost = int(table.properties["admitted"].sum()), float(table["cost"].sum())
         counts.append(f"{workflow}: {admitted:,} compositions meet the constraints; {cost:.1f} s on one worker")
         fractions = table.properties["fractions"].reshape(-1, len(space.symbols))
         chance = table.properties["probability"].reshape(-1)
-        known = np.isfinite(chance)
-        found[workflow] = _best([(fractions[known], chance[known])], settings.keep)
-    rows = [
-        row for workflow, (x, chance) in found.items() for row in _rows(workflow, x, chance, vae, structures, space)
-    ]
+        there = np.isfinite(chance)
+        found[workflow] = _best([(fractions[there], chance[there])], settings.keep)
+    rows = [row for workflow, (x, chance) in found.items() for row in _rows(workflow, x, chance, known, space)]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]) if rows else ["workflow"])
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(context.run.path / POOL, buffer.getvalue().encode())
+    counts.append(f"at most {100 * known.reach:.1f} at.% from a known alloy")
     return _table(settings, rows, tuple(counts))
 
 
@@ -108,13 +107,15 @@ def _chunk(job: Screening, index: int) -> Evaluation:
     seed = seed_of(study.seed, "screen", job.workflow, index)
     count = min(CHUNK, settings.count - CHUNK * index)
     if job.starts is not None:
-        x = inverted(vae, settings, space, job.starts)
+        x = inverted(vae, settings, space, job.known, job.starts)
     elif job.workflow == "latents":
         x = _decoded(vae, settings, space, count, seed)
     else:
         x = space.candidates(count, np.random.default_rng(seed))
     x = x[space.admitted(x)]
-    best, chance = _best([(x, chances(vae, settings, x))], settings.keep)
+    x, chance = _best([(x, chances(vae, settings, x))], len(x))
+    near = job.known.first(x, settings.keep)
+    best, chance = x[near], chance[near]
     n, missing = len(best), settings.keep - len(best)
     rows = {
         "probability": np.pad(chance, (0, missing), constant_values=np.nan),
@@ -166,7 +167,7 @@ def _log_chance(vae: VAE, settings: Screen, x: Tensor) -> Tensor:
     return found
 
 
-def inverted(vae: VAE, settings: Screen, space: Space, starts: Array) -> Array:
+def inverted(vae: VAE, settings: Screen, space: Space, known: Known, starts: Array) -> Array:
     """Return compositions (n, elements) that ascend the probability from given ones, each among its own elements.
 
     Every step is followed by a projection onto the bounds; of each path the likeliest composition that meets all
@@ -186,28 +187,24 @@ def inverted(vae: VAE, settings: Screen, space: Space, starts: Array) -> Array:
             projected = space.projected(space.cleared(now))
             raw.copy_(torch.as_tensor(np.log(np.maximum(projected, 1e-9))))
             chance = chances(vae, settings, projected)
-            better = (chance > record) & space.admitted(projected)
+            better = (chance > record) & space.admitted(projected) & (known.distances(projected) <= known.reach)
             best[better], record[better] = projected[better], chance[better]
     return best
 
 
-def _rows(
-    workflow: Workflow, x: Array, chance: Array, vae: VAE, structures: Structures, space: Space
-) -> list[dict[str, str]]:
+def _rows(workflow: Workflow, x: Array, chance: Array, known: Known, space: Space) -> list[dict[str, str]]:
     """Return a row of the pool for each composition."""
     if not len(x):
         return []
-    known = structures.values.astype(np.float64)
-    distance = cdist(x, known, "cityblock") / 2
-    nearest = distance.argmin(axis=1)
+    distance, nearest = known.distances(x), known.nearest(x)
     price, density = space.table.price(x), space.table.density(x)
     return [
         {
             "workflow": workflow,
             "composition (at.%)": formula_of(space.symbols, x[k].tolist()),
             "probability": f"{chance[k]:.4f}",
-            "distance to known (at.%)": f"{100 * distance[k, nearest[k]]:.1f}",
-            "nearest known alloy": formula_of(space.symbols, known[nearest[k]].tolist()),
+            "distance to known (at.%)": f"{100 * distance[k]:.1f}",
+            "nearest known alloy": formula_of(space.symbols, nearest[k].tolist()),
             "price (USD/kg)": f"{price[k]:.4g}",
             "density (kg/m^3)": f"{density[k]:.0f}",
         }
@@ -217,7 +214,9 @@ def _rows(
 
 def _table(settings: Screen, rows: list[dict[str, str]], notes: tuple[str, ...]) -> Table:
     if not rows:
-        raise StudyError("screen: no composition meets the constraints: loosen number, bounds, price or density")
+        raise StudyError(
+            "screen: no composition meets the constraints: loosen number, bounds, distance, price or density"
+        )
     shown = [row for w in settings.workflows for row in [r for r in rows if r["workflow"] == w][:SHOWN]]
     asked = f"{settings.target} = {settings.value:g}"
     return Table(f"Compositions with {asked}", tuple(rows[0]), tuple(tuple(row.values()) for row in shown),

@@ -12,7 +12,7 @@ import pytest
 
 from msvae import Component, DataError, Run, StudyError
 from msvae.campaigns.launch import launch
-from msvae_alloys.candidates import Space
+from msvae_alloys.candidates import Known, Space
 from msvae_alloys.compositions import Compositions
 from msvae_alloys.formulas import amounts, formula_of
 from msvae_alloys.screen import Bound, Screen
@@ -77,6 +77,9 @@ def test_what_is_found_meets_the_constraints_and_is_of_the_asked_class(study: Pa
         model = [f"training.start_from={tmp_path / 'run1'}"] if value == 0 else []
         launch(study, tmp_path / f"run{value}", overrides=[f"screen.value={value}", *model])
         rows = pool(tmp_path / f"run{value}")
+        run = Run.open(tmp_path / f"run{value}")
+        reach = Known.of(run.study.need(Screen), run.structures.values).reach
+        assert 0 < reach < 0.5
         assert {row["workflow"] for row in rows} >= {"candidates", "inversion"}
         found = []
         for row in rows:
@@ -85,6 +88,7 @@ def test_what_is_found_meets_the_constraints_and_is_of_the_asked_class(study: Pa
             assert 10 - 0.1 <= x["Ni"] <= 30 + 0.1
             assert max(x.values()) <= 60 + 0.1
             assert float(row["price (USD/kg)"]) <= 20
+            assert float(row["distance to known (at.%)"]) <= 100 * reach + 0.1
             dissolved = sum(x.get(symbol, 0.0) for symbol in ("Al", "Ti", "Mo", "Nb", "Cu"))
             found.append((dissolved < 20) == bool(value))
         assert np.mean(found) > 0.9  # 20 % divides the classes
@@ -155,3 +159,14 @@ def test_candidates_and_projections_stay_inside(seed: int) -> None:
     np.testing.assert_allclose(moved.sum(axis=1), 1.0)
     assert (moved >= space.low - 1e-9).all()
     assert (moved <= space.high + 1e-9).all()
+
+
+def test_the_reach_of_known_alloys_is_that_of_their_neighbours() -> None:
+    line = np.stack([np.linspace(0, 1, 11), 1 - np.linspace(0, 1, 11)], axis=1)
+    known = Known.of(Screen(Component("c")), line)
+    assert known.reach == pytest.approx(0.1)
+    assert Known.of(Screen(Component("c"), distance=0.3), line).reach == 0.3
+    x = np.array([[0.45, 0.55], [0.0, 1.0], [0.12, 0.88]])
+    np.testing.assert_allclose(known.distances(x), [0.05, 0.0, 0.02], atol=1e-12)
+    np.testing.assert_array_equal(Known(line[:1], 0.1).first(x, 2), [1])
+    np.testing.assert_array_equal(known.first(x, 2), [0, 1])
