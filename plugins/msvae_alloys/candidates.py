@@ -11,7 +11,7 @@ from msvae import Array, StudyError
 from msvae_alloys.elements import ElementTable, element_table
 from msvae_alloys.screen import Screen
 
-SHARE = 0.95  # of known alloys, which have another one within reach
+SHARE = 0.5  # of known alloys, which have another one within reach
 SOME = 1000  # compositions whose distances are computed at a time
 
 

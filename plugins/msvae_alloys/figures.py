@@ -33,7 +33,6 @@ def pool(run: Run) -> Drawing | None:
             for symbol in amounts(row["composition (at.%)"]):
                 elements.setdefault(symbol, np.zeros(len(names)))[k] += 1 / len(own)
     left.set(xlabel="distance to the nearest known alloy (at.%)", ylabel="probability")
-    left.legend()
     often = sorted(elements, key=lambda symbol: -elements[symbol].sum())[:MOST]
     for k, name in enumerate(names):
         right.bar(
@@ -41,4 +40,5 @@ def pool(run: Run) -> Drawing | None:
         )
     right.set_xticks(range(len(often)), often)
     right.set(ylabel="share of the pool with it")
+    right.legend()
     return Drawing("screen", "The best compositions of each workflow.", figure)

@@ -56,7 +56,7 @@ class Screen(Campaign):
     largest: fraction that any element may have. number: of elements, least and most.
     least_fraction: below which a fraction counts as none.
     distance: to the nearest known alloy, at most, as a share of the atoms: farther away a model has seen nothing. By
-        default that within which 95 % of the known alloys have another one.
+        default that within which half of the known alloys have another one.
     price: at most, of the elements. density: least and most, by the rule of mixtures.
     """
 
