@@ -93,6 +93,11 @@ class Screen(Campaign):
             )
         if not condition.classes and not self.tolerance:
             raise StudyError(f"{study.source.at(['screen'])}: a number is met within a tolerance: add screen.tolerance")
+        if len(names) > 1 and "latents" in self.workflows:
+            raise StudyError(
+                f"{study.source.at(['screen', 'workflows'])}: 'latents' decodes with the target as the only condition, "
+                f"found {len(names)} in model.conditions: leave the others or this workflow out"
+            )
         for k, bound in enumerate(self.bounds):
             if self.elements and bound.element not in self.elements:
                 raise StudyError(

@@ -129,11 +129,7 @@ def _chunk(job: Screening, index: int) -> Evaluation:
 
 def _decoded(vae: VAE, settings: Screen, space: Space, count: int, seed: int) -> Array:
     """Return compositions decoded from samples of the latents with the asked condition, cleared of traces."""
-    condition = np.full((count, len(vae.blueprint.settings.conditions)), np.nan)
-    names = [(c.property, c.component) for c in vae.blueprint.settings.conditions]
-    if len(names) > 1:
-        condition = np.tile(vae.default_conditions, (count, 1))
-    condition[:, names.index((settings.target.property, settings.target.component))] = settings.value
+    condition = np.full((count, 1), settings.value)
     latents = vae.sample_latents(count, seed, condition)
     return space.projected(space.cleared(vae.decode(latents, condition).values.astype(np.float64)))
 

@@ -135,6 +135,10 @@ def test_the_class_that_is_asked_for_is_judged_and_the_pool_drawn(study: Path, t
         ("screen.elements=['Fe', 'Ni', 'Zr']", "element 'Zr' is in no alloy"),
         ("screen.elements=['Fe', 'Cr', 'Co']", "'Ni' is not among screen.elements"),
         ("screen.bounds=[{element='Ni', low=0.5, high=0.4}]", "low is at most high"),
+        (
+            "model.conditions=[{property='single phase', classes=2}, {property='hardness'}]",
+            "'latents' decodes with the target as the only condition",
+        ),
         ("screen.largest=0.1", "no composition meets bounds and number of elements"),
         ("screen.price=0.01", "no composition meets the constraints"),
     ],
