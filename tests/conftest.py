@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -125,6 +127,43 @@ def job_command(launcher: str, n: int, arguments: tuple[str, ...]) -> list[str]:
     """Return the command that starts a Python command line on n ranks; no run draws a report, which costs seconds."""
     plain = ("--no-report",) if arguments[:3] == ("-m", "msvae", "run") and "--report" not in arguments else ()
     return [*launcher.split(), "-n", str(n), sys.executable, "-m", "mpi4py", *arguments, *plain]
+
+
+@pytest.fixture
+def run_command() -> Callable[..., list[str]]:
+    """Return a function that gives the command of a run without a report."""
+
+    def command(study: Path, output: Path | str, *settings: str) -> list[str]:
+        keys = [part for setting in settings for part in ("--set", setting)]
+        return [
+            sys.executable,
+            "-m",
+            "msvae",
+            "run",
+            str(study),
+            "--output",
+            str(output),
+            "--no-report",
+            *keys,
+        ]
+
+    return command
+
+
+@pytest.fixture
+def killed() -> Callable[..., None]:
+    """Return a function that starts a command and kills it, with all its processes, as soon as a condition holds."""
+
+    def start_and_kill(command: list[str], due: Callable[[], bool]) -> None:
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        while not due() and process.poll() is None:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    return start_and_kill
 
 
 @pytest.fixture

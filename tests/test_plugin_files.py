@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,19 +77,10 @@ def test_helpers_are_found_in_the_source(study: Path) -> None:
     assert found == ["constants.py", "late.py", "laws/__init__.py", "laws/hooke.py", "laws/law.py"]
 
 
-def test_helpers_work_from_any_folder_and_are_kept_with_the_run(study: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "msvae",
-        "run",
-        str(study),
-        "--output",
-        "run",
-        "--no-report",
-        "--set",
-        "executor.workers=2",
-    ]
+def test_helpers_work_from_any_folder_and_are_kept_with_the_run(
+    study: Path, tmp_path: Path, run_command: Callable[..., list[str]]
+) -> None:
+    command = run_command(study, "run", "executor.workers=2")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=environment, stdin=subprocess.DEVNULL)
     run = Run.open(tmp_path / "run", trust=True)

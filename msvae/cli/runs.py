@@ -45,9 +45,10 @@ def run(
     from msvae.campaigns.launch import launch
 
     name = study.stem if study.stem != "study" else study.resolve().parent.name
+    folder = output or Path("runs") / name
     table = launch(
         study,
-        output or Path("runs") / name,
+        folder,
         resume=resume,
         force=force,
         overrides=settings or [],
@@ -55,13 +56,12 @@ def run(
     )
     if table is None:
         return
-    if not with_report:
-        _print_result(table, f"run: {output or Path('runs') / name}")
-        return
-    from msvae.report.page import write_report
+    if with_report:
+        from msvae.report.page import write_report
 
-    page = write_report(output or Path("runs") / name, trust=True)
-    _print_result(table, f"report: {page}")
+        _print_result(table, f"report: {write_report(folder, trust=True)}")
+    else:
+        _print_result(table, f"run: {folder}")
 
 
 def status(

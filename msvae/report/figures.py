@@ -17,7 +17,7 @@ from msvae.stages.sides import can_train
 from msvae.structures import Array, Structures
 from msvae.structures.splits import split_of
 from msvae.vae.blueprint import component_values
-from msvae.vae.fitting.history import TERMS, History, kept_epoch
+from msvae.vae.fitting.history import HELD_OUT, TERMS, History, kept_epoch
 
 __all__ = ["FIGURES", "held_back", "latent_map", "training_curves"]
 
@@ -29,7 +29,7 @@ def training_curves(run: Run) -> Drawing | None:
     history = run.read_json("training.json", History, TERMS)
     if not history:
         return None
-    names = [name for name in history[0] if not name.startswith("held back ")]
+    names = [name for name in history[0] if not name.startswith(HELD_OUT)]
     kept = kept_epoch(history, run.study.model, run.study.training) + 1
     epochs = np.arange(1, len(history) + 1)
     figure = Figure(figsize=(3.2 * len(names), 2.8))

@@ -129,9 +129,9 @@ class Context:
     @cached_property
     def origin(self) -> dict[str, str]:
         """Columns written with every evaluation that identify the solver, its decisions and the study."""
-        if self.study.solver is None:
+        solver = self.study.solver
+        if solver is None:
             return {"study": self.study.digest}
-        solver = self.study.need_solver()
         chosen = solver.conditions(self.run.structures.specification)
         words = [solver.name, solver_key(self.study), *(f"{key}={value}" for key, value in chosen.items())]
         return {"solver": " ".join(words), "study": self.study.digest}

@@ -117,11 +117,21 @@ class Guess(nn.Module):
             result[:, columns] = torch.where(torch.isnan(conditions[:, columns]), best, conditions[:, columns])
         return result
 
-    def cost(self, guess: Guessed, conditions: Tensor) -> Tensor:
-        """Return -log q(c|x) (n,) of known conditions (n, width)."""
-        cost: Tensor = -Normal(guess.mean, guess.deviation).log_prob(conditions[:, self.numbers]).sum(dim=1)
+    def costs(self, guess: Guessed, conditions: Tensor) -> Tensor:
+        """Return the cost (n,) of conditions (n, width) in nats: -log q(c|x) of known ones.
+
+        An unknown one costs its divergence from N(0, 1), or from a uniform distribution over the classes.
+        """
+        given = conditions[:, self.numbers]
+        known = torch.isfinite(given)
+        likelihood = Normal(guess.mean, guess.deviation).log_prob(torch.where(known, given, guess.mean.detach()))
+        standard = Normal(torch.zeros_like(guess.mean), torch.ones_like(guess.mean))
+        cost = torch.where(known, -likelihood, kl_divergence(Normal(guess.mean, guess.deviation), standard)).sum(dim=1)
         for j, columns in self.classes.items():
-            cost = cost - (guess.classes[j] * conditions[:, columns]).sum(dim=1)
+            log_q, asked = guess.classes[j], conditions[:, columns]
+            against_equal = (log_q.exp() * (log_q + math.log(log_q.shape[1]))).sum(dim=1)
+            known_class = -(log_q * torch.nan_to_num(asked)).sum(dim=1)
+            cost = cost + torch.where(torch.isnan(asked[:, 0]), against_equal, known_class)
         return cost
 
     @torch.no_grad()
@@ -142,29 +152,18 @@ class Guess(nn.Module):
             layer.bias.div_(best)
 
     def complete(self, features: Tensor, conditions: Tensor, share: Share) -> tuple[Completed, Tensor]:
-        """Return conditions (n, width) with unknowns filled in, and the cost of that in nats per structure.
-
-        An unknown condition costs its divergence from N(0, 1), or from a uniform distribution over the classes. A known
-        one trains q(c|x).
-        """
+        """Return conditions (n, width) with unknowns filled in, and the cost of that in nats per structure."""
         guess: Guessed = self(features)
         given = conditions[:, self.numbers]
-        known = torch.isfinite(given)
         drawn = guess.mean + guess.deviation * share.normal(len(given), given.shape[1], given.device)
-        likelihood = Normal(guess.mean, guess.deviation).log_prob(torch.where(known, given, guess.mean.detach()))
-        standard = Normal(torch.zeros_like(guess.mean), torch.ones_like(guess.mean))
-        cost = torch.where(known, -likelihood, kl_divergence(Normal(guess.mean, guess.deviation), standard)).sum(dim=1)
         filled = conditions.clone()
-        filled[:, self.numbers] = torch.where(known, given, drawn)
+        filled[:, self.numbers] = torch.where(torch.isfinite(given), given, drawn)
         rows = torch.arange(len(filled), device=filled.device)
         completed = Completed(rows, filled, torch.ones(len(filled), device=filled.device))
         for j, columns in self.classes.items():
-            log_q, asked = guess.classes[j], conditions[:, columns]
-            against_equal = (log_q.exp() * (log_q + math.log(log_q.shape[1]))).sum(dim=1)
-            unknown = torch.isnan(asked[:, 0])
-            cost = cost + torch.where(unknown, against_equal, -(log_q * torch.nan_to_num(asked)).sum(dim=1))
-            completed = _enumerated(completed, columns, log_q)
-        return (completed if self.classes else Completed(None, filled, completed.weights)), cost.mean()
+            completed = _enumerated(completed, columns, guess.classes[j])
+        cost = self.costs(guess, conditions).mean()
+        return (completed if self.classes else Completed(None, filled, completed.weights)), cost
 
 
 def _enumerated(completed: Completed, columns: slice, log_q: Tensor) -> Completed:

@@ -32,13 +32,14 @@ class Known:
         np.fill_diagonal(between, np.inf)
         return cls(distinct, float(np.quantile(between.min(axis=1), SHARE)))
 
-    def distances(self, x: Array) -> Array:
-        """Return the distance (n,) of compositions (n, elements) to the nearest known alloy."""
-        return np.asarray(cdist(x, self.fractions, "cityblock").min(axis=1, initial=np.inf) / 2)
+    def nearest(self, x: Array) -> tuple[Array, Array]:
+        """Return the distance (n,) of compositions to the nearest known alloy, and that alloy (n, elements)."""
+        between = cdist(x, self.fractions, "cityblock") / 2
+        return between.min(axis=1), self.fractions[between.argmin(axis=1)]
 
-    def nearest(self, x: Array) -> Array:
-        """Return the known alloy (n, elements) that is nearest to each composition."""
-        return np.asarray(self.fractions[cdist(x, self.fractions, "cityblock").argmin(axis=1)])
+    def near(self, x: Array) -> Array:
+        """Return which compositions (n, elements) are within reach."""
+        return self.nearest(x)[0] <= self.reach
 
     def first(self, x: Array, count: int) -> Array:
         """Return the indices of the first `count` compositions (n, elements) within reach."""
@@ -46,8 +47,7 @@ class Known:
         for start in range(0, len(x), SOME):
             if len(found) >= count:
                 break
-            near = self.distances(x[start : start + SOME]) <= self.reach
-            found += (start + np.flatnonzero(near)).tolist()
+            found += (start + np.flatnonzero(self.near(x[start : start + SOME]))).tolist()
         return np.array(found[:count], dtype=np.int64)
 
 

@@ -14,7 +14,6 @@ from msvae import Array, Count, DataError, Dataset, Distinct, Grid, Quantity, Sp
 from msvae_alloys.elements import FEATURES, element_table
 from msvae_alloys.formulas import amounts
 
-UNITS = ("GPa", "cm^3/mol", "K", "1", "1", "1", "J/(mol K)", "kJ/mol")
 DEMO = (("Fe", "Ni", "Co", "Cr", "Mn"), ("Al", "Ti", "Mo", "Nb", "Cu"))  # solvents, and what is dissolved in them
 
 
@@ -75,7 +74,7 @@ class Compositions(Dataset):
         if self.features:
             table = element_table(symbols).features(fractions)
             columns = {**columns, **dict(zip(FEATURES, table.T, strict=True))}
-            units = {**units, **dict(zip(FEATURES, UNITS, strict=True))}
+            units = units | FEATURES
         quantities = tuple(Quantity(name, units[name]) for name in columns)
         specification = Specification("composition", len(symbols), Grid.of((), 1.0), symbols)
         return Structures(fractions.astype(np.float32), specification, columns, quantities, self._families(found))

@@ -20,10 +20,10 @@ from msvae import Array, DataError
 __all__ = ["FEATURES", "ElementTable", "element_table"]
 
 GAS = 8.314  # J/(mol K)
-FEATURES = (
-    "bulk modulus", "molar volume", "melting point", "valence electrons", "size mismatch",
-    "electronegativity mismatch", "mixing entropy", "mixing enthalpy",
-)  # fmt: skip
+FEATURES = {  # and their units
+    "bulk modulus": "GPa", "molar volume": "cm^3/mol", "melting point": "K", "valence electrons": "1",
+    "size mismatch": "1", "electronegativity mismatch": "1", "mixing entropy": "J/(mol K)", "mixing enthalpy": "kJ/mol",
+}  # fmt: skip
 MEANS = ("bulk_modulus", "molar_volume", "melting_point", "valence_electrons")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -25,9 +25,6 @@ from msvae import (
 if TYPE_CHECKING:
     from msvae import Context, Drawing, Run, Study, Table
 
-Range = Annotated[
-    tuple[Fraction, Fraction], Rule("a range [low, high], the lower number first", lambda r: r[0] <= r[1])
-]
 Workflow = Literal["candidates", "latents", "inversion"]
 
 
@@ -77,15 +74,21 @@ class Screen(Campaign):
     price: Positive | None = None
     density: tuple[NonNegative, Positive] | None = None
 
+    def place(self, conditions: Sequence[Component]) -> int | None:
+        """Return which of a model's conditions is the target; None if none is."""
+        names = [(c.property, c.component) for c in conditions]
+        own = (self.target.property, self.target.component)
+        return names.index(own) if own in names else None
+
     def check(self, study: Study) -> None:
         """Raise StudyError where the target is no condition of a semi-supervised model."""
-        names = [(c.property, c.component) for c in study.model.conditions]
-        if not study.model.semi_supervised or (self.target.property, self.target.component) not in names:
+        place = self.place(study.model.conditions)
+        if not study.model.semi_supervised or place is None:
             raise StudyError(
                 f"{study.source.at(['screen', 'target'])}: '{self.target}' has to be a condition of the model, which "
                 "predicts it: name it in model.conditions, and set model.semi_supervised = true"
             )
-        condition = study.model.conditions[names.index((self.target.property, self.target.component))]
+        condition, count = study.model.conditions[place], len(study.model.conditions)
         if condition.classes and self.value not in range(condition.classes):
             raise StudyError(
                 f"{study.source.at(['screen', 'value'])}: found {self.value:g}, expected a class from 0 to "
@@ -93,10 +96,10 @@ class Screen(Campaign):
             )
         if not condition.classes and not self.tolerance:
             raise StudyError(f"{study.source.at(['screen'])}: a number is met within a tolerance: add screen.tolerance")
-        if len(names) > 1 and "latents" in self.workflows:
+        if count > 1 and "latents" in self.workflows:
             raise StudyError(
                 f"{study.source.at(['screen', 'workflows'])}: 'latents' decodes with the target as the only condition, "
-                f"found {len(names)} in model.conditions: leave the others or this workflow out"
+                f"found {count} in model.conditions: leave the others or this workflow out"
             )
         for k, bound in enumerate(self.bounds):
             if self.elements and bound.element not in self.elements:

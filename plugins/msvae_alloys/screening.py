@@ -61,9 +61,11 @@ def run(context: Context, settings: Screen) -> Table:
     found: dict[Workflow, tuple[Array, Array]] = {}
     counts = []
     for workflow in sorted(settings.workflows, key=("candidates", "latents", "inversion").index):
-        starts = _best([*found.values()], settings.keep)[0] if workflow == "inversion" and found else None
-        if workflow == "inversion" and starts is None:
-            starts = space.candidates(settings.keep, np.random.default_rng(seed_of(context.study.seed, "starts")))
+        starts = None
+        if workflow == "inversion":
+            rng = np.random.default_rng(seed_of(context.study.seed, "starts"))
+            pools = [*found.values()]
+            starts = _best(pools, settings.keep)[0] if pools else space.candidates(settings.keep, rng)
         job = Screening(context.recipe(model=context.run.model_file), workflow, known, starts)
         number = 1 if starts is not None else -(-settings.count // CHUNK)
         table = context.work(workflow, range(number), partial(_judged, job), _quantities(settings, space), workflow)
@@ -146,8 +148,8 @@ def _log_chance(vae: VAE, settings: Screen, x: Tensor) -> Tensor:
     """Return log p (n,) of the asked class or range for compositions (n, elements), with gradients."""
     assert vae.guess is not None
     guessed = vae.guess(vae.likelihood.features(x))
-    names = [(c.property, c.component) for c in vae.blueprint.settings.conditions]
-    j = names.index((settings.target.property, settings.target.component))
+    j = settings.place(vae.blueprint.settings.conditions)
+    assert j is not None
     if j in guessed.classes:
         chosen: Tensor = guessed.classes[j][:, int(settings.value)]
         return chosen
@@ -183,7 +185,7 @@ def inverted(vae: VAE, settings: Screen, space: Space, known: Known, starts: Arr
             projected = space.projected(space.cleared(now))
             raw.copy_(torch.as_tensor(np.log(np.maximum(projected, 1e-9))))
             chance = chances(vae, settings, projected)
-            better = (chance > record) & space.admitted(projected) & (known.distances(projected) <= known.reach)
+            better = (chance > record) & space.admitted(projected) & known.near(projected)
             best[better], record[better] = projected[better], chance[better]
     return best
 
@@ -192,7 +194,7 @@ def _rows(workflow: Workflow, x: Array, chance: Array, known: Known, space: Spac
     """Return a row of the pool for each composition."""
     if not len(x):
         return []
-    distance, nearest = known.distances(x), known.nearest(x)
+    distance, nearest = known.nearest(x)
     price, density = space.table.price(x), space.table.density(x)
     return [
         {

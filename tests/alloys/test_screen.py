@@ -171,6 +171,6 @@ def test_the_reach_of_known_alloys_is_that_of_their_neighbours() -> None:
     assert known.reach == pytest.approx(0.1)
     assert Known.of(Screen(Component("c"), distance=0.3), line).reach == 0.3
     x = np.array([[0.45, 0.55], [0.0, 1.0], [0.12, 0.88]])
-    np.testing.assert_allclose(known.distances(x), [0.05, 0.0, 0.02], atol=1e-12)
+    np.testing.assert_allclose(known.nearest(x)[0], [0.05, 0.0, 0.02], atol=1e-12)
     np.testing.assert_array_equal(Known(line[:1], 0.1).first(x, 2), [1])
     np.testing.assert_array_equal(known.first(x, 2), [0, 1])

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,31 +88,18 @@ def values(run: Run, stage: str) -> dict[str, Any]:
 @pytest.mark.mpi
 @pytest.mark.parametrize("campaign", list(STAGES))
 def test_killed_and_on_two_and_four_ranks_it_gives_the_same_part(
-    study_file: Callable[..., Path], tmp_path: Path, mpiexec: Callable[..., Any], campaign: str
+    study_file: Callable[..., Path],
+    tmp_path: Path,
+    mpiexec: Callable[..., Any],
+    run_command: Callable[..., list[str]],
+    killed: Callable[..., None],
+    campaign: str,
 ) -> None:
     study = study_file(campaign, PARTS.replace('cheap = ["head"]', "cheap = []"))  # costs decide on cheap samples
     whole = launch(study, tmp_path / "serial", overrides=[IMAGE])
     assert whole is not None
-    command = [
-        sys.executable,
-        "-m",
-        "msvae",
-        "run",
-        str(study),
-        "--output",
-        str(tmp_path / "killed"),
-        "--no-report",
-        "--set",
-        IMAGE,
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    last = (
-        tmp_path / "killed" / ("model.safetensors" if campaign == "gradation" else f"evaluations/{STAGES[campaign][1]}")
-    )
-    while not last.exists() and process.poll() is None:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    last = "model.safetensors" if campaign == "gradation" else f"evaluations/{STAGES[campaign][1]}"
+    killed(run_command(study, tmp_path / "killed", IMAGE), (tmp_path / "killed" / last).exists)
     resumed = launch(study, tmp_path / "killed", overrides=[IMAGE], resume=True)
     assert resumed is not None
     assert cells(whole) == cells(resumed)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -99,18 +95,17 @@ def questions(path: Path) -> Any:
 
 @pytest.mark.parametrize("searcher", ["composite", "gaussian-process", "random"])
 def test_a_killed_search_goes_on_with_the_same_questions(
-    study_file: Callable[..., Path], tmp_path: Path, searcher: str
+    study_file: Callable[..., Path],
+    tmp_path: Path,
+    run_command: Callable[..., list[str]],
+    killed: Callable[..., None],
+    searcher: str,
 ) -> None:
     study = slow_study(study_file, 0.6)
     more = [*SEARCH, f"design.searcher={searcher}", "design.budget=14", "design.batch=3"]
-    command = [sys.executable, "-m", "msvae", "run", str(study), "--output", str(tmp_path / "killed"), "--no-report"]
-    command += [part for key in [*more, "executor.workers=2"] for part in ("--set", key)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     stage = tmp_path / "killed" / "evaluations" / "search-0"
-    while len(list(stage.glob("*.h5"))) < 2 and process.poll() is None:
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    command = run_command(study, tmp_path / "killed", *more, "executor.workers=2")
+    killed(command, lambda: len(list(stage.glob("*.h5"))) >= 2)
     before = Run.open(tmp_path / "killed").store("search-0").arrived()
     assert 0 < len(before) < 14
     for name in ("one", "two"):

@@ -112,10 +112,10 @@ def test_evaluations_that_outlast_their_grace_are_left(slow_study: Callable[...,
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_ends_a_campaign_with_exit_code_75_and_nothing_is_lost(
-    slow_study: Callable[..., Path], tmp_path: Path, number: signal.Signals
+    slow_study: Callable[..., Path], tmp_path: Path, run_command: Callable[..., list[str]], number: signal.Signals
 ) -> None:
     study = slow_study()
-    command = [sys.executable, "-m", "msvae", "run", str(study), "--output", str(tmp_path / "run"), "--no-report"]
+    command = run_command(study, tmp_path / "run")
     with open(tmp_path / "err", "w") as err:
         job = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=err)
     while not (tmp_path / "run" / "evaluations").exists():

@@ -22,7 +22,8 @@ from msvae.study.numbers import Component
 from msvae.study.settings import Condition, ModelSettings, TrainingSettings
 from msvae.vae.blueprint import Blueprint
 from msvae.vae.files import load_model, save_model
-from msvae.vae.fitting.objective import batch_of, dependence, importance_weighted_bound, terms, total
+from msvae.vae.fitting.history import loss_of
+from msvae.vae.fitting.objective import batch_of, dependence, importance_weighted_bound, terms
 from msvae.vae.fitting.parallel import Share
 from msvae.vae.fitting.training import Trainer, fit
 from msvae.vae.linear_path import LinearPath
@@ -72,7 +73,7 @@ def test_gradients_reach_every_parameter(
     vae.zero_grad()
     parts = terms(vae, batch_of(vae, structures), Share(torch.Generator().manual_seed(0)))
     assert all(torch.isfinite(value) for value in parts.values())
-    total(parts, ModelSettings()).backward()
+    loss_of(parts, ModelSettings()).backward()
     dead = [n for n, p in vae.named_parameters() if p.numel() and (p.grad is None or not p.grad.abs().sum() > 0)]
     assert not dead
 
@@ -313,7 +314,7 @@ def test_gradients_reach_every_parameter_of_a_semi_supervised_model() -> None:
     for _ in range(2):
         trainer.epoch(batch_of(vae, structures))
     vae.zero_grad()
-    total(terms(vae, batch_of(vae, structures), Share(torch.Generator().manual_seed(0))), ModelSettings()).backward()
+    loss_of(terms(vae, batch_of(vae, structures), Share(torch.Generator().manual_seed(0))), ModelSettings()).backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in vae.parameters() if p.numel())
 
 

@@ -18,7 +18,7 @@ from msvae.report.figures import training_curves
 from msvae.run.status import status_of
 from msvae.study.settings import ModelSettings, TrainingSettings
 from msvae.vae.blueprint import Blueprint
-from msvae.vae.fitting.history import History, held_back_losses, is_over, kept_epoch
+from msvae.vae.fitting.history import History, held_back_losses, is_over, kept_epoch, loss_of
 from msvae.vae.fitting.objective import batch_of
 from msvae.vae.fitting.training import fit, held_back_terms, split
 from msvae.vae.model import VAE
@@ -123,3 +123,13 @@ def test_card_status_log_and_figure_say_which_epoch_was_kept(study_file: Callabl
     for axis in drawing.figure.axes:
         assert any(list(line.get_xdata()) == [kept, kept] for line in axis.get_lines())
         assert f"kept: epoch {kept}" in [text.get_text() for text in axis.get_legend().get_texts()]  # type: ignore[union-attr]
+
+
+def test_terms_that_have_no_weight_do_not_count() -> None:
+    """The free bits, and whatever another version has written."""
+    row = {"reconstruction": 2.0, "divergence": 3.0, "head a": 1.0, "head b": 4.0, "free bits": 9.0, "of old": 7.0}
+    model = ModelSettings(beta=0.5, head_weight=2.0)
+    assert loss_of(row, model) == 2.0 + 1.5 + 2.0 * 5.0
+    assert loss_of(row, model, beta=0.0) == 2.0 + 2.0 * 5.0
+    held_out = {f"held back {name}": value for name, value in row.items()}
+    assert held_back_losses([held_out], model) == [13.5]

@@ -22,7 +22,8 @@ from msvae.study.settings import Condition, ModelSettings, StructureHeadSettings
 from msvae.vae.blueprint import Blueprint, component_values
 from msvae.vae.files import load_model, load_tensors, save_model
 from msvae.vae.fitting.heads import refit_heads
-from msvae.vae.fitting.objective import batch_of, terms, total
+from msvae.vae.fitting.history import loss_of
+from msvae.vae.fitting.objective import batch_of, terms
 from msvae.vae.fitting.parallel import Share
 from msvae.vae.fitting.training import Trainer, fit, split
 from msvae.vae.model import VAE
@@ -59,7 +60,7 @@ def test_gradients_reach_every_parameter_of_every_composition(kind: Kind, dimens
     vae = vae_for(structures, conditions=conditions)
     vae.fit_scales(structures)
     parts = terms(vae, batch_of(vae, structures), Share(torch.Generator().manual_seed(0)))
-    total(parts, ModelSettings()).backward()
+    loss_of(parts, ModelSettings()).backward()
     dead = [name for name, p in vae.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert not dead
 
@@ -153,7 +154,7 @@ def test_unknown_properties_add_nothing_to_the_objective() -> None:
     batch.properties["p"][:12] = torch.nan
     batch.properties["p"][12:, 0] = torch.nan
     parts = terms(vae, batch, Share(torch.Generator().manual_seed(0)))
-    total(parts, ModelSettings()).backward()
+    loss_of(parts, ModelSettings()).backward()
     assert torch.isfinite(parts["head p"])
     assert all(torch.isfinite(p.grad).all() for p in vae.parameters() if p.grad is not None)
     batch.properties["p"][:] = torch.nan

@@ -20,7 +20,8 @@ from msvae.study.numbers import Component
 from msvae.study.settings import Condition, ModelSettings, TrainingSettings
 from msvae.vae.blueprint import Blueprint
 from msvae.vae.files import load_model, save_model
-from msvae.vae.fitting.objective import batch_of, importance_weighted_bound, terms, total
+from msvae.vae.fitting.history import loss_of
+from msvae.vae.fitting.objective import batch_of, importance_weighted_bound, terms
 from msvae.vae.fitting.parallel import Share
 from msvae.vae.fitting.training import Trainer, fit
 from msvae.vae.model import VAE
@@ -51,7 +52,7 @@ def test_gradients_reach_every_parameter_and_the_bound_is_finite(above: int, sha
         trainer.epoch(batch_of(vae, structures))
     vae.zero_grad()
     parts = terms(vae, batch_of(vae, structures), Share(torch.Generator().manual_seed(0)))
-    total(parts, ModelSettings()).backward()
+    loss_of(parts, ModelSettings()).backward()
     assert [n for n, p in vae.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
     assert torch.isfinite(importance_weighted_bound(vae.eval(), structures, 3, seed=0)).all()
 

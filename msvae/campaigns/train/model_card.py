@@ -30,7 +30,7 @@ from msvae.stages.context import Context
 from msvae.structures import Array, Structures
 from msvae.structures.splits import Split
 from msvae.vae.blueprint import component_values
-from msvae.vae.fitting.history import TERMS, History, held_back_losses, kept_epoch
+from msvae.vae.fitting.history import HELD_OUT, TERMS, History, held_back_losses, kept_epoch
 from msvae.vae.fitting.objective import batch_of
 from msvae.vae.fitting.training import held_back_terms
 from msvae.vae.model import VAE
@@ -123,9 +123,9 @@ def _losses(context: Context, vae: VAE, train: Structures, test: Structures) -> 
     yield Line("loss (nats), held back", held_back_losses([outside], study.model)[0])
     yield Line("loss (nats), held back, at its least", min(losses))
     yield Line("loss (nats), held back, at the end of training", losses[-1])
-    costs = {name: outside[f"held back {name}"] for name in ("reconstruction", "divergence")}
+    costs = {name: outside[f"{HELD_OUT}{name}"] for name in ("reconstruction", "divergence")}
     for name, cost in costs.items():
-        yield Line(f"{name} (nats), held back", cost, floor=inside[f"held back {name}"])
+        yield Line(f"{name} (nats), held back", cost, floor=inside[f"{HELD_OUT}{name}"])
     yield Line("ELBO (nats), held back", -sum(costs.values()))
 
 

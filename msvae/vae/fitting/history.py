@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from msvae.study.settings import ModelSettings, TrainingSettings
 
-__all__ = ["TERMS", "History", "held_back_losses", "is_over", "kept_epoch", "weights_of"]
+__all__ = ["HELD_OUT", "TERMS", "History", "held_back_losses", "is_over", "kept_epoch", "loss_of"]
 
 History = list[dict[str, float]]
-TERMS = ("reconstruction", "divergence", "held back reconstruction", "held back divergence")  # of every epoch
 HELD_OUT = "held back "  # before the name of a term on the held-out structures
+TERMS = ("reconstruction", "divergence", f"{HELD_OUT}reconstruction", f"{HELD_OUT}divergence")  # of every epoch
 LEAST, SHARE = 10, 5  # epochs without a gain after which training ends: so many, or a fifth of all if that is more
 
 
-def weights_of(model: ModelSettings) -> dict[str, float]:
-    """Return the weight of each term of the objective in the loss, by the first word of the term's name."""
-    return {"reconstruction": 1.0, "divergence": model.beta, "guess": 1.0, "head": model.head_weight,
-            "dependence": model.independence, "disagreement": model.agreement}  # fmt: skip
+def loss_of(terms: Mapping[str, Any], model: ModelSettings, beta: float | None = None) -> Any:
+    """Return the loss, of which the terms of the objective (numbers or tensors) are parts; others do not count.
+
+    beta: of a warm-up epoch; by default that of the model.
+    """
+    weights = {
+        "reconstruction": 1.0, "divergence": model.beta if beta is None else beta, "guess": 1.0,
+        "head": model.head_weight, "dependence": model.independence, "disagreement": model.agreement,
+    }  # fmt: skip
+    parts = ((name.split(" ")[0], value) for name, value in terms.items())
+    return sum(weights[word] * value for word, value in parts if word in weights)
 
 
 def held_back_losses(history: History, model: ModelSettings) -> list[float]:
@@ -27,11 +37,9 @@ def held_back_losses(history: History, model: ModelSettings) -> list[float]:
     different weights are not comparable. The loss is infinite where a term is NaN.
     """
 
-    weights = weights_of(model)
-
     def loss(row: dict[str, float]) -> float:
         held_out = {name.removeprefix(HELD_OUT): value for name, value in row.items() if name.startswith(HELD_OUT)}
-        return sum(weights[name.split(" ")[0]] * value for name, value in held_out.items() if name != "free bits")
+        return float(loss_of(held_out, model))
 
     return [value if np.isfinite(value) else np.inf for value in map(loss, history)]
 

@@ -23,10 +23,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
 from msvae.structures import Structures
-from msvae.study.settings import ModelSettings
 from msvae.vae.blueprint import condition_values
 from msvae.vae.conditions import Completed
-from msvae.vae.fitting.history import weights_of
 from msvae.vae.fitting.parallel import Share
 from msvae.vae.model import VAE
 from msvae.vae.modules import Bent
@@ -34,7 +32,7 @@ from msvae.vae.spatial import Ladder
 
 WIDTHS = (0.1, 0.3, 1.0, 3.0)  # of kernels, in mean squared distances
 
-__all__ = ["Batch", "batch_of", "importance_weighted_bound", "terms", "total"]
+__all__ = ["Batch", "batch_of", "importance_weighted_bound", "terms"]
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ def disagreement(vae: VAE, values: Tensor, conditions: Tensor) -> Tensor:
     assert vae.guess is not None
     fixed = {name: parameter.detach() for name, parameter in vae.guess.named_parameters()}
     guessed = torch.func.functional_call(vae.guess, fixed, (vae.likelihood.features(values),))
-    return vae.guess.cost(guessed, conditions)
+    return vae.guess.costs(guessed, conditions)
 
 
 def _divergence(
@@ -174,14 +172,6 @@ def importance_weighted_bound(vae: VAE, structures: Structures, samples: int, *,
             joint = vae.reconstruct(z, conditions).log_prob(batch.values.float()) + vae.prior().log_prob(z)
             weights.append(joint.double() - posterior.log_prob(z).double())
         return torch.logsumexp(torch.stack(weights), dim=0) - math.log(samples)
-
-
-def total(parts: Mapping[str, Tensor], model: ModelSettings, beta: float | None = None) -> Tensor:
-    """Return the loss that training minimises, from its terms; beta: of a warm-up epoch, else that of the model."""
-    weights = weights_of(model) | ({} if beta is None else {"divergence": beta})
-    return torch.stack(
-        [weights[name.split(" ")[0]] * value for name, value in parts.items() if name != "free bits"]
-    ).sum()
 
 
 def _known_log_likelihood(distribution: Independent[Any], target: Tensor) -> Tensor:

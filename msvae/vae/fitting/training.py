@@ -25,8 +25,8 @@ from msvae.structures.splits import Split, split_of
 from msvae.study.settings import TrainingSettings
 from msvae.vae.files import load_tensors, restore, save_tensors
 from msvae.vae.fitting.devices import device_of, reduced_precision
-from msvae.vae.fitting.history import History, is_over, kept_epoch
-from msvae.vae.fitting.objective import Batch, batch_of, terms, total
+from msvae.vae.fitting.history import HELD_OUT, History, is_over, kept_epoch, loss_of
+from msvae.vae.fitting.objective import Batch, batch_of, terms
 from msvae.vae.fitting.parallel import ALONE, Ranks, Share
 from msvae.vae.model import VAE
 
@@ -112,7 +112,7 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             parts = terms(self.vae, batch, share)
         weight = self.ranks.weight(share.whole or len(batch))
-        loss = weight * total(parts, self.vae.blueprint.settings, beta)
+        loss = weight * loss_of(parts, self.vae.blueprint.settings, beta)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         whole = self.ranks.add_gradients(self.vae.parameters(), loss)
@@ -263,4 +263,4 @@ def held_back_terms(vae: VAE, batch: Batch, seed: int) -> dict[str, float]:
         chosen = torch.arange(start, min(start + 64, len(batch)))
         for name, value in terms(vae, batch[chosen].to(device), share).items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(chosen)
-    return {f"held back {name}": value / len(batch) for name, value in sums.items()}
+    return {f"{HELD_OUT}{name}": value / len(batch) for name, value in sums.items()}
