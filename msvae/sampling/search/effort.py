@@ -15,7 +15,7 @@ __all__ = ["QUESTION", "Effort", "rounded"]
 
 QUESTION = 0.3  # s that a question may take however fast the solver is
 MANY = 300  # plain candidates of a question, at most
-WORK = 700_000  # voxels of phases that are decoded and described in a question of .3 s
+WORK = 800_000  # voxels of phases that are decoded and described in a question of .3 s
 EACH = 4000  # voxels that a structure costs beside its own
 FEWEST = 8  # candidates of which one is chosen, however large they are
 LEARNING = 20  # steps in which a head learns from new designs in .3 s
