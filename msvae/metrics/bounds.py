@@ -29,9 +29,13 @@ class Bounds:
 
     @classmethod
     def of(cls, properties: Mapping[str, Array]) -> Bounds:
-        """Return the bounds from properties (phases, *shape) of pure phases; NaN marks an empty phase."""
+        """Return the bounds from properties (phases, *shape) of pure phases.
+
+        NaN marks an empty phase, which counts as zero. Where all known phases are zero there are no bounds: what is
+        unknown then is infinite, as the permeability of a pore without walls.
+        """
         found = {name: np.nan_to_num(np.asarray(array)) for name, array in properties.items()
-                 if array.ndim == 3 and array.shape[1] == array.shape[2] and np.isfinite(array).any()}  # fmt: skip
+                 if array.ndim == 3 and array.shape[1] == array.shape[2] and np.nan_to_num(array).any()}  # fmt: skip
         return cls(found)
 
     def excess(self, structures: Structures, properties: Mapping[str, Array]) -> Array:

@@ -211,6 +211,12 @@ def test_bounds_hold_for_the_solver_and_not_for_what_is_above_them(structures: S
     assert Bounds.of({"energy": np.zeros((2, 3))}).phases == {}
 
 
+def test_permeability_has_no_bounds_of_its_phases() -> None:
+    """A pore without walls resists no flow, so that its unknown permeability is no zero."""
+    bounds = Bounds.of({"permeability": np.stack([np.zeros((3, 3)), np.full((3, 3), np.nan)])})
+    assert bounds.phases == {}
+
+
 def test_hashin_and_shtrikman_bound_what_is_inside_of_voigt_and_reuss(structures: Structures) -> None:
     """Two phases by the textbook: K1 + f2 / (1 / (K2 - K1) + 3 f1 / (3 K1 + 4 G1)); and what only they refuse."""
     k, g, f = np.array([10.0, 40.0]), np.array([6.0, 20.0]), np.array([[0.7, 0.3]])

@@ -109,6 +109,31 @@ def test_axes_of_one_voxel_are_axes_like_any_other(name: str, shape: tuple[int, 
             np.testing.assert_allclose(found[key], other[key], rtol=1e-4, atol=1e-8)
 
 
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize(
+    ("name", "phases"),
+    [
+        ("conductivity", [{"conductivity": 0.0}, {"conductivity": 2.0}]),
+        ("elasticity", [{"youngs_modulus": 0.0}, ELASTIC[0]]),
+    ],
+)
+def test_what_leads_nowhere_bears_exactly_nothing(
+    name: str, phases: list[dict[str, float]], dimensions: int, *, periodic: bool
+) -> None:
+    """A slab, and a block in a void: rounding errors would span decades that heads then learn."""
+    labels = np.zeros((2, *(6,) * dimensions), dtype=int)
+    labels[0, :, 3] = 1
+    labels[1][(slice(1, 4),) * dimensions] = 1
+    found = solver(name, phases=phases).evaluate(Structures.from_labels(labels, phases=2, periodic=periodic))
+    (tensors,) = found.values()
+    assert tensors[0, 0, 0] > 0
+    assert tensors[0, 1, 1] == 0
+    assert not tensors[0, 1].any()
+    assert not tensors[0, :, 1].any()
+    assert not tensors[1].any()
+
+
 def test_a_phase_that_does_not_percolate_is_named_or_has_its_zero() -> None:
     labels = np.zeros((2, 6, 6), dtype=int)
     labels[0, :, 2:4] = 1  # a wall along axis 0

@@ -11,7 +11,7 @@ from pydantic import Field
 from msvae import Array, NonNegative, Quantity, Settings, Structures, Unit
 from msvae_voxelfe.elements.trilinear import LinearElement, conduction_element
 from msvae_voxelfe.linear.between_faces import conductivities, potentials
-from msvae_voxelfe.linear.homogenization import Effective
+from msvae_voxelfe.linear.homogenization import Effective, with_exact_zeros
 from msvae_voxelfe.linear.solver import LinearSolver
 from msvae_voxelfe.materials.phases import interpolate
 from msvae_voxelfe.voxels.boundary import Potential
@@ -52,7 +52,7 @@ class Conductivity(LinearSolver):
         along = conductivities(material, element, tolerance=self.tolerance, limit=self.iterations)
         unit = np.eye(len(element.spacing))
         tensors, errors, finer = (a[:, None] * unit for a in (along.tensors, along.errors, along.refinement))
-        return Effective(tensors, errors, finer, along.iterations, along.failures)
+        return with_exact_zeros(Effective(tensors, errors, finer, along.iterations, along.failures), material)
 
     def displacements(self, material: Array, element: LinearElement, boundary: str) -> Array:
         if boundary != "mirrored":

@@ -144,14 +144,15 @@ def _solved(material: Array, element: LinearElement, tolerance: float, limit: in
         return nothing(*[element.load.shape[2]] * 2)
     backends = compiled()
     if backends is not None:
-        found = periodic.solve_batch(material, element, tolerance, limit, backends=backends)
+        solved = periodic.solve_batch(material, element, tolerance, limit, backends=backends)
     else:
         from msvae_voxelfe.backends import in_torch
 
-        found = in_torch.solve_batch(material, element, tolerance, limit)
-    tensors, errors, refinement, iterations = found
+        solved = in_torch.solve_batch(material, element, tolerance, limit)
+    tensors, errors, refinement, iterations = solved
     errors = errors * softness(material)[:, None, None]
-    return judged(Effective(tensors, errors, refinement, iterations, {}), tolerance, limit)
+    found = Effective(tensors, errors, refinement, iterations, {})
+    return judged(with_exact_zeros(found, material), tolerance, limit)
 
 
 def nothing(*shape: int) -> Effective:
@@ -215,6 +216,19 @@ def softness(material: Array) -> Array:
     flat = material[:, -1].reshape(len(material), -1)
     smallest = np.where(flat > FAR_SOFTER * flat.max(axis=1, keepdims=True), flat, np.inf).min(axis=1)
     return np.asarray(flat.mean(axis=1) / smallest)
+
+
+def with_exact_zeros(found: Effective, material: Array) -> Effective:
+    """Return tensors (n, L, L) with zeros for their rounding errors, where no solid path leads along an axis.
+
+    Any path bears much more than this share of the softest solid's modulus, in as many voxels as memory holds.
+    """
+    flat = material[:, -1].reshape(len(material), -1)
+    softest = np.where(flat > 0, flat, np.inf).min(axis=1)
+    bare = np.diagonal(found.tensors, axis1=1, axis2=2) < FLOPPY * softest[:, None]
+    for array in (found.tensors, found.errors, found.refinement):
+        array[bare[:, :, None] | bare[:, None, :]] = 0.0
+    return found
 
 
 def pullback(element: LinearElement, cotangent: Array, total: Array) -> Array:
