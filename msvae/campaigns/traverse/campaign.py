@@ -33,7 +33,7 @@ class Traverse(Campaign):
     traversals: of each property; every one starts from another held-out structure.
     steps: structures of a traversal.
     reach: half the length of a traversal, in standard deviations of the property given the held ones.
-    corrections: times that every structure's position is corrected by what the solver found of it.
+    corrections: times that every structure is corrected by what the solver found of it; 0 is the axes alone.
     """
 
     name = "traverse"
@@ -42,7 +42,7 @@ class Traverse(Campaign):
     traversals: Count = 20
     steps: Annotated[int, Field(ge=3)] = 7
     reach: Positive = 1.5
-    corrections: Natural = 4
+    corrections: Natural = 3
 
     def check(self, study: Study) -> None:
         """Raise StudyError where the model has no axes of properties that the solver computes, or is conditional."""

@@ -26,6 +26,7 @@ from msvae.vae.priors.latent_flow import LatentFlow, fit_latent_flow
 
 __all__ = ["FILE", "STRUCTURES", "run"]
 
+SPARE = 4  # candidates for the start of a traversal, some of which have a zero or no property
 FILE, STRUCTURES = "traversals.json", "traversals.h5"
 
 
@@ -33,13 +34,15 @@ FILE, STRUCTURES = "traversals.json", "traversals.h5"
 class Axes:
     """Axes of properties, and the samples that say how they vary.
 
-    flow: the map to the axes. scale: of the properties. known: (n, k) the samples' properties as the axes have them,
-    standardised.
+    flow: the map to the axes. scale: of the properties. latents: (n, d) of the samples. known: (n, k) their properties
+    as the axes have them, standardised. usual: (n,) those without a zero where others differ by decades.
     """
 
     flow: LatentFlow
     scale: Scale
+    latents: Array
     known: Array
+    usual: Array
 
     def standardised(self, values: Array) -> Array:
         """Return positions (n, k) on the axes of properties (n, k) in their units."""
@@ -52,10 +55,10 @@ class Axes:
 
     def given_others(self, held: Array, moved: int) -> tuple[Array, float]:
         """Return mean (n,) and standard deviation of a property where the others have values held (n, k - 1)."""
-        others = np.delete(self.known, moved, axis=1)
+        own, others = self.known[self.usual][:, moved], np.delete(self.known[self.usual], moved, axis=1)
         known = np.column_stack([np.ones(len(others)), others])
-        weights = np.linalg.lstsq(known, self.known[:, moved], rcond=None)[0]
-        spread = float((self.known[:, moved] - known @ weights).std())
+        weights = np.linalg.lstsq(known, own, rcond=None)[0]
+        spread = float((own - known @ weights).std())
         return np.column_stack([np.ones(len(held)), held]) @ weights, spread
 
 
@@ -64,17 +67,14 @@ def run(context: Context) -> Table:
     structures = training_structures(context)
     vae = trained(context, structures)
     axes = _axes(context, vae, structures)
-    settings = context.study.need(Traverse)
     positions, wanted = _asked(context, vae, structures, axes)
-    first = axes.flow.latents_of(positions)
-    state = Correction.start(wanted, positions[:, : wanted.shape[1]], axes.standardised(
-        _solved(context, "traversal-0", first)), first)  # fmt: skip
+    latents = axes.flow.latents_of(positions)
+    found = axes.standardised(_solved(context, "traversal-0", latents))
+    state = Correction.start((axes.latents, axes.known), wanted, latents, found)
     rounds = [state.found]
-    for k in range(1, settings.corrections + 1):
-        positions[:, : wanted.shape[1]] = state.steps()
-        latents = axes.flow.latents_of(positions)
-        found = _solved(context, f"traversal-{k}", latents)
-        state.learn(positions[:, : wanted.shape[1]].copy(), axes.standardised(found), latents)
+    for k in range(1, context.study.need(Traverse).corrections + 1):
+        latents = state.next_latents()
+        state.learn(latents, axes.standardised(_solved(context, f"traversal-{k}", latents)))
         rounds.append(state.found)
     _save_first(context, vae, state.latents)
     return _told(context, axes, wanted, rounds)
@@ -98,7 +98,14 @@ def _axes(context: Context, vae: VAE, structures: Structures) -> Axes:
         assert flow is not None
         values = _numbers(context, structures.properties)
         scale = Scale.of(values, np.zeros(values.shape[1], dtype=bool))
-        return Axes(flow, scale, flow.standardised(values[np.isfinite(values).all(axis=1)]))
+        good = np.asarray(np.isfinite(values).all(axis=1))
+        return Axes(
+            flow,
+            scale,
+            vae.encode(structures[np.flatnonzero(good)]),
+            flow.standardised(values[good]),
+            scale.follows(values[good]),
+        )
     latents = vae.sample_latents(settings.samples, seed_of(seed, "traverse"))
     values = _solved(context, "samples", latents)
     good = np.asarray(np.isfinite(values).all(axis=1))
@@ -112,7 +119,7 @@ def _axes(context: Context, vae: VAE, structures: Structures) -> Axes:
     context.run.journal.show_stage("fitting the axes")
     with torch_threads(context.study.executor.threads):
         flow = fit_latent_flow(latents[good], scaled, names, seed=seed)
-    return Axes(flow, scale, flow.standardised(scaled))
+    return Axes(flow, scale, latents[good], flow.standardised(scaled), scale.follows(values[good]))
 
 
 def _asked(context: Context, vae: VAE, structures: Structures, axes: Axes) -> tuple[Array, Array]:
@@ -122,12 +129,17 @@ def _asked(context: Context, vae: VAE, structures: Structures, axes: Axes) -> tu
     the axes make of a start is shifted to what the solver finds of it.
     """
     settings, rng = context.study.need(Traverse), np.random.default_rng(seed_of(context.study.seed, "starts"))
-    held_out = sides_of(context, structures, vae.blueprint).held_out
-    chosen = rng.permutation(held_out)[np.arange(settings.traversals) % len(held_out)]
-    latents = vae.encode(structures[np.sort(chosen)])
-    starts, count = axes.flow.axes(latents), axes.known.shape[1]
-    true = axes.standardised(_solved(context, "starts", latents))
-    true = np.where(np.isfinite(true), true, starts[:, :count])
+    held_out = rng.permutation(sides_of(context, structures, vae.blueprint).held_out)[: SPARE * settings.traversals]
+    latents = vae.encode(structures[np.sort(held_out)])
+    found = _solved(context, "starts", latents)
+    usual = rng.permutation(np.flatnonzero(axes.scale.follows(found)))
+    if not len(usual):
+        raise DataError(
+            f"traverse: none of {len(found)} held-out structures, decoded, has properties that can be followed: see "
+            "the failures in the run's table, or train longer"
+        )
+    usual = np.sort(usual[np.arange(settings.traversals) % len(usual)])
+    starts, true, count = axes.flow.axes(latents[usual]), axes.standardised(found[usual]), axes.known.shape[1]
     shift = (starts[:, :count] - true)[:, None]
     offsets, wanted = np.linspace(-settings.reach, settings.reach, settings.steps), []
     for moved in range(count):

@@ -12,7 +12,7 @@ from msvae.structures import Array
 
 __all__ = ["Scale", "Score", "score"]
 
-LEAST = 0.1  # of the smallest positive value, which stands for zero where logarithms are taken
+LOW, SHARE = 5, 0.3  # percentile of the positive values, and the share of it that stands for zero in a logarithm
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,17 @@ class Scale:
 
     @classmethod
     def of(cls, values: Array, wide: Array) -> Scale:
-        """Return the scale of values (n, k), with logarithms where they are wide (k,)."""
-        positive = np.where(np.isfinite(values) & (values > 0), values, np.inf).min(axis=0)
-        return cls(wide, np.where(wide, LEAST * positive, 1.0))
+        """Return the scale of known values (n, k), with logarithms where they are wide (k,)."""
+        lows = [np.percentile(v[v > 0], LOW) if log else 1.0 for v, log in zip(values.T, wide, strict=True)]
+        return cls(wide, np.where(wide, SHARE * np.array(lows), 1.0))
 
     def __call__(self, values: Array) -> Array:
         """Return scaled values (n, k)."""
         return np.where(self.log, np.log(np.maximum(values, self.least)), values)
+
+    def follows(self, values: Array) -> Array:
+        """Return which values (n, k) are known and large enough to be told from zero."""
+        return np.asarray((np.isfinite(values) & (~self.log | (values > self.least))).all(axis=1))
 
     def inverse(self, scaled: Array) -> Array:
         """Return the values (n, k) in their units."""
