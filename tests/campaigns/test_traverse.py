@@ -36,7 +36,8 @@ def study(study_file: Callable[..., Path]) -> Callable[..., Path]:
         path = study_file("traverse", AXES.format(samples=samples, corrections=corrections))
         text = path.read_text()
         for old, new in (
-            ("count = 24", "count = 300\nanisotropy = [1.0, 2.0]"), ("[8, 8]", "[12, 12]"), ("width = 16", "width = 64"),
+            ("count = 24", "count = 300\nanisotropy = [1.0, 2.0]"), ("[8, 8]", "[12, 12]"),
+            ("width = 16", "width = 64"),
             ("latents = 3", "latents = 8"), ("epochs = 3", "epochs = 40"), ("[3e-6, 3e-6]", "[5e-6, 5e-6]"),
         ):  # fmt: skip
             text = text.replace(old, new)
@@ -54,7 +55,7 @@ def test_a_property_follows_its_axis_and_the_other_is_held_by_the_solver(
     found = {(row[0], row[1]): [float(x) for x in row[2:]] for row in table.rows}
     for name in ("conductivity[0, 0]", "conductivity[1, 1]"):
         own, held, _ = found[name, "3 times"]
-        assert own > 0.95
+        assert own > 0.9
         assert held < 0.2  # of 60 structures: the standard error of a correlation of 0 is .13
         assert own > found[name, "once (axes alone)"][0]
     told = json.loads((tmp_path / "run" / "traversals.json").read_text())
