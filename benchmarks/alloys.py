@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import stats
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -29,6 +30,7 @@ from msvae.vae.blueprint import Blueprint
 from msvae.vae.fitting.training import fit
 from msvae.vae.model import VAE
 from msvae.vae.priors.aggregate import fit_flow
+from msvae_alloys.attribution import FEATURES, attribution
 from msvae_alloys.compositions import Compositions
 from msvae_alloys.elements import element_table
 from msvae_alloys.network import AlloyPerceptron
@@ -109,11 +111,35 @@ def controls(described, train, test, truth, seed):
             yield f"{name}, {inputs}", ((chance > 0.5) == truth[test]).mean(), roc_auc_score(truth[test], chance)
 
 
+def by_few_labels(data, train, test, labels, seed, settings):
+    """Return accuracy and AUC with few labels: with the other alloys unlabelled, and without them."""
+    known = np.random.default_rng(seed).permutation(train)[:labels]
+    truth, found = data.properties[CLASS], {}
+    hidden = np.full(len(truth), np.nan)
+    hidden[known] = truth[known]
+    for name, rows in (("semi-supervised", train), ("labels alone", known)):
+        vae = trained(data.with_properties({CLASS: hidden}, data.quantities)[rows], seed, *settings)
+        chance = vae.guess_conditions(data[test])[CLASS][:, 1]
+        found[f"{name}: accuracy"] = ((chance > 0.5) == truth[test]).mean()
+        found[f"{name}: AUC"] = roc_auc_score(truth[test], chance)
+    return found
+
+
+def agreement(effects):
+    """Return the mean rank correlation of attributions between splits, by permutation and by Shapley values."""
+    found = {}
+    for name in ("permuted", "shapley"):
+        ranks = stats.spearmanr(np.array([getattr(e, name) for e in effects]).T).statistic
+        found[name] = ranks[np.triu_indices(len(effects), 1)].mean()
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--families", choices=["none", "elements", "base"], default="none")
+    parser.add_argument("--labels", type=int, help="labels that are known in the training; the other alloys have none")
     parser.add_argument("--set", action="append", default=[], help="key=value of [model], [training] or the network")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -131,7 +157,7 @@ def main() -> None:
     table = element_table(data.specification.constituents)
     truth = data.properties[CLASS]
     described = np.hstack([table.features(data.values), data.values])
-    rows, others = [], {}
+    rows, others, effects = [], {}, []
     for seed in range(arguments.splits):
         sides = split_of(data, 0.2, seed)
         train, test = sides.train, sides.held_out
@@ -141,8 +167,13 @@ def main() -> None:
             return forest.predict(np.hstack([table.features(x), x]))
 
         start = time.perf_counter()
+        if arguments.labels:
+            rows.append(by_few_labels(data, train, test, arguments.labels, seed, (model, training, network)))
+            print(seed, rows[-1], flush=True)
+            continue
         vae = trained(data[train], seed, model, training, network)
         rows.append({**scores(vae, data[train], data[test], judge, seed), "seconds": time.perf_counter() - start})
+        effects.append(attribution(vae, data[train], 0, 1, seed))
         for name, accuracy, auc in controls(described, train, test, truth, seed):
             others.setdefault(name, []).append((accuracy, auc))
         print(seed, {k: round(float(v), 3) for k, v in rows[-1].items()}, flush=True)
@@ -150,6 +181,11 @@ def main() -> None:
     for name in rows[0]:
         column = [row[name] for row in rows]
         print(f"| {name} | {np.mean(column):.3f} | {np.std(column):.3f} |")
+    if len(effects) > 2:
+        print("attributions agree between splits (Spearman):", agreement(effects))
+        for name, *both in zip(FEATURES, *(np.mean([getattr(e, w) for e in effects], axis=0)
+                               for w in ("permuted", "shapley")), strict=True):  # fmt: skip
+            print(f"| {name} | {both[0]:.3f} | {both[1]:.3f} |")
     for name, found in others.items():
         (accuracy, auc), spread = np.mean(found, axis=0), np.std(found, axis=0)
         print(f"| {name}: accuracy; AUC | {accuracy:.3f}; {auc:.3f} | {spread[0]:.3f}; {spread[1]:.3f} |")

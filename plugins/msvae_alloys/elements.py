@@ -24,6 +24,7 @@ FEATURES = {  # and their units
     "bulk modulus": "GPa", "molar volume": "cm^3/mol", "melting point": "K", "valence electrons": "1",
     "size mismatch": "1", "electronegativity mismatch": "1", "mixing entropy": "J/(mol K)", "mixing enthalpy": "kJ/mol",
 }  # fmt: skip
+TABLES = Path(__file__).with_name("tables")
 MEANS = ("bulk_modulus", "molar_volume", "melting_point", "valence_electrons")
 
 
@@ -80,11 +81,11 @@ def _table(symbols: tuple[str, ...]) -> ElementTable:
 
 @lru_cache(maxsize=1)
 def _rows() -> dict[str, dict[str, str]]:
-    with open(Path(__file__).with_name("elements.csv"), newline="") as file:
+    with open(TABLES / "elements.csv", newline="") as file:
         return {row.pop("symbol"): row for row in csv.DictReader(file)}
 
 
 @lru_cache(maxsize=1)
 def _enthalpies() -> dict[frozenset[str], float]:
-    with open(Path(__file__).with_name("enthalpies.csv"), newline="") as file:
+    with open(TABLES / "enthalpies.csv", newline="") as file:
         return {frozenset((r["first"], r["second"])): float(r["enthalpy"]) for r in csv.DictReader(file)}

@@ -42,3 +42,19 @@ def pool(run: Run) -> Drawing | None:
     right.set(ylabel="share of the pool with it")
     right.legend()
     return Drawing("screen", "The best compositions of each workflow.", figure)
+
+
+def attributions(run: Run) -> Drawing | None:
+    """What the prediction depends on, by permutation and by Shapley values."""
+    if not (run.path / "attribution.json").is_file():
+        return None
+    told = run.read_json("attribution.json", dict, ("features", "permutation", "shapley"))
+    order = np.argsort(told["shapley"])
+    figure = Figure(figsize=(6.4, 3.2))
+    axis = figure.subplots()
+    for k, (name, label) in enumerate((("shapley", "Shapley value"), ("permutation", "permutation"))):
+        axis.barh(np.arange(len(order)) + 0.2 - 0.4 * k, np.array(told[name], float)[order], 0.4, label=label)
+    axis.set_yticks(range(len(order)), [told["features"][j] for j in order])
+    axis.set(xlabel="mean absolute effect on the prediction")
+    axis.legend(loc="lower right")
+    return Drawing("attribution", "What the prediction depends on; it describes the model, not the alloys.", figure)

@@ -115,7 +115,8 @@ class Screen(Campaign):
         return run(context, self)
 
     def figures(self, run: Run) -> Iterator[Drawing | None]:
-        """Yield the probabilities of the pool, and how its elements differ from those of the data set."""
-        from msvae_alloys.figures import pool
+        """Yield the pool's probabilities and elements, and what the prediction depends on."""
+        from msvae_alloys.figures import attributions, pool
 
         yield pool(run)
+        yield attributions(run)

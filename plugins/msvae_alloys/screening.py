@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from msvae import (
     Evaluations,
     Quantity,
     Recipe,
+    Structures,
     StudyError,
     Table,
     Task,
@@ -32,11 +34,12 @@ from msvae import (
     training_structures,
     write_atomically,
 )  # fmt: skip
+from msvae_alloys.attribution import FEATURES, attribution, explains
 from msvae_alloys.candidates import Known, Space
 from msvae_alloys.formulas import formula_of
 from msvae_alloys.screen import Screen, Workflow
 
-POOL = "pool.csv"
+POOL, ATTRIBUTION = "pool.csv", "attribution.json"
 CHUNK = 20_000  # compositions that a worker judges at a time
 STEPS, RATE = 150, 0.05  # of the ascent
 SHOWN = 5  # compositions of each workflow in the table
@@ -57,7 +60,7 @@ def run(context: Context, settings: Screen) -> Table:
     structures = training_structures(context)
     space = Space.of(settings, structures.specification.constituents)
     known = Known.of(settings, structures.values)
-    trained(context, structures)
+    model = trained(context, structures)
     found: dict[Workflow, tuple[Array, Array]] = {}
     counts = []
     for workflow in sorted(settings.workflows, key=("candidates", "latents", "inversion").index):
@@ -81,8 +84,36 @@ def run(context: Context, settings: Screen) -> Table:
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(context.run.path / POOL, buffer.getvalue().encode())
+    _write_parquet(context, rows)
     counts.append(f"at most {100 * known.reach:.1f} at.% from a known alloy")
+    if explains(model):
+        counts.append(_explained(context, model, structures, settings))
     return _table(settings, rows, tuple(counts))
+
+
+def _write_parquet(context: Context, rows: list[dict[str, str]]) -> None:
+    """Write the pool as Parquet too, where pyarrow is installed."""
+    if importlib.util.find_spec("pyarrow") is None or not rows:
+        return
+    import pyarrow
+    from pyarrow import csv as tables
+    from pyarrow import parquet
+
+    buffer = io.BytesIO()
+    parquet.write_table(tables.read_csv(pyarrow.py_buffer((context.run.path / POOL).read_bytes())), buffer)
+    write_atomically(context.run.path / POOL.replace("csv", "parquet"), buffer.getvalue())
+
+
+def _explained(context: Context, model: VAE, structures: Structures, settings: Screen) -> str:
+    """Write what the model's prediction depends on; return the features that matter most in words."""
+    place = settings.place(context.study.model.conditions)
+    assert place is not None
+    found = attribution(model, structures, place, settings.value, seed_of(context.study.seed, "attribution"))
+    told = {"features": FEATURES, "permutation": found.permuted.tolist(), "shapley": found.shapley.tolist(),
+            "values": found.values.tolist()}  # fmt: skip
+    context.run.write_json(ATTRIBUTION, told)
+    most = [FEATURES[k] for k in np.argsort(-found.shapley)[:3]]
+    return f"the model's prediction depends most on {most[0]}, {most[1]} and {most[2]} (Shapley values)"
 
 
 def _quantities(settings: Screen, space: Space) -> tuple[Quantity, ...]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from msvae import Component, DataError, Run, StudyError
 from msvae.campaigns.launch import launch
+from msvae_alloys.attribution import FEATURES, permutation, shapley
 from msvae_alloys.candidates import Known, Space
 from msvae_alloys.compositions import Compositions
 from msvae_alloys.formulas import amounts, formula_of
@@ -117,6 +120,11 @@ def test_the_class_that_is_asked_for_is_judged_and_the_pool_drawn(study: Path, t
     launch(study, tmp_path / "run")
     page = write_report(tmp_path / "run").read_text()
     assert "The best compositions of each workflow" in page
+    assert "What the prediction depends on" in page
+    told = json.loads((tmp_path / "run" / "attribution.json").read_text())
+    assert told["shapley"][FEATURES.index("elements themselves")] == max(told["shapley"])  # they decide the class
+    table = parquet.read_table(tmp_path / "run" / "pool.parquet").to_pylist()
+    assert [row["probability"] for row in table] == [float(row["probability"]) for row in pool(tmp_path / "run")]
     run = Run.open(tmp_path / "run")
     settings, x = run.study.need(Screen), run.structures.values.astype(float)
     both = [chances(run.model, Screen(settings.target, value=value), x) for value in (0, 1)]
@@ -124,6 +132,20 @@ def test_the_class_that_is_asked_for_is_judged_and_the_pool_drawn(study: Path, t
     known = np.isfinite(run.structures.properties["single phase"])
     agree = (both[1] > 0.5) == run.structures.properties["single phase"]
     assert agree[known].mean() > 0.9
+
+
+def test_what_a_prediction_depends_on_is_attributed_to_it() -> None:
+    """A linear function has Shapley values w (x - mean of the background); they sum to what is to be explained."""
+    rng = np.random.default_rng(0)
+    weights = np.array([3.0, 0.0, -1.0, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.2, 0.1])
+    rows, background = rng.standard_normal((20, 11)), rng.standard_normal((8, 11))
+    found = shapley(lambda x: x @ weights, rows, background)
+    exact = weights * (rows - background.mean(axis=0))
+    np.testing.assert_allclose(found[:, :9], exact[:, :9], atol=1e-10)
+    np.testing.assert_allclose(found[:, 9], exact[:, 9:].sum(axis=1), atol=1e-10)
+    effects = permutation(lambda x: x @ weights, rows, rng)
+    assert effects.argmax() == 0
+    assert effects[[1, 3, 4, 6, 7, 8]].max() == 0
 
 
 @pytest.mark.parametrize(
