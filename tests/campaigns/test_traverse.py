@@ -1,4 +1,4 @@
-"""Traversals: a property follows its axis and the others are held, by the solver, over ranks and after a restart."""
+"""Traversals: the same over ranks and after a restart, what is refused, and their parts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msvae import MsvaeError, Run
+from msvae import MsvaeError
 from msvae.campaigns.launch import launch
 from msvae.campaigns.traverse.correction import Surrogate, likeliest
 from msvae.campaigns.traverse.scores import Scale, score
-from msvae.report.page import write_report
 
 AXES = """
 [traverse]
@@ -34,38 +33,10 @@ def study(study_file: Callable[..., Path]) -> Callable[..., Path]:
 
     def write(samples: int = 300, corrections: int = 2) -> Path:
         path = study_file("traverse", AXES.format(samples=samples, corrections=corrections))
-        text = path.read_text()
-        for old, new in (
-            ("count = 24", "count = 300\nanisotropy = [1.0, 2.0]"), ("[8, 8]", "[12, 12]"),
-            ("width = 16", "width = 64"),
-            ("latents = 3", "latents = 8"), ("epochs = 3", "epochs = 40"), ("[3e-6, 3e-6]", "[5e-6, 5e-6]"),
-        ):  # fmt: skip
-            text = text.replace(old, new)
-        path.write_text(text.replace("[model]", f"[model]\n{NUMBERS}"))
+        path.write_text(path.read_text().replace("count = 24", "count = 40").replace("[model]", f"[model]\n{NUMBERS}"))
         return path
 
     return write
-
-
-def test_a_property_follows_its_axis_and_the_other_is_held_by_the_solver(
-    study: Callable[..., Path], tmp_path: Path
-) -> None:
-    table = launch(study(), tmp_path / "run")
-    assert table is not None
-    found = {(row[0], row[1]): [float(x) for x in row[2:]] for row in table.rows}
-    for name in ("conductivity[0, 0]", "conductivity[1, 1]"):
-        own, held, _ = found[name, "3 times"]
-        assert own > 0.9
-        assert held < 0.2  # of 60 structures: the standard error of a correlation of 0 is .13
-        assert own > found[name, "once (axes alone)"][0]
-    told = json.loads((tmp_path / "run" / "traversals.json").read_text())
-    run = Run.open(tmp_path / "run")
-    solved = np.concatenate([run.store(f"traversal-{k}").load().properties["conductivity"] for k in range(3)])
-    for value in told["found"][::7]:  # what is told is what the solver found
-        assert np.isclose(solved[:, [0, 1], [0, 1]], value, rtol=1e-6).all(axis=1).any()
-    page = write_report(tmp_path / "run").read_text()
-    assert "is moved, the others are held" in page
-    assert {"traversal_0", "traversal_1"} <= {p.stem for p in (tmp_path / "run" / "figures").iterdir()}
 
 
 @pytest.mark.mpi
@@ -73,7 +44,7 @@ def test_ranks_and_a_restart_traverse_the_same(
     study: Callable[..., Path], tmp_path: Path, mpiexec: Callable[..., Any]
 ) -> None:
     path = study(samples=60, corrections=1)
-    path.write_text(path.read_text().replace("epochs = 40", "epochs = 2"))
+    path.write_text(path.read_text().replace("epochs = 3", "epochs = 2"))
     launch(path, tmp_path / "serial")
     expected = json.loads((tmp_path / "serial" / "traversals.json").read_text())
     for n in (2, 3):

@@ -16,6 +16,8 @@ from msvae.structures import Array, Structures
 
 __all__ = ["traversals"]
 
+DECADES = 30.0  # largest over smallest value
+
 
 def traversals(run: Run) -> Iterator[Drawing]:
     """Yield a figure for each property that is moved."""
@@ -52,5 +54,15 @@ def _figure(structures: Structures, asked: Array, found: Array, names: list[str]
         for t in range(len(asked))[::-1]:
             colour: dict[str, Any] = {"color": "k", "lw": 1.4} if t == 0 else {"color": "C0", "lw": 0.6, "alpha": 0.5}
             axis.plot(asked[t], found[t, :, j], marker=".", ms=3, **colour)
+        if spans_decades(found[..., j]):
+            axis.set_yscale("log")
+        if spans_decades(asked):
+            axis.set_xscale("log")
         axis.set(ylabel=name, xlabel=f"asked {names[moved]}" if j == len(names) - 1 else "")
     return figure
+
+
+def spans_decades(values: Array) -> bool:
+    """Return whether positive values are better drawn by their logarithm."""
+    known = values[np.isfinite(values) & (values > 0)]
+    return len(known) > 0 and bool((values[np.isfinite(values)] >= 0).all()) and known.max() > DECADES * known.min()

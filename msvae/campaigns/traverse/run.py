@@ -114,7 +114,8 @@ def _axes(context: Context, vae: VAE, structures: Structures) -> Axes:
             f"traverse.samples: the solver found all properties of {good.sum()} of {len(good)} decoded structures, and "
             f"axes are fitted to at least {LEAST_FOR_AXES}: see the failures in the run's table, or train longer"
         )
-    scale = Scale.of(values[good], hurdled(values[good])[1])
+    wide = np.array([hurdled(column[:, None])[1][0] for column in values[good].T])  # each has a unit of its own
+    scale = Scale.of(values[good], wide)
     scaled, names = scale(values[good]), tuple(map(str, context.study.model.axes))
     context.run.journal.show_stage("fitting the axes")
     with torch_threads(context.study.executor.threads):
