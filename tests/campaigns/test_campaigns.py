@@ -16,6 +16,7 @@ from msvae.report.page import write_report
 from msvae.sampling.search.aims import Target
 from msvae.sampling.search.searchers.optimiser import GaussianProcessSearch
 from msvae.sampling.search.searchers.random import RandomSearch
+from tests.conftest import SMALL
 
 GENERATE = """
 [generate]
@@ -243,17 +244,32 @@ def test_what_a_call_costs_is_measured_once_and_kept(study_file: Callable[..., P
     assert len(Run.open(tmp_path / "run").store("search-0").load()) == 4 + 3
 
 
+CONDITIONAL = [
+    "model.conditions=[{property='conductivity', component=[0, 0]}]",
+    "dataset.count=300",
+    "training.epochs=20",
+]
+
+
+@pytest.fixture(scope="module")
+def conditional_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run that has trained a model of structures under their conductivity."""
+    folder = tmp_path_factory.mktemp("conditional")
+    (folder / "study.toml").write_text(SMALL.format(campaign="train"))
+    launch(folder / "study.toml", folder / "run", overrides=CONDITIONAL)
+    return folder / "run"
+
+
 @pytest.mark.parametrize("searcher", ["conditional", "composite"])
 def test_designs_are_asked_of_a_conditional_model(
-    study_file: Callable[..., Path], tmp_path: Path, searcher: str
+    study_file: Callable[..., Path], tmp_path: Path, conditional_model: Path, searcher: str
 ) -> None:
     """Samples under the target come nearer than those under a far one, and a search starts from them."""
     near, far = [], []
     for value, found in ((4.0, near), (8.0, far)):
         target = f"design.targets=[{{property='conductivity', component=[0, 0], value={value}, tolerance=1e-4}}]"
         more = [target, f"design.searcher={searcher}", "design.budget=16", "design.control_budget=0"]
-        more += ["model.conditions=[{property='conductivity', component=[0, 0]}]"]
-        more += ["dataset.count=300", "training.epochs=20"]
+        more += [*CONDITIONAL, f"training.start_from={conditional_model}"]
         launch(study_file("inverse-design"), tmp_path / f"run{value:g}", overrides=more)
         table = Run.open(tmp_path / f"run{value:g}").store("search-0").load()
         found += table.properties["conductivity"][table.done, 0, 0].tolist()
