@@ -157,7 +157,7 @@ def _standardise(dynamics: LatentDynamics, latents: Array, structures: Structure
     dynamics.reference.fill_(float(np.exp(np.log(structures.properties[TIME]).mean())))
     known = torch.as_tensor(parameters_of(structures, settings)).float()
     dynamics.parameter_centre.copy_(known.mean(dim=0))
-    spread = known.std(dim=0)
+    spread = known.std(dim=0, correction=0)
     dynamics.parameter_scale.copy_(torch.where(spread > 1e-12 * known.mean(dim=0).abs(), spread, torch.ones(())))
 
 

@@ -1,0 +1,269 @@
+"""Latent dynamics of spinodal patterns against persistence, networks on pixels, and simulators with large steps.
+
+python benchmarks/evolution.py generator                 # mass, free energy and growth of the generator
+python benchmarks/evolution.py patterns FOLDER           # published 400 x 400 patterns against the generator
+python benchmarks/evolution.py controls RUN [--frames 20]  # accuracy and time of simulators with large steps
+python benchmarks/evolution.py dynamics RUN [--epochs 2]   # the kinds of dynamics, on held-out simulations
+
+RUN: a run of examples/cahn-hilliard/study.toml. Prints Markdown tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import fft
+
+from msvae import Run, seed_of
+from msvae_evolution.codes import Latents
+from msvae_evolution.dynamics.fitting import fit_dynamics
+from msvae_evolution.forecast import Forecaster
+from msvae_evolution.measures import characteristic_lengths, growth_exponent
+from msvae_evolution.prediction import DYNAMICS, loaded
+from msvae_evolution.series import TIME, Series, sides
+from msvae_microstructures import processes
+
+TIMES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)  # that patterns are fitted at
+OCTAVE = ((0, 1), (1, 3), (4, 9))  # frames of which the second has twice the time of the first
+
+
+def generator(_):
+    """Print mass drift, free energy and growth exponents of the simulator."""
+    rng = np.random.default_rng(0)
+    times = 5e-6 * np.arange(2001)
+    frames = processes.spinodal(0.5 + _noise(rng, 6, 64), times, height=85.0, gradient=0.0175)
+    mass, energy = (
+        frames.mean(axis=(1, 2)),
+        [processes.spinodal_energy(c, height=85.0, gradient=0.0175) for c in frames],
+    )
+    print(f"relative mass drift over 2,000 steps: {np.abs(mass / mass[0] - 1).max():.1e}")
+    print(f"largest rise of the free energy in a step: {max(np.diff(energy).max(), 0.0) / energy[0]:.1e}")
+    print("\n| domain | mean | times | characteristic length | growth exponent |\n| --- | --- | --- | --- | --- |")
+    for name, n, cells, gradient, step, marks in (
+        ("published parameters", 64, 6, 0.0175, 5e-6, (200, 400, 1000, 2000)),
+        ("3.4 times as large", 256, 64, 0.0015, 5e-7, (160, 320, 640, 1280)),
+    ):
+        for mean in (0.5, 0.63):
+            marked = np.array(marks) * step
+            runs = [
+                processes.spinodal(mean + _noise(rng, cells, n), marked, height=85.0, gradient=gradient, step=step)
+                for _ in range(12 if n == 64 else 2)
+            ]
+            lengths = np.stack([characteristic_lengths(run, (1 / n,) * 2) for run in runs])
+            found = growth_exponent(marked, lengths)
+            print(f"| {name} | {mean} | {marked[0]:.2g} to {marked[-1]:.2g} | {lengths.mean(axis=0)[0]:.3f} to "
+                  f"{lengths.mean(axis=0)[-1]:.3f} | {found:.3f} |")  # fmt: skip
+
+
+def _noise(rng, cells, n):
+    places = np.ix_(*(np.arange(n) * cells // n for _ in range(2)))
+    return rng.uniform(-0.05, 0.05, (cells, cells))[places]
+
+
+def patterns(asked):
+    """Print whether the two-point functions of published patterns are within the generator's spread."""
+    print("| pattern | fraction | fitted: mean, cells, gradient, time | lags inside | largest distance (deviations) |")
+    print("| --- | --- | --- | --- | --- |")
+    for file in sorted(asked.folder.glob("*.txt")):
+        pattern = np.loadtxt(file).reshape(400, 400)
+        pattern = (pattern > pattern.max() / 2).astype(float)
+        n = 100
+        coarse = pattern.reshape(n, 4, n, 4).mean(axis=(1, 3)) > 0.5
+        right = _open_two_point(coarse[None])[0]
+        fraction = float(coarse.mean())
+        published = min((0.25, 0.37, 0.5, 0.63, 0.75), key=lambda c: abs(c - fraction))
+        found = []
+        for mean, cells, gradient in product((published, fraction), (4, 6, 8), (0.01, 0.0175, 0.025)):
+            made = _generated(fraction, mean, (cells, gradient), 8)
+            for k, at in enumerate(TIMES):
+                off = np.abs(_open_two_point(made[:, k]).mean(axis=0) - right).max()
+                found.append((off, mean, cells, gradient, k, at))
+        _, mean, cells, gradient, k, at = min(found)
+        many = _open_two_point(_generated(fraction, mean, (cells, gradient), 40, seed=1)[:, k])
+        inside = (right >= many.min(axis=0)) & (right <= many.max(axis=0))
+        z = np.abs(right - many.mean(axis=0)) / np.maximum(many.std(axis=0), 1e-9)
+        fitted = f"{mean:.3f}, {cells}, {gradient:g}, {at:.2g}"
+        print(f"| {file.stem} | {coarse.mean():.3f} | {fitted} | {inside.sum()} of {len(inside)} | {z.max():.2f} |",
+              flush=True)  # fmt: skip
+
+
+def _generated(fraction, mean, parameters, count, seed=0, n=100):
+    """Return binary patterns (count, times, n, n) of a mean concentration, cut where they have a phase fraction."""
+    (cells, gradient), rng, made = parameters, np.random.default_rng(seed), []
+    for _ in range(count):
+        frames = processes.spinodal(mean + _noise(rng, cells, n), TIMES, height=85.0, gradient=gradient, step=1e-5)
+        made.append([frame > np.quantile(frame, 1 - fraction) for frame in frames])
+    return np.array(made, dtype=float)
+
+
+def _open_two_point(inside):
+    """Return the two-point function (n, lags) of patterns that do not continue, to a quarter of the edge."""
+    n = inside.shape[1]
+    rows = []
+    for axis in (1, 2):
+        power = np.abs(np.fft.fft(inside.astype(float), 2 * n, axis=axis)) ** 2
+        products = np.fft.ifft(power, axis=axis).real.sum(axis=3 - axis) / n
+        rows.append(products[:, : n // 4] / (n - np.arange(n // 4)))
+    return np.mean(rows, axis=0)
+
+
+def _given(run):
+    """Return a run's frames, its model's code, series, sides and settings."""
+    structures, study = run.structures, run.study
+    series = Series.of(structures)
+    return structures, Latents(run.model.requires_grad_(False)), series, sides(structures, series, study), study
+
+
+def controls(asked):
+    """Print error and time of frames at twice the time, by the dynamics and by simulators with large steps."""
+    run = Run.open(asked.run)
+    structures, code, series, (_, _, test), study = _given(run)
+    settings = study.campaign
+    dynamics = loaded(code, settings, run.path / DYNAMICS)
+    plain = dataclasses.replace(settings, relaxation=0.0)
+    cases = [(series.rows[s][a], series.rows[s][b]) for s in test[: asked.frames] for a, b in OCTAVE]
+    makers = {"persistence": lambda given, end: given.values[0, 0]}
+    for name, own, dataset in (("dynamics", settings, study.dataset), ("dynamics, no simulator", plain, None)):
+        forecaster = Forecaster(code, dynamics, own, dataset)
+        makers[name] = lambda given, end, f=forecaster: f.forward(given, [end])[0].values[0, 0]
+    for grid in (64, 32):
+        for step in (5e-6, 2e-5, 1e-4, 5e-4):
+            makers[f"spectral, {grid} x {grid}, step {step:g}"] = lambda given, end, g=grid, h=step: _spectral(
+                given, end, g, h
+            )
+    print(f"{len(cases)} frames of {asked.frames} test simulations, at twice the time\n")
+    print("| method | pixel error | over persistence | time of a frame (ms) |\n| --- | --- | --- | --- |")
+    reference = None
+    for name, make in makers.items():
+        error, cost = _measured(make, structures, cases)
+        reference = reference or error
+        print(f"| {name} | {error:.4f} | {error / reference:.3f} | {1e3 * cost:.2f} |", flush=True)
+    _batches(Forecaster(code, dynamics, plain, None), structures, cases)
+    _py_pde(structures, cases[:3])
+
+
+def _measured(make, structures, cases):
+    """Return the root of the mean squared error, and the median time of a frame in s."""
+    errors, costs = [], []
+    for first, last in cases:
+        given, end = structures[int(first)], float(structures.properties[TIME][last])
+        begun = time.perf_counter()
+        made = make(given, end)
+        costs.append(time.perf_counter() - begun)
+        errors.append(((made - structures.values[last, 0]) ** 2).mean())
+    return float(np.sqrt(np.mean(errors))), float(np.median(costs))
+
+
+def _spectral(given, end, grid, step):
+    """Return the frame that a spectral simulation on a coarser grid with a larger step makes, on the given grid."""
+    c = given.values[0, 0].astype(np.float64)
+    n, start = len(c), float(given.properties[TIME][0])
+    height, gradient = (float(given.properties[name][0]) for name in ("height", "gradient"))
+    coarse = _resampled(c, grid)
+    steps = max(1, round((end - start) / step))
+    made = processes.spinodal(coarse, [end - start], height=height, gradient=gradient, step=(end - start) / steps)[0]
+    return _resampled(made, n)
+
+
+def _resampled(c, n):
+    """Return a periodic field on another grid, by its Fourier coefficients."""
+    m, spectrum = len(c), fft.fftshift(fft.fft2(c))
+    if n < m:
+        cut = (m - n) // 2
+        return fft.ifft2(fft.ifftshift(spectrum[cut : cut + n, cut : cut + n])).real * (n / m) ** 2
+    pad = (n - m) // 2
+    return fft.ifft2(fft.ifftshift(np.pad(spectrum, pad))).real * (n / m) ** 2
+
+
+def _batches(forecaster, structures, cases):
+    """Print the time of a frame where many go through the networks at once."""
+    times = structures.properties[TIME]
+    rows = [int(first) for first, _ in cases if times[first] == times[cases[0][0]]]
+    given = structures[np.array(rows)]
+    start = float(given.properties[TIME][0])
+    begun = time.perf_counter()
+    forecaster.forward(given, [2 * start])
+    print(f"\n{len(rows)} frames together: {1e3 * (time.perf_counter() - begun) / len(rows):.2f} ms of a frame")
+
+
+def _py_pde(structures, cases):
+    """Print error and time of py-pde, if it is installed: finite differences, adaptive steps."""
+    try:
+        import pde
+    except ImportError:
+        print("\npy-pde is not installed")
+        return
+
+    def made(given, end, n):
+        c = _resampled(given.values[0, 0].astype(np.float64), n)
+        height, gradient = (float(given.properties[name][0]) for name in ("height", "gradient"))
+        grid = pde.CartesianGrid([[0, 1], [0, 1]], [n, n], periodic=True)
+        equation = pde.PDE({"c": f"laplace({2 * height}*c*(1-c)*(1-2*c) - {gradient}*laplace(c))"})
+        state = pde.ScalarField(grid, c)
+        span = end - float(given.properties[TIME][0])
+        found = equation.solve(state, t_range=span, dt=1e-8, adaptive=True, tracker=None)
+        return _resampled(found.data, 64)
+
+    for n in (32, 64):
+        error, cost = _measured(lambda given, end, n=n: made(given, end, n), structures, cases)
+        print(
+            f"py-pde {pde.__version__}, {n} x {n}, adaptive, {len(cases)} frames: error {error:.4f}, {cost:.2f} s each"
+        )
+
+
+def dynamics(asked):
+    """Print the errors of every kind of dynamics on held-out simulations, all with the run's model."""
+    run = Run.open(asked.run)
+    structures, code, series, divided, study = _given(run)
+    train, calibrate, _ = divided
+    print("| dynamics | pixel error / persistence, calibration simulations | fit (s) |\n| --- | --- | --- |")
+    for kind in asked.kinds:
+        settings = dataclasses.replace(study.campaign, dynamics=kind, epochs=asked.epochs)
+        begun = time.perf_counter()
+        fitted = fit_dynamics(
+            code, structures, series, settings, train=train, calibrate=calibrate, backward=False,
+            seed=seed_of(study.seed, "dynamics"), limit=lambda: None, report=lambda *_: None,
+        )  # fmt: skip
+        cost = time.perf_counter() - begun
+        forecaster = Forecaster(code, fitted, dataclasses.replace(settings, relaxation=0.0), None)
+        cases = [(series.rows[s][a], series.rows[s][b]) for s in calibrate for a, b in OCTAVE]
+        error, _ = _measured(
+            lambda given, end, f=forecaster: f.forward(given, [end])[0].values[0, 0], structures, cases
+        )
+        rest, _ = _measured(lambda given, end: given.values[0, 0], structures, cases)
+        print(f"| {kind} | {error / rest:.3f} | {cost:.0f} |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    for name, function in (
+        ("generator", generator),
+        ("patterns", patterns),
+        ("controls", controls),
+        ("dynamics", dynamics),
+    ):
+        command = commands.add_parser(name)
+        command.set_defaults(function=function)
+        if name == "patterns":
+            command.add_argument("folder", type=Path)
+        if name in ("controls", "dynamics"):
+            command.add_argument("run", type=Path)
+        if name == "controls":
+            command.add_argument("--frames", type=int, default=20)
+        if name == "dynamics":
+            command.add_argument("--epochs", type=int, default=2)
+            command.add_argument("--kinds", nargs="+", default=["ode", "linear", "gaussian-process", "flow"])
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    asked.function(asked)
+
+
+if __name__ == "__main__":
+    main()
