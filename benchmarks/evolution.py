@@ -3,6 +3,7 @@
 python benchmarks/evolution.py generator                 # mass, free energy and growth of the generator
 python benchmarks/evolution.py patterns FOLDER           # published 400 x 400 patterns against the generator
 python benchmarks/evolution.py controls RUN [--frames 20]  # accuracy and time of simulators with large steps
+python benchmarks/evolution.py backward RUN [--frames 20]  # samples of earlier frames, and frames between two
 python benchmarks/evolution.py dynamics RUN [--epochs 2]   # the kinds of dynamics, on held-out simulations
 
 RUN: a run of examples/cahn-hilliard/study.toml. Prints Markdown tables.
@@ -21,15 +22,16 @@ import torch
 from scipy import fft
 
 from msvae import Run, seed_of
+from msvae_evolution.backward import ancestors, generator_spread
 from msvae_evolution.codes import Latents
 from msvae_evolution.dynamics.fitting import fit_dynamics
 from msvae_evolution.forecast import Forecaster
-from msvae_evolution.measures import characteristic_lengths, growth_exponent
+from msvae_evolution.measures import characteristic_lengths, growth_exponent, two_point
 from msvae_evolution.prediction import DYNAMICS, loaded
 from msvae_evolution.series import TIME, Series, sides
 from msvae_microstructures import processes
 
-TIMES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)  # that patterns are fitted at
+TIMES = (2.4e-4, 3.6e-4, 5e-4, 7.2e-4, 1e-3, 2e-3, 4e-3, 8e-3)  # that patterns are fitted at
 OCTAVE = ((0, 1), (1, 3), (4, 9))  # frames of which the second has twice the time of the first
 
 
@@ -73,31 +75,37 @@ def patterns(asked):
     for file in sorted(asked.folder.glob("*.txt")):
         pattern = np.loadtxt(file).reshape(400, 400)
         pattern = (pattern > pattern.max() / 2).astype(float)
-        n = 100
-        coarse = pattern.reshape(n, 4, n, 4).mean(axis=(1, 3)) > 0.5
-        right = _open_two_point(coarse[None])[0]
+        coarse = pattern.reshape(80, 5, 80, 5).mean(axis=(1, 3)) > 0.5
+        right = _open_two_point(coarse[None])[0, 1:]
         fraction = float(coarse.mean())
         published = min((0.25, 0.37, 0.5, 0.63, 0.75), key=lambda c: abs(c - fraction))
         found = []
-        for mean, cells, gradient in product((published, fraction), (4, 6, 8), (0.01, 0.0175, 0.025)):
-            made = _generated(fraction, mean, (cells, gradient), 8)
+        for mean, cells, gradient in product((published,), (4, 6, 8), (0.01, 0.0175, 0.025)):
+            made = _generated(fraction, mean, (cells, gradient), 10)
             for k, at in enumerate(TIMES):
-                off = np.abs(_open_two_point(made[:, k]).mean(axis=0) - right).max()
+                own = _open_two_point(made[:, k])[:, 1:]
+                off = (np.abs(own.mean(axis=0) - right) / own.std(axis=0)).max()
                 found.append((off, mean, cells, gradient, k, at))
         _, mean, cells, gradient, k, at = min(found)
-        many = _open_two_point(_generated(fraction, mean, (cells, gradient), 40, seed=1)[:, k])
+        many = _open_two_point(_generated(fraction, mean, (cells, gradient), 40, seed=1)[:, k])[:, 1:]
         inside = (right >= many.min(axis=0)) & (right <= many.max(axis=0))
-        z = np.abs(right - many.mean(axis=0)) / np.maximum(many.std(axis=0), 1e-9)
+        z = np.abs(right - many.mean(axis=0)) / many.std(axis=0)
         fitted = f"{mean:.3f}, {cells}, {gradient:g}, {at:.2g}"
         print(f"| {file.stem} | {coarse.mean():.3f} | {fitted} | {inside.sum()} of {len(inside)} | {z.max():.2f} |",
               flush=True)  # fmt: skip
 
 
-def _generated(fraction, mean, parameters, count, seed=0, n=100):
-    """Return binary patterns (count, times, n, n) of a mean concentration, cut where they have a phase fraction."""
+def _generated(fraction, mean, parameters, count, seed=0, n=80):
+    """Return binary patterns (count, times, n, n) of a mean concentration, cut where they have a phase fraction.
+
+    Sides are without flux, as those of the published patterns: a mirrored start on a periodic square of twice the edge,
+    in whose unit times and the gradient's factor are a quarter.
+    """
     (cells, gradient), rng, made = parameters, np.random.default_rng(seed), []
+    times = np.array(TIMES) / 4
     for _ in range(count):
-        frames = processes.spinodal(mean + _noise(rng, cells, n), TIMES, height=85.0, gradient=gradient, step=1e-5)
+        start = np.pad(mean + _noise(rng, cells, n), ((0, n), (0, n)), mode="symmetric")
+        frames = processes.spinodal(start, times, height=85.0, gradient=gradient / 4, step=5e-6)[:, :n, :n]
         made.append([frame > np.quantile(frame, 1 - fraction) for frame in frames])
     return np.array(made, dtype=float)
 
@@ -130,14 +138,16 @@ def controls(asked):
     cases = [(series.rows[s][a], series.rows[s][b]) for s in test[: asked.frames] for a, b in OCTAVE]
     makers = {"persistence": lambda given, end: given.values[0, 0]}
     for name, own, dataset in (("dynamics", settings, study.dataset), ("dynamics, no simulator", plain, None)):
-        forecaster = Forecaster(code, dynamics, own, dataset)
-        makers[name] = lambda given, end, f=forecaster: f.forward(given, [end])[0].values[0, 0]
+        makers[name] = _maker(Forecaster(code, dynamics, own, dataset))
     for grid in (64, 32):
         for step in (5e-6, 2e-5, 1e-4, 5e-4):
             makers[f"spectral, {grid} x {grid}, step {step:g}"] = lambda given, end, g=grid, h=step: _spectral(
                 given, end, g, h
             )
-    print(f"{len(cases)} frames of {asked.frames} test simulations, at twice the time\n")
+    seen = structures[np.array([int(last) for _, last in cases])]
+    again = run.model.decode(run.model.encode(seen)).values
+    print(f"{len(cases)} frames of {asked.frames} test simulations, at twice the time; mean squared error of their "
+          f"reconstruction {((again - seen.values) ** 2).mean():.6f}\n")  # fmt: skip
     print("| method | pixel error | over persistence | time of a frame (ms) |\n| --- | --- | --- | --- |")
     reference = None
     for name, make in makers.items():
@@ -146,6 +156,10 @@ def controls(asked):
         print(f"| {name} | {error:.4f} | {error / reference:.3f} | {1e3 * cost:.2f} |", flush=True)
     _batches(Forecaster(code, dynamics, plain, None), structures, cases)
     _py_pde(structures, cases[:3])
+
+
+def _maker(forecaster):
+    return lambda given, end: forecaster.forward(given, [end])[0].values[0, 0]
 
 
 def _measured(make, structures, cases):
@@ -217,6 +231,40 @@ def _py_pde(structures, cases):
         )
 
 
+def backward(asked):
+    """Print what becomes of samples of earlier frames, by the number of corrections, and frames between two."""
+    run = Run.open(asked.run)
+    structures, code, series, (train, _, test), study = _given(run)
+    fitted = loaded(code, study.campaign, run.path / DYNAMICS)
+    print("| corrections | samples inside | error of evolved frames | spread of samples | error of samples |")
+    print("| --- | --- | --- | --- | --- |")
+    for corrections in (0, 1, 2, 4):
+        own = dataclasses.replace(study.campaign, corrections=corrections)
+        forecaster, rows = Forecaster(code, fitted, own, study.dataset), []
+        for simulation in test[: asked.frames]:
+            first, last = (int(series.rows[simulation][k]) for k in (1, 3))
+            given = structures[last]
+            made = ancestors(forecaster, given, float(structures.properties[TIME][first]), count=8, seed=simulation)
+            spread = generator_spread(structures, series, train, given)
+            off = two_point(made.evolved.values[:, 0].astype(float)) - two_point(given.values[:, 0].astype(float))
+            rows.append((
+                ((np.abs(off) / spread).max(axis=1) <= 1).mean(),
+                ((made.evolved.values - given.values) ** 2).mean(), made.samples.values.var(axis=0).mean(),
+                ((made.samples.values - structures.values[first]) ** 2).mean(),
+            ))  # fmt: skip
+        share, *squares = np.mean(rows, axis=0)
+        shown = " | ".join(f"{value:.4f}" for value in np.sqrt(squares))
+        print(f"| {corrections} | {100 * share:.0f} % | {shown} |", flush=True)
+    errors, nearer = [], []
+    for simulation in test[: asked.frames]:
+        frames = structures[series.rows[simulation]]
+        made = forecaster.between(frames[0], frames[9], float(frames.properties[TIME][2]))
+        errors.append(((made.values - frames.values[[2]]) ** 2).mean())
+        nearer.append(((frames.values[0] - frames.values[2]) ** 2).mean())
+    made, rest = (np.sqrt(np.mean(values)) for values in (errors, nearer))
+    print(f"\nthree times the first time, from the first and the tenth: {made:.4f}, the nearer frame {rest:.4f}")
+
+
 def dynamics(asked):
     """Print the errors of every kind of dynamics on held-out simulations, all with the run's model."""
     run = Run.open(asked.run)
@@ -243,21 +291,14 @@ def dynamics(asked):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for name, function in (
-        ("generator", generator),
-        ("patterns", patterns),
-        ("controls", controls),
-        ("dynamics", dynamics),
-    ):
-        command = commands.add_parser(name)
+    for function in (generator, patterns, controls, backward, dynamics):
+        command = commands.add_parser(function.__name__)
         command.set_defaults(function=function)
-        if name == "patterns":
+        if function is patterns:
             command.add_argument("folder", type=Path)
-        if name in ("controls", "dynamics"):
+        elif function is not generator:
             command.add_argument("run", type=Path)
-        if name == "controls":
             command.add_argument("--frames", type=int, default=20)
-        if name == "dynamics":
             command.add_argument("--epochs", type=int, default=2)
             command.add_argument("--kinds", nargs="+", default=["ode", "linear", "gaussian-process", "flow"])
     asked = parser.parse_args()

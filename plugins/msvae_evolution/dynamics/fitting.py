@@ -155,10 +155,10 @@ def _standardise(dynamics: LatentDynamics, latents: Array, structures: Structure
     dynamics.centre.copy_(fields.mean(dim=axes).reshape(dynamics.centre.shape))
     dynamics.scale.copy_(fields.std(dim=axes).clamp_min(1e-6).reshape(dynamics.scale.shape))
     dynamics.reference.fill_(float(np.exp(np.log(structures.properties[TIME]).mean())))
-    known = torch.as_tensor(parameters_of(structures, settings)).float()
-    dynamics.parameter_centre.copy_(known.mean(dim=0))
-    spread = known.std(dim=0, correction=0)
-    dynamics.parameter_scale.copy_(torch.where(spread > 1e-12 * known.mean(dim=0).abs(), spread, torch.ones(())))
+    known = parameters_of(structures, settings)
+    spread = known.std(axis=0)
+    dynamics.parameter_centre.copy_(torch.as_tensor(known.mean(axis=0)))
+    dynamics.parameter_scale.copy_(torch.as_tensor(np.where(spread > 1e-12 * np.abs(known).mean(axis=0), spread, 1.0)))
 
 
 @torch.no_grad()
