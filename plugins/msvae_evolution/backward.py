@@ -42,8 +42,9 @@ def ancestors(forecaster: Forecaster, given: Structures, time: float, *, count: 
     for _ in range(forecaster.settings.corrections):
         lacking = many.values - evolved.values
         trial = _moved(samples, rate[:, None, None] * lacking.reshape(count, lacking.shape[2], -1))
-        after = simulator.advance(trial, time, end)
-        better = _distance(after, many) < _distance(evolved, many)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a trial that goes too far, which is not kept
+            after = simulator.advance(trial, time, end)
+            better = _distance(after, many) < _distance(evolved, many)
         samples, evolved = _chosen(better, trial, samples), _chosen(better, after, evolved)
         rate = np.where(better, rate, rate / 2)
     return Ancestors(samples, evolved)
