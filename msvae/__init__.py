@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from msvae.plugins.differentiable import differentiable
     from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Searcher, Settings, Solver
     from msvae.plugins.native import native_library
+    from msvae.plugins.simulator import Simulator
     from msvae.report.drawing import Drawing
     from msvae.run.directory import Run
     from msvae.run.table import Table
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from msvae.structures import Array, Grid, Properties, Quantity, Specification, Structures
     from msvae.structures.evaluations import Evaluation, Evaluations
     from msvae.structures.positions import Positions
+    from msvae.structures.splits import split_of
     from msvae.study import Study, load_solver
     from msvae.study.numbers import Component
     from msvae.vae.blueprint import component_values
@@ -98,6 +100,7 @@ _HOME = {
     "component_values": "vae.blueprint",
     "labelled": "stages.labelling",
     "seed_of": "seeds",
+    "split_of": "structures.splits",
     "trained": "stages.training",
     "training_structures": "stages.training",
     "Architecture": "plugins.interfaces",
@@ -113,6 +116,7 @@ _HOME = {
     "Run": "run.directory",
     "RunError": "errors",
     "Settings": "plugins.interfaces",
+    "Simulator": "plugins.simulator",
     "Solver": "plugins.interfaces",
     "SpacingError": "errors",
     "read_structures": "files.structures",
@@ -165,6 +169,7 @@ __all__ = [
     "Seconds",
     "Settings",
     "Share",
+    "Simulator",
     "Solver",
     "SpacingError",
     "Specification",
@@ -187,6 +192,7 @@ __all__ = [
     "rank",
     "read_structures",
     "seed_of",
+    "split_of",
     "study_of",
     "trained",
     "training_structures",

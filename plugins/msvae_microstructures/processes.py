@@ -101,6 +101,13 @@ def spinodal(
     return np.stack(frames)
 
 
+def spinodal_energy(c: Array, *, height: float, gradient: float) -> float:
+    """Return the free energy per volume, mean of height c^2 (1 - c)^2 + gradient / 2 |grad c|^2, of `spinodal`."""
+    k2 = _squared_frequencies(c.shape, [max(c.shape)] * c.ndim)
+    curvature = np.fft.irfftn(k2 * np.fft.rfftn(c), s=c.shape, axes=range(c.ndim))
+    return float((height * (c * (1 - c)) ** 2 + 0.5 * gradient * c * curvature).mean())
+
+
 def _squared_frequencies(shape: Sequence[int], lengths: Sequence[float]) -> Array:
     """Return sum_i (k_i l_i)^2 on the half grid of a real transform, k in radians per voxel, l in voxels."""
     d = len(shape)

@@ -60,11 +60,14 @@ class FullyConvolutional(Convolutional):
     """Residual convolutional networks with latents on a grid: structures may be larger than those of training.
 
     stride: voxels along an axis that one site stands for; the grid is a multiple of it.
+    block: voxels along an axis that are channels at the finest level; by default 1 in 2D, where 2 trains some three
+        times as fast, and 2 in 3D.
     """
 
     name = "fully-convolutional"
 
     stride: Annotated[Literal[4, 8, 16], Unit("voxels")] = 8
+    block: Annotated[Literal[1, 2], Unit("voxels")] | None = None
 
     def misfit(self, specification: Specification) -> str | None:
         shape = specification.grid.shape
@@ -88,7 +91,8 @@ class FullyConvolutional(Convolutional):
 
     def _plan(self, specification: Specification) -> tuple[tuple[int, ...], list[int], tuple[bool, ...]]:
         """Return the block of the finest level, the width of every level, and which axes are periodic."""
-        block = tuple(2 if specification.grid.dimensions == 3 else 1 for _ in specification.grid.shape)
+        edge = self.block or (2 if specification.grid.dimensions == 3 else 1)
+        block = tuple(edge for _ in specification.grid.shape)
         first, levels = WIDTHS[self.size], round(math.log2(self.stride / block[0])) + 1
         return block, [first * min(2**k, 4) for k in range(levels)], specification.grid.periodic
 
