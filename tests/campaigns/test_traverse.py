@@ -48,7 +48,8 @@ def test_ranks_and_a_restart_traverse_the_same(
     launch(path, tmp_path / "serial")
     expected = json.loads((tmp_path / "serial" / "traversals.json").read_text())
     for n in (2, 3):
-        found = mpiexec(n, "-m", "msvae", "run", str(path), "--output", f"run{n}")
+        model = f"training.start_from={tmp_path / 'serial'}"
+        found = mpiexec(n, "-m", "msvae", "run", str(path), "--output", f"run{n}", "--set", model)
         assert found.returncode == 0, found.stderr
         assert json.loads((tmp_path / f"run{n}" / "traversals.json").read_text()) == expected
     (tmp_path / "serial" / "traversals.json").unlink()
