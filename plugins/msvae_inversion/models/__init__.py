@@ -1,0 +1,1 @@
+"""Forward models: what an instrument measures of an image."""
