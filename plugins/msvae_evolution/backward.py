@@ -44,7 +44,7 @@ def ancestors(forecaster: Forecaster, given: Structures, time: float, *, count: 
         trial = _moved(samples, rate[:, None, None] * lacking.reshape(count, lacking.shape[2], -1))
         with np.errstate(over="ignore", invalid="ignore"):  # of a trial that goes too far, which is not kept
             after = simulator.advance(trial, time, end)
-            better = _distance(after, many) < _distance(evolved, many)
+            better = _distance(after, many) < np.nan_to_num(_distance(evolved, many), nan=np.inf)
         samples, evolved = _chosen(better, trial, samples), _chosen(better, after, evolved)
         rate = np.where(better, rate, rate / 2)
     return Ancestors(samples, evolved)

@@ -39,8 +39,8 @@ def films(run: Run) -> Drawing | None:
             truth = series.row_at(simulation, factor * times[row])
             _image(strip[0, column], None if truth is None else structures.values[truth, 0], f"{factor:g} t")
             _image(strip[1, column], table.properties["frame"][row, k], "")
-        strip[0, 1].set_ylabel("simulated")
-        strip[1, 1].set_ylabel("predicted")
+        strip[0, 0].set_ylabel("simulated")
+        strip[1, 0].text(1.0, 0.5, "predicted", rotation=90, ha="right", va="center", transform=strip[1, 0].transAxes)
     return Drawing("evolve_films", "Frames of test simulations (above) and their predictions (below).", figure)
 
 

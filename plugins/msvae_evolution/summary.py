@@ -61,6 +61,8 @@ def _row(table: Evaluations, test: Array, settings: Evolve, factor: float) -> tu
     k, own = settings.factors.index(factor), {n: a[test] for n, a in table.properties.items()}
     seen = np.isfinite(own["error"][:, k])
     persistence = _root_mean_square(own["persistence"][seen, k])
+    both = np.isfinite(own["control"][:, k])  # the simulator may diverge on a frame that is far out of range
+    control = _root_mean_square(own["control"][both, k]) / _root_mean_square(own["persistence"][both, k])
     length = np.abs(own["length"][seen, k] / own["true_length"][seen, k] - 1)
     fraction = np.abs(own["fraction"][seen, k] - own["true_fraction"][seen, k])
     held = bands(table, test, settings, factor).held if factor > 1 else float("nan")
@@ -68,7 +70,7 @@ def _row(table: Evaluations, test: Array, settings: Evolve, factor: float) -> tu
     consistent = float((misfit <= 1).mean()) if np.isfinite(misfit).any() else float("nan")
     return (
         f"{factor:g}", f"{seen.sum()}", _said(_root_mean_square(own["error"][seen, k]) / persistence, ".3f"),
-        _said(_root_mean_square(own["control"][seen, k]) / persistence, ".3f"),
+        _said(control, ".3f"),
         _said(100 * np.median(length) if len(length) else np.nan, ".1f", " %"),
         _said(100 * np.mean(length <= 0.1) if len(length) else np.nan, ".0f", " %"),
         _said(fraction.max() if len(fraction) else np.nan, ".4f"), _said(100 * held, ".0f", " %"),
