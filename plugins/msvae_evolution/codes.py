@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -87,4 +87,4 @@ class Blocks:
         d = len(self.sites)
         x = rows.reshape(-1, *(self.edge,) * d, *self.sites)
         order = [0, *(k for axis in range(d) for k in (1 + d + axis, 1 + axis))]
-        return cast(Tensor, x.permute(order).reshape(-1, *self.specification.grid.shape))
+        return x.permute(order).reshape(-1, *self.specification.grid.shape)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 import torch
@@ -119,7 +118,7 @@ def _time(structures: Structures) -> float:
 def _at(structures: Structures, time: float) -> Structures:
     """Return the same frames with another time."""
     known = {**structures.properties, TIME: np.full(len(structures), time)}
-    return cast(Structures, replace(structures, properties=known))
+    return replace(structures, properties=known)
 
 
 def _advanced(simulator: Simulator, structures: Structures, start: float, end: float) -> Structures:
@@ -131,7 +130,7 @@ def _replaced(structures: Structures, rows: Array, others: Structures) -> Struct
     """Return frames of which some rows are other ones."""
     values = np.array(structures.values)
     values[rows] = others.values
-    return cast(Structures, replace(structures, values=values))
+    return replace(structures, values=values)
 
 
 def _with_mass(values: Array, given: Structures) -> Array:

@@ -82,7 +82,7 @@ class Fitting:
             chosen = torch.as_tensor(rows[rng.integers(0, len(rows), settings.batch_size)])
             loss = self._loss(network, chosen, rng)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             if (step + 1) % per_epoch == 0:
@@ -102,7 +102,7 @@ class Fitting:
         truth = self.frames.values[chosen[:, 1]]
         z, after, truth = self._shifted(z, after, truth, rng)
         found = network(z, start, end, known)
-        loss = (found - after).square().mean()
+        loss: Tensor = (found - after).square().mean()
         if self.settings.decoded:
             decoded = self.code.values(self.dynamics.plain(found))
             loss = 0.2 * loss + self.settings.decoded * (decoded - truth).square().mean()

@@ -101,7 +101,8 @@ class Flow(nn.Module):
 
     def sample(self, z: Tensor, start: Tensor, end: Tensor, parameters: Tensor) -> Tensor:
         """Return next latents (n, d, *sites), one of each, by torch's generator."""
-        drawn = self.rest(z, start, end, parameters).sample() * self.scale()
+        drawn: Tensor = self.rest(z, start, end, parameters).sample() * self.scale()
         shape = (len(z), *z.shape[2:], z.shape[1])
         assert math.prod(shape) == drawn.numel()
-        return self(z, start, end, parameters) + drawn.reshape(shape).movedim(-1, 1)
+        expected: Tensor = self(z, start, end, parameters)
+        return expected + drawn.reshape(shape).movedim(-1, 1)
