@@ -96,7 +96,7 @@ def prepared(context: Context, settings: Invert, structures: Structures) -> tupl
         torch.set_num_threads(context.study.executor.threads)
         images = _images(structures)
         held_out = _held_out(settings, len(images))
-        kept = np.setdiff1d(np.arange(len(images)), held_out)
+        kept = _kept(len(images), held_out, settings.gap)
         grid = structures.specification.grid
         model = forward_model(context.study.need(Forward), grid, seed=context.study.seed, solver=context.study.solver)
         data = _data(settings, model, images[held_out].reshape(-1, *grid.shape), context.study.seed)
@@ -129,6 +129,15 @@ def _held_out(settings: Invert, count: int) -> Array:
     if chosen.max() >= count:
         raise DataError(f"invert.images: found {chosen.max()}, the data set has images 0 to {count - 1}")
     return chosen
+
+
+def _kept(count: int, held_out: Array, gap: int) -> Array:
+    """Return the indices of the images that charts are fitted to."""
+    near = held_out[:, None] + np.arange(-gap, gap + 1)
+    kept = np.setdiff1d(np.arange(count), near)
+    if not len(kept):
+        raise DataError(f"invert.gap: {gap} images around each measured one leave none of {count}: lower it")
+    return kept
 
 
 def _fitted(study: Study, images: Array) -> ImageCharts:
