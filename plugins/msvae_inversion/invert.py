@@ -133,11 +133,6 @@ class Invert(Campaign):
                 f"{study.source.at(['invert', 'starts'])}: found {self.starts}, at most invert.candidates = "
                 f"{self.candidates} can be"
             )
-        if self.data is not None and not self.data.is_file():
-            raise StudyError(
-                f"{study.source.at(['invert', 'data'])}: '{self.data}' is not a file: give a .npy file with a row of "
-                "data for each image, or leave the key out to simulate them"
-            )
 
     def run(self, context: Context) -> Table:
         """Return how well each image explains its data, and how near it is to the truth where that is known."""

@@ -153,6 +153,11 @@ def _data(settings: Invert, model: ForwardModel, images: Array, seed: int) -> Ar
         checked(model, images[0])
         return np.stack([_noisy(settings, simulator, image, seed_of(seed, "noise", k))
                          for k, image in enumerate(images)])  # fmt: skip
+    if not settings.data.is_file():  # only here: a run is read where the file is not
+        raise DataError(
+            f"invert.data: '{settings.data}' is not a file: give a .npy file with a row of data for each image, or "
+            "leave the key out to simulate them"
+        )
     try:
         data = np.asarray(np.load(settings.data, allow_pickle=False), dtype=np.float64)
     except (ValueError, OSError, EOFError) as error:
