@@ -87,7 +87,8 @@ class Invert(Campaign):
     noise: standard deviation of the data's noise, in the unit of the data.
     data: a file (.npy) of measured data, a row for each image; by default data of held-out images are simulated.
     images: indices of the images that are held out of the charts and measured; by default the last `count`.
-    count: of them.
+    count: of them. gap: images before and after a measured one that charts are not fitted to, where neighbours in the
+        data set are alike.
     candidates: images of the charts, evenly spaced in the data set, that the data are compared with at first.
     starts: of the best candidates from which a descent begins. steps: of each descent, at most.
     metric: "images" (Riemannian gradient descent, as in the source), or "data", whose steps are Gauss
@@ -107,6 +108,7 @@ class Invert(Campaign):
     data: Path | None = None
     images: Annotated[tuple[Natural, ...], Distinct] = ()
     count: Count = 8
+    gap: Natural = 0
     candidates: Count = 64
     starts: Count = 3
     steps: Count = 100
@@ -130,11 +132,6 @@ class Invert(Campaign):
             raise StudyError(
                 f"{study.source.at(['invert', 'starts'])}: found {self.starts}, at most invert.candidates = "
                 f"{self.candidates} can be"
-            )
-        if self.data is not None and not self.data.is_file():
-            raise StudyError(
-                f"{study.source.at(['invert', 'data'])}: '{self.data}' is not a file: give a .npy file with a row of "
-                "data for each image, or leave the key out to simulate them"
             )
 
     def run(self, context: Context) -> Table:

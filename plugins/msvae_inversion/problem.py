@@ -96,7 +96,7 @@ def prepared(context: Context, settings: Invert, structures: Structures) -> tupl
         torch.set_num_threads(context.study.executor.threads)
         images = _images(structures)
         held_out = _held_out(settings, len(images))
-        kept = np.setdiff1d(np.arange(len(images)), held_out)
+        kept = _kept(len(images), held_out, settings.gap)
         grid = structures.specification.grid
         model = forward_model(context.study.need(Forward), grid, seed=context.study.seed, solver=context.study.solver)
         data = _data(settings, model, images[held_out].reshape(-1, *grid.shape), context.study.seed)
@@ -131,6 +131,15 @@ def _held_out(settings: Invert, count: int) -> Array:
     return chosen
 
 
+def _kept(count: int, held_out: Array, gap: int) -> Array:
+    """Return the indices of the images that charts are fitted to."""
+    near = held_out[:, None] + np.arange(-gap, gap + 1)
+    kept = np.setdiff1d(np.arange(count), near)
+    if not len(kept):
+        raise DataError(f"invert.gap: {gap} images around each measured one leave none of {count}: lower it")
+    return kept
+
+
 def _fitted(study: Study, images: Array) -> ImageCharts:
     own = study.find(Charts) or Charts()
     shape = Shape(own.count, own.dimensions, own.components, images.shape[1], own.width)
@@ -144,6 +153,11 @@ def _data(settings: Invert, model: ForwardModel, images: Array, seed: int) -> Ar
         checked(model, images[0])
         return np.stack([_noisy(settings, simulator, image, seed_of(seed, "noise", k))
                          for k, image in enumerate(images)])  # fmt: skip
+    if not settings.data.is_file():  # only here: a run is read where the file is not
+        raise DataError(
+            f"invert.data: '{settings.data}' is not a file: give a .npy file with a row of data for each image, or "
+            "leave the key out to simulate them"
+        )
     try:
         data = np.asarray(np.load(settings.data, allow_pickle=False), dtype=np.float64)
     except (ValueError, OSError, EOFError) as error:

@@ -28,6 +28,7 @@ def test_all_starts_find_the_direction_of_the_bar(tmp_path: Path) -> None:
 def test_tomography_finds_images_that_explain_the_data_better_than_what_it_starts_from(tmp_path: Path) -> None:
     small = ["dataset.count=120", "dataset.size=24", "charts.count=2", "charts.components=30", "charts.width=32",
              "charts.epochs=40", "invert.controls=[]", "invert.count=2", "invert.candidates=16", "invert.steps=15",
+             "invert.starts=2", "invert.metric='images'", "charts.dimensions=8",
              "forward.cells=[8, 12]", "forward.sensors=32"]  # fmt: skip
     launch(EXAMPLE / "discs.toml", tmp_path / "run", overrides=small)
     values = Run.open(tmp_path / "run").store("descend").load().properties["values"]
