@@ -223,8 +223,8 @@ def with_exact_zeros(found: Effective, material: Array) -> Effective:
 
     Any path bears much more than this share of the softest solid's modulus, in as many voxels as memory holds.
     """
-    flat = material[:, -1].reshape(len(material), -1)
-    softest = np.where(flat > 0, flat, np.inf).min(axis=1)
+    solid = np.where(material[:, -1] > 0, material[:, -1], np.inf)
+    softest = solid.min(axis=tuple(range(1, solid.ndim)))
     bare = np.diagonal(found.tensors, axis1=1, axis2=2) < FLOPPY * softest[:, None]
     for array in (found.tensors, found.errors, found.refinement):
         array[bare[:, :, None] | bare[:, None, :]] = 0.0
