@@ -47,7 +47,7 @@ def stiffest_part(grading: Grading) -> Table:
         "step": np.where(along < 0.5, fraction - spread, fraction + spread),
     }
     parts = {name: _of_equal_mass(grading, start, target, name, fraction) for name, target in designs.items()}
-    parts["graded"] = _stiffest(grading, problem, start, fraction)
+    parts["graded"] = _stiffest(grading, problem, parts["step"], fraction)
     save(grading, parts["graded"])
     found = {name: resolve(part, context.study.need_solver(), problem) for name, part in parts.items()}
     rows, reference = [], found["uniform"].quantities["stiffness"]
@@ -80,7 +80,8 @@ def _of_equal_mass(grading: Grading, start: Structures, target: Array, name: str
 def _stiffest(grading: Grading, problem: Problem, start: Structures, fraction: float) -> Structures:
     """Return the stiffest part, by ascent of the energy at given displacement; its gradient follows from the strains.
 
-    After the study's number of sweeps: the first part with the mean fraction, or the nearest one of a few more sweeps.
+    start: the part from which the ascent begins. The result is the first part with the mean fraction after the
+    study's number of sweeps, or the nearest one of a few more.
     """
     elements = torch.as_tensor(_nearest(problem.centres, grading.windows.centres))
     s, asked, part, best = grading.settings, fraction, start, (np.inf, start)
