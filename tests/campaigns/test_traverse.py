@@ -39,19 +39,19 @@ def study(study_file: Callable[..., Path]) -> Callable[..., Path]:
     return write
 
 
+@pytest.mark.parametrize("n", [3, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.mpi
 def test_ranks_and_a_restart_traverse_the_same(
-    study: Callable[..., Path], tmp_path: Path, mpiexec: Callable[..., Any]
+    study: Callable[..., Path], tmp_path: Path, mpiexec: Callable[..., Any], n: int
 ) -> None:
     path = study(samples=60, corrections=1)
     path.write_text(path.read_text().replace("epochs = 3", "epochs = 2"))
     launch(path, tmp_path / "serial")
     expected = json.loads((tmp_path / "serial" / "traversals.json").read_text())
-    for n in (2, 3):
-        model = f"training.start_from={tmp_path / 'serial'}"
-        found = mpiexec(n, "-m", "msvae", "run", str(path), "--output", f"run{n}", "--set", model)
-        assert found.returncode == 0, found.stderr
-        assert json.loads((tmp_path / f"run{n}" / "traversals.json").read_text()) == expected
+    model = f"training.start_from={tmp_path / 'serial'}"
+    found = mpiexec(n, "-m", "msvae", "run", str(path), "--output", f"run{n}", "--set", model)
+    assert found.returncode == 0, found.stderr
+    assert json.loads((tmp_path / f"run{n}" / "traversals.json").read_text()) == expected
     (tmp_path / "serial" / "traversals.json").unlink()
     shutil.rmtree(tmp_path / "serial" / "evaluations" / "traversal-1")
     launch(path, tmp_path / "serial", resume=True)
