@@ -100,7 +100,11 @@ class Guess(nn.Module):
         self.logits = nn.ModuleDict({str(j): nn.Linear(features, c.stop - c.start) for j, c in self.classes.items()})
 
     def forward(self, features: Tensor) -> Guessed:
-        hidden = nn.functional.silu(self.encoder(features)).float()
+        return self.read(self.encoder(features))
+
+    def read(self, encoded: Tensor) -> Guessed:
+        """Return q(c|x) of what the encoder makes of structures."""
+        hidden = nn.functional.silu(encoded).float()
         moments = hidden[:, :0] if self.moments is None else self.moments(hidden)
         mean, log_scale = moments.chunk(2, dim=1) if self.numbers else (moments, moments)
         classes = {j: torch.log_softmax(self.logits[str(j)](hidden), dim=1) for j in self.classes}

@@ -15,7 +15,7 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from msvae import VAE, Array, Structures
 from msvae_alloys.modules import Descriptors
@@ -113,10 +113,9 @@ def _described(vae: VAE, alloys: Structures, condition: int, value: int) -> tupl
 
     @torch.no_grad()
     def predict(rows: Array) -> Array:
-        hidden: Tensor = torch.nn.functional.silu(rest(torch.as_tensor(rows).float())).float()
-        if condition in guess.classes:
-            return np.asarray(torch.softmax(guess.logits[str(condition)](hidden), dim=1)[:, value].double())
-        assert guess.moments is not None
-        return np.asarray(guess.moments(hidden)[:, vae.conditions.given_numbers.index(condition)].double())
+        found = guess.read(rest(torch.as_tensor(rows).float()))
+        if condition in found.classes:
+            return np.asarray(found.classes[condition].exp()[:, value].double())
+        return np.asarray(found.mean[:, vae.conditions.given_numbers.index(condition)].double())
 
     return described, predict

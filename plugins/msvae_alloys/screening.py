@@ -83,24 +83,26 @@ def run(context: Context, settings: Screen) -> Table:
     writer = csv.DictWriter(buffer, list(rows[0]) if rows else ["workflow"])
     writer.writeheader()
     writer.writerows(rows)
-    write_atomically(context.run.path / POOL, buffer.getvalue().encode())
-    _write_parquet(context, rows)
+    content = buffer.getvalue().encode()
+    write_atomically(context.run.path / POOL, content)
+    if rows:
+        _write_parquet(context, content)
     counts.append(f"at most {100 * known.reach:.1f} at.% from a known alloy")
     if explains(model):
         counts.append(_explained(context, model, structures, settings))
     return _table(settings, rows, tuple(counts))
 
 
-def _write_parquet(context: Context, rows: list[dict[str, str]]) -> None:
-    """Write the pool as Parquet too, where pyarrow is installed."""
-    if importlib.util.find_spec("pyarrow") is None or not rows:
+def _write_parquet(context: Context, content: bytes) -> None:
+    """Write the pool, the content of its CSV file, as Parquet too, where pyarrow is installed."""
+    if importlib.util.find_spec("pyarrow") is None:
         return
     import pyarrow
     from pyarrow import csv as tables
     from pyarrow import parquet
 
     buffer = io.BytesIO()
-    parquet.write_table(tables.read_csv(pyarrow.py_buffer((context.run.path / POOL).read_bytes())), buffer)
+    parquet.write_table(tables.read_csv(pyarrow.py_buffer(content)), buffer)
     write_atomically(context.run.path / POOL.replace("csv", "parquet"), buffer.getvalue())
 
 

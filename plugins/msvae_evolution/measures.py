@@ -6,7 +6,7 @@ import numpy as np
 
 from msvae import Array
 
-__all__ = ["characteristic_lengths", "growth_exponent", "two_point"]
+__all__ = ["characteristic_lengths", "growth_exponent", "root_mean_square", "two_point"]
 
 
 def characteristic_lengths(values: Array, spacing: tuple[float, ...]) -> Array:
@@ -34,6 +34,11 @@ def two_point(values: Array) -> Array:
     lags = min(values.shape[1:]) // 2 + 1
     along = [np.moveaxis(products, axis, 1).reshape(len(values), values.shape[axis], -1)[:, :lags, 0] for axis in axes]
     return np.asarray(np.mean(along, axis=0))
+
+
+def root_mean_square(values: Array) -> float:
+    """Return the root mean square of values; NaN where there are none."""
+    return float(np.sqrt(np.mean(values**2))) if values.size else float("nan")
 
 
 def growth_exponent(times: Array, lengths: Array) -> float:

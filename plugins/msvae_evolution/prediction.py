@@ -30,11 +30,12 @@ from msvae_evolution.campaign import Evolve
 from msvae_evolution.codes import Blocks, Code, Latents
 from msvae_evolution.dynamics.latent import LatentDynamics
 from msvae_evolution.forecast import RELAXED, Forecaster
-from msvae_evolution.measures import characteristic_lengths, two_point
+from msvae_evolution.measures import characteristic_lengths, root_mean_square, two_point
 from msvae_evolution.series import TIME, Series
 
 __all__ = ["CONTROL", "DYNAMICS", "Job", "forecaster_of", "later", "predicted", "quantities"]
 
+Truths = Mapping[float, Structures | None]  # the simulation's own frames by the factor of the given one's time
 DYNAMICS, CONTROL = "dynamics.safetensors", "control.safetensors"
 
 
@@ -116,11 +117,14 @@ def _evaluated(job: Job, index: int) -> Evaluation:
     simulation, number = job.starts[index].tolist()
     given = structures[int(series.rows[simulation][number])]
     found = _Found.empty(settings, structures.specification.grid.shape)
-    _forward(found, job, given, _truths(structures, series, simulation, given, settings), seed)
+    forecaster, truths = forecaster_of(job.recipe), _truths(structures, series, simulation, given, settings)
+    _forward(found, forecaster, given, truths, seed)
+    if settings.control:
+        _control(found, forecaster_of(job.recipe, control=True), given, truths)
     if job.test[index]:
-        _backward(found, job, given, _truths(structures, series, simulation, given, settings), seed)
+        _backward(found, forecaster, job, given, truths, seed)
     if job.test[index] and settings.until is not None:
-        _interpolated(found, job, structures[series.rows[simulation][number : settings.until + 1]])
+        _interpolated(found, forecaster, structures[series.rows[simulation][number : settings.until + 1]])
     return Evaluation(index, "", "done", found.values, cost=time.perf_counter() - begun, seed=seed, rank=rank())
 
 
@@ -144,27 +148,25 @@ class _Found:
         v["mass"][k] = image.mean() - given.values.mean(dtype=np.float64)
         if truth is not None:
             right = truth.values[:, 0].astype(np.float64)
-            v["error"][k] = np.sqrt(((image - right) ** 2).mean())
-            v["persistence"][k] = np.sqrt(((given.values[:, 0] - right) ** 2).mean())
+            v["error"][k] = root_mean_square(image - right)
+            v["persistence"][k] = root_mean_square(given.values[:, 0] - right)
             v["true_length"][k] = characteristic_lengths(right, spacing)[0]
             v["true_fraction"][k] = (right > self.settings.threshold).mean()
 
 
-def _truths(
-    structures: Structures, series: Series, simulation: int, given: Structures, settings: Evolve
-) -> dict[float, Structures | None]:
+def _truths(structures: Structures, series: Series, simulation: int, given: Structures, settings: Evolve) -> Truths:
     """Return the frames that the simulation has, by the factor of the given one's time."""
     time = float(given.properties[TIME][0])
     rows = {f: series.row_at(simulation, f * time) for f in settings.factors}
     return {f: None if row is None else structures[row] for f, row in rows.items()}
 
 
-def _forward(found: _Found, job: Job, given: Structures, truths: Mapping[float, Structures | None], seed: int) -> None:
+def _forward(found: _Found, forecaster: Forecaster, given: Structures, truths: Truths, seed: int) -> None:
     settings, time = found.settings, float(given.properties[TIME][0])
     factors = later(settings)
     if not factors:
         return
-    forecaster, times = forecaster_of(job.recipe), [f * time for f in factors]
+    times = [f * time for f in factors]
     simulator, spacing = forecaster.simulator, given.specification.grid.spacing
     if simulator is not None:
         found.values["given_energy"][...] = simulator.energies(given)[0]
@@ -177,38 +179,44 @@ def _forward(found: _Found, job: Job, given: Structures, truths: Mapping[float, 
     for factor, frames in zip(factors, forecaster.forward(many, times, seed=seed), strict=True):
         lengths = characteristic_lengths(frames.values[:, 0].astype(np.float64), spacing)
         found.values["lengths"][settings.factors.index(factor)] = lengths
-    if settings.control:
-        frames_of_control = forecaster_of(job.recipe, control=True).forward(given, times)
-        for factor, frame in zip(factors, frames_of_control, strict=True):
-            truth = truths[factor]
-            if truth is not None:
-                error = np.sqrt(((frame.values - truth.values) ** 2).mean())
-                found.values["control"][settings.factors.index(factor)] = error
 
 
-def _backward(found: _Found, job: Job, given: Structures, truths: Mapping[float, Structures | None], seed: int) -> None:
+def _control(found: _Found, control: Forecaster, given: Structures, truths: Truths) -> None:
+    """Write down the errors of later frames that the network on pixels predicts."""
+    factors, time = later(found.settings), float(given.properties[TIME][0])
+    for factor, frame in zip(factors, control.forward(given, [f * time for f in factors]), strict=True):
+        truth = truths[factor]
+        if truth is not None:
+            error = root_mean_square(frame.values - truth.values)
+            found.values["control"][found.settings.factors.index(factor)] = error
+
+
+def _backward(found: _Found, forecaster: Forecaster, job: Job, given: Structures, truths: Truths, seed: int) -> None:
     settings, time = found.settings, float(given.properties[TIME][0])
+    earlier = [factor for factor in settings.factors if factor < 1]
+    if not earlier:
+        return
     assert job.recipe.structures is not None
-    structures, series = _frames(job.recipe.structures.path)
-    for k, factor in enumerate(settings.factors):
-        if factor > 1:
-            continue
-        made = ancestors(forecaster_of(job.recipe), given, factor * time, count=settings.samples, seed=seed)
+    spread = np.ones(0)  # not needed without a simulator
+    if forecaster.simulator is not None:
+        spread = generator_spread(*_frames(job.recipe.structures.path), job.train, given)
+    right = two_point(given.values[:, 0].astype(np.float64))
+    for factor in earlier:
+        k = settings.factors.index(factor)
+        made = ancestors(forecaster, given, factor * time, count=settings.samples, seed=seed)
         found.put(factor, made.samples[0], given, truths[factor])
         images = made.samples.values[:, 0].astype(np.float64)
         found.values["lengths"][k] = characteristic_lengths(images, given.specification.grid.spacing)
         if made.evolved is not None:
-            spread = generator_spread(structures, series, job.train, given)
-            right = two_point(given.values[:, 0].astype(np.float64))
             off = np.abs(two_point(made.evolved.values[:, 0].astype(np.float64)) - right)
             found.values["misfit"][k] = (off / spread).max(axis=1)
 
 
-def _interpolated(found: _Found, job: Job, frames: Structures) -> None:
+def _interpolated(found: _Found, forecaster: Forecaster, frames: Structures) -> None:
     """Write down the errors of frames between the first and the last, and those of the nearer of these two."""
-    forecaster, times = forecaster_of(job.recipe), frames.properties[TIME]
+    times = frames.properties[TIME]
     for k in range(1, len(frames) - 1):
         made = forecaster.between(frames[0], frames[len(frames) - 1], float(times[k]))
         nearer = 0 if np.log(times[k] / times[0]) < np.log(times[-1] / times[k]) else len(frames) - 1
         for name, values in (("between", made.values), ("between_persistence", frames.values[[nearer]])):
-            found.values[name][k - 1] = np.sqrt(((values - frames.values[[k]]) ** 2).mean())
+            found.values[name][k - 1] = root_mean_square(values - frames.values[[k]])

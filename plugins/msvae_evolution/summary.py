@@ -9,7 +9,7 @@ import numpy as np
 from msvae import Array, Evaluations
 from msvae_evolution.campaign import Evolve
 from msvae_evolution.forecast import RELAXED
-from msvae_evolution.measures import growth_exponent
+from msvae_evolution.measures import growth_exponent, root_mean_square
 
 __all__ = ["Bands", "bands", "notes", "rows_of"]
 
@@ -60,16 +60,16 @@ def rows_of(table: Evaluations, test: Array, settings: Evolve) -> tuple[tuple[st
 def _row(table: Evaluations, test: Array, settings: Evolve, factor: float) -> tuple[str, ...]:
     k, own = settings.factors.index(factor), {n: a[test] for n, a in table.properties.items()}
     seen = np.isfinite(own["error"][:, k])
-    persistence = _root_mean_square(own["persistence"][seen, k])
+    persistence = root_mean_square(own["persistence"][seen, k])
     both = np.isfinite(own["control"][:, k])  # the simulator may diverge on a frame that is far out of range
-    control = _root_mean_square(own["control"][both, k]) / _root_mean_square(own["persistence"][both, k])
+    control = root_mean_square(own["control"][both, k]) / root_mean_square(own["persistence"][both, k])
     length = np.abs(own["length"][seen, k] / own["true_length"][seen, k] - 1)
     fraction = np.abs(own["fraction"][seen, k] - own["true_fraction"][seen, k])
     held = bands(table, test, settings, factor).held if factor > 1 else float("nan")
     misfit = own["misfit"][:, k]
     consistent = float((misfit <= 1).mean()) if np.isfinite(misfit).any() else float("nan")
     return (
-        f"{factor:g}", f"{seen.sum()}", _said(_root_mean_square(own["error"][seen, k]) / persistence, ".3f"),
+        f"{factor:g}", f"{seen.sum()}", _said(root_mean_square(own["error"][seen, k]) / persistence, ".3f"),
         _said(control, ".3f"),
         _said(100 * np.median(length) if len(length) else np.nan, ".1f", " %"),
         _said(100 * np.mean(length <= 0.1) if len(length) else np.nan, ".0f", " %"),
@@ -109,10 +109,6 @@ def _growth(own: dict[str, Array], settings: Evolve, forward: list[int]) -> list
         f"growth exponent from {factors.min():g} to {factors.max():g} times: {exponents[0]:.3f}, simulated "
         f"{exponents[1]:.3f} ({whole.sum()} frames)"
     ]
-
-
-def _root_mean_square(values: Array) -> float:
-    return float(np.sqrt(np.mean(values**2))) if len(values) else float("nan")
 
 
 def _said(value: float, form: str, unit: str = "") -> str:

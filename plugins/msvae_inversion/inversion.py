@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -88,7 +88,7 @@ def _stage(
     count: int,
     quantities: tuple[Quantity, ...],
 ) -> Evaluations:
-    own = Job(**{**vars(job), "quantities": quantities})
+    own = replace(job, quantities=quantities)
     table = context.work(name, range(count), partial(_work, own, made), quantities, name)
     return table.where(np.argsort(table["index"], kind="stable"))
 
@@ -160,7 +160,7 @@ def _samples(context: Context, settings: Invert, job: Job, problem: Problem, bes
     places = tuple(
         (int(k), tuple(z.tolist())) for k, z in zip(best.properties["chart"], best.properties["latents"], strict=True)
     )
-    own = Job(**{**vars(job), "places": places, "misfits": tuple(best.properties["misfit"].tolist())})
+    own = replace(job, places=places, misfits=tuple(best.properties["misfit"].tolist()))
     names = {"mean": problem.grid, "deviation": problem.grid, "low": problem.grid, "high": problem.grid, "accepted": ()}
     quantities = tuple(Quantity(name, "1", shape) for name, shape in names.items())
     return _stage(context, "sample", own, _sampled, len(places), quantities)
@@ -195,7 +195,7 @@ def _controls(context: Context, settings: Invert, job: Job, problem: Problem) ->
         tried = _stage(context, f"{control}-weights", job, partial(_tried, control), count, image)
         made = tried.properties["image"].reshape(len(settings.weights), *truth.shape)
         errors = np.nan_to_num(((made - truth) ** 2).mean(axis=(1, 2)), nan=np.inf)
-        own = Job(**{**vars(job), "weights": (settings.weights[int(errors.argmin())],)})
+        own = replace(job, weights=(settings.weights[int(errors.argmin())],))
         found[control] = _stage(
             context, control, own, partial(_regularised, control), len(problem.measured.data), image
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from msvae.campaigns.traverse.campaign import Traverse
 from msvae.campaigns.traverse.correction import Correction
@@ -50,8 +51,7 @@ class Axes:
 
     def in_units(self, positions: Array) -> Array:
         """Return the properties (n, k) in their units at positions (n, k)."""
-        targets = self.flow.targets
-        return self.scale.inverse(positions * targets.scale.double().numpy() + targets.mean.double().numpy())
+        return self.scale.inverse(self.flow.targets.inverse(torch.as_tensor(positions)).numpy())
 
     def given_others(self, held: Array, moved: int) -> tuple[Array, float]:
         """Return mean (n,) and standard deviation of a property where the others have values held (n, k - 1)."""
@@ -81,13 +81,10 @@ def run(context: Context) -> Table:
 
 
 def _save_first(context: Context, vae: VAE, latents: Array) -> None:
-    """Write the structures of each property's first traversal; every one is decoded alone, as on the workers."""
+    """Write the structures of each property's first traversal."""
     settings = context.study.need(Traverse)
-    per = settings.traversals * settings.steps
-    first = [latents[k * per + j] for k in range(len(latents) // per) for j in range(settings.steps)]
-    decoded = [vae.decode(z[None]) for z in first]
-    values = np.concatenate([structure.values for structure in decoded])
-    context.run.save_structures(Structures(values, decoded[0].specification), STRUCTURES)
+    first = latents.reshape(-1, settings.traversals, settings.steps, latents.shape[1])[:, 0]
+    context.run.save_structures(vae.decode(first.reshape(-1, latents.shape[1])), STRUCTURES)
 
 
 def _axes(context: Context, vae: VAE, structures: Structures) -> Axes:

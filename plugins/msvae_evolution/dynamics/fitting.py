@@ -15,7 +15,7 @@ from msvae_evolution.campaign import Evolve
 from msvae_evolution.codes import Code
 from msvae_evolution.dynamics.gaussian_process import GaussianProcess
 from msvae_evolution.dynamics.latent import POOL, LatentDynamics
-from msvae_evolution.dynamics.learnt import Flow
+from msvae_evolution.dynamics.learnt import Flow, octaves
 from msvae_evolution.series import TIME, Series
 
 __all__ = ["fit_dynamics", "parameters_of"]
@@ -64,8 +64,8 @@ class Fitting:
     def _condition(self, network: GaussianProcess, rows: Array) -> None:
         chosen = torch.as_tensor(rows[torch.randperm(len(rows))[:256].numpy()])
         start, end, z, after, known = self._batch(chosen)
-        octaves = torch.log2(end / start).reshape(-1, *(1,) * (z.ndim - 1))
-        network.fit(z, (after - z) / octaves, start, known)
+        step = octaves(start, end).reshape(-1, *(1,) * (z.ndim - 1))
+        network.fit(z, (after - z) / step, start, known)
 
     def _descend(self, network: nn.Module, rows: Array, seed: int) -> None:
         settings = self.settings
@@ -170,6 +170,5 @@ def _keep_rests(dynamics: LatentDynamics, frames: Frames, pairs: Array, seed: in
             start, end = frames.times[[first]], frames.times[[last]]
             network = dynamics.network(forward=direction == 0)
             found = network(frames.fields[[first]], start, end, frames.parameters[[first]])
-            octaves = torch.log2(end / start).abs().sqrt()
-            dynamics.rests[direction, k] = (frames.fields[last] - found[0]) / octaves
+            dynamics.rests[direction, k] = (frames.fields[last] - found[0]) / octaves(start, end).abs().sqrt()
         dynamics.counts[direction] = len(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from msvae_evolution.dynamics.layers import extended
 from msvae_evolution.dynamics.learnt import octaves
 
 __all__ = ["GaussianProcess"]
@@ -42,11 +43,7 @@ class GaussianProcess(nn.Module):
 
     def patches(self, z: Tensor) -> Tensor:
         """Return the latents around every site (n, sites, size)."""
-        x = z
-        for axis, wraps in enumerate(self.periodic, start=2) if self.reach else ():
-            places = torch.arange(-self.reach, x.shape[axis] + self.reach)
-            places = places % x.shape[axis] if wraps else places.clamp(0, x.shape[axis] - 1)
-            x = x.index_select(axis, places)
+        x = extended(z, self.periodic, self.reach)
         for axis in range(2, z.ndim):
             x = x.unfold(axis, 2 * self.reach + 1, 1)
         x = x.movedim(1, -1)

@@ -8,9 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Convolution", "Modulated", "Trunk"]
+__all__ = ["Convolution", "Modulated", "Trunk", "extended"]
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+def extended(x: Tensor, periodic: tuple[bool, ...], reach: int) -> Tensor:
+    """Return fields (n, d, *sites) with so many sites more at both ends of each axis: wrapped, or the border's."""
+    for axis, wraps in enumerate(periodic, start=2) if reach else ():
+        places = torch.arange(-reach, x.shape[axis] + reach)
+        places = places % x.shape[axis] if wraps else places.clamp(0, x.shape[axis] - 1)
+        x = x.index_select(axis, places)
+    return x
 
 
 class Convolution(nn.Module):
@@ -22,11 +31,7 @@ class Convolution(nn.Module):
         self.own = CONVOLUTIONS[len(periodic)](inputs, outputs, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        for axis, wraps in enumerate(self.periodic, start=2) if self.reach else ():
-            places = torch.arange(-self.reach, x.shape[axis] + self.reach)
-            places = places % x.shape[axis] if wraps else places.clamp(0, x.shape[axis] - 1)
-            x = x.index_select(axis, places)
-        return cast(Tensor, self.own(x))
+        return cast(Tensor, self.own(extended(x, self.periodic, self.reach)))
 
 
 class Modulated(nn.Module):

@@ -97,13 +97,8 @@ def points(mesh: Any, element: Any, nodes: Array, *, currents: int) -> System:
     """Return the system of unit currents from each electrode to the next, at the unknowns (l,) of vertices `nodes`."""
     basis, local = _stiffness(mesh, element)
     places = basis.nodal_dofs[0, nodes]
-    loads = np.zeros((basis.N, currents))
-    for j in range(currents):
-        loads[places[j % len(places)], j] += 1.0
-        loads[places[(j + 1) % len(places)], j] -= 1.0
-    observe = np.zeros((len(places), basis.N))
-    observe[np.arange(len(places)), places] = 1.0
-    return System(local, basis.element_dofs.T, sparse.csc_matrix((basis.N, basis.N)), loads, _centred(observe))
+    loads, observe = _at(places, basis.N, currents)
+    return System(local, basis.element_dofs.T, sparse.csc_matrix((basis.N, basis.N)), loads, observe)
 
 
 def complete(mesh: Any, element: Any, electrodes: list[Array], *, impedance: float, currents: int) -> System:
@@ -115,19 +110,14 @@ def complete(mesh: Any, element: Any, electrodes: list[Array], *, impedance: flo
 
     basis, local = _stiffness(mesh, element)
     count = len(electrodes)
-    size = basis.N + count
     inside, coupled = sparse.csr_matrix((basis.N, basis.N)), np.zeros((basis.N, count))
     for k, own in enumerate(electrodes):
         facets = FacetBasis(mesh, element, facets=own, intorder=4)
         inside = inside + BilinearForm(lambda u, v, w: u * v).assemble(facets) / impedance
         coupled[:, k] = -np.asarray(LinearForm(lambda v, w: 1.0 * v).assemble(facets)) / impedance
     whole = sparse.bmat([[inside, coupled], [coupled.T, sparse.diags(-coupled.sum(axis=0))]])
-    loads, observe = np.zeros((size, currents)), np.zeros((count, size))
-    for j in range(currents):
-        loads[basis.N + j % count, j] += 1.0
-        loads[basis.N + (j + 1) % count, j] -= 1.0
-    observe[np.arange(count), basis.N + np.arange(count)] = 1.0
-    return System(local, basis.element_dofs.T, whole.tocsc(), loads, _centred(observe))
+    loads, observe = _at(basis.N + np.arange(count), basis.N + count, currents)
+    return System(local, basis.element_dofs.T, whole.tocsc(), loads, observe)
 
 
 def facets_of(mesh: Any, sensors: int, cover: float) -> list[Array]:
@@ -136,6 +126,19 @@ def facets_of(mesh: Any, sensors: int, cover: float) -> list[Array]:
     middle = mesh.p[:, mesh.facets[:, facets]].mean(axis=1)
     place = _distance(*middle) * sensors / 4.0
     return [facets[(np.floor(place) == k) & (np.abs(place - k - 0.5) <= cover / 2 + 1e-9)] for k in range(sensors)]
+
+
+def _at(places: Array, size: int, currents: int) -> tuple[Array, Array]:
+    """Return unit currents (size, j) from each electrode to the next, and their potentials' rows (q, size).
+
+    places: (q,) the unknown of each electrode.
+    """
+    loads, observe = np.zeros((size, currents)), np.zeros((len(places), size))
+    for j in range(currents):
+        loads[places[j % len(places)], j] += 1.0
+        loads[places[(j + 1) % len(places)], j] -= 1.0
+    observe[np.arange(len(places)), places] = 1.0
+    return loads, _centred(observe)
 
 
 def _centred(observe: Array) -> Array:
