@@ -68,7 +68,6 @@ def averages(run: Run) -> Drawing | None:
         axis.set(xlabel="temperature (K)", ylabel=label)
         if label.startswith("antisites") and (values > 0).all():
             axis.set_yscale("log")
-    figure.tight_layout()
     return Drawing("partition_averages", "Averages against temperature, with 95 % intervals.", figure)
 
 

@@ -57,7 +57,8 @@ class InverseVAE(nn.Module):
     def drawn(self, logits: Tensor) -> Tensor:
         """Return occupations (n, N)."""
         if self.counts is None:
-            return torch.distributions.Categorical(logits=logits).sample()
+            free: Tensor = torch.distributions.Categorical(logits=logits).sample()
+            return free
         left = self.counts.repeat(len(logits), 1)
         found = torch.empty(logits.shape[:2], dtype=torch.long)
         for site in range(self.sites):

@@ -26,7 +26,7 @@ from msvae_partition.symmetry import Lattice
 __all__ = ["FOUND", "run"]
 
 FOUND = "partition.json"
-CHECKED = 4  # occupations, an image of each of which is evaluated too
+CHECKED = 8  # occupations, an image of each of which is evaluated too
 KEPT = 10  # configurations of least energy that the result names
 EQUAL = 1e-6  # of the spread of energies: images that differ by more are no images
 LEAST = 4  # first energies without which there is no expansion
