@@ -2,8 +2,8 @@
 
 from msvae import Campaign, Dataset, Solver, hook
 from msvae_partition.campaign import Partition
-from msvae_partition.ising import Ising, LatticeGas
 from msvae_partition.lattice import RandomOccupation
+from msvae_partition.models.ising import Ising, LatticeGas
 
 
 @hook

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from msvae import Drawing, Run
 from msvae_partition.campaign import Partition
+from msvae_partition.expansion.symmetry import Lattice
 from msvae_partition.run import FOUND
 from msvae_partition.summary import ELECTRONVOLT
-from msvae_partition.symmetry import Lattice
 
 __all__ = ["FIGURES", "averages", "configurations", "convergence"]
 
@@ -54,7 +54,7 @@ def averages(run: Run) -> Drawing | None:
     curves = [
         ("free energy (eV/site)", -thermal * log_z / sites / ELECTRONVOLT, None),
         ("energy (eV/site)", means[:, 0] / sites / ELECTRONVOLT, errors[:, 0] / sites / ELECTRONVOLT),
-        ("heat capacity ($k_B$/site)", means[:, 1] / thermal**2 / sites, errors[:, 1] / thermal**2 / sites),
+        ("heat capacity (k_B/site)", means[:, 1] / thermal**2 / sites, errors[:, 1] / thermal**2 / sites),
     ]
     if "antisites" in names:
         k = names.index("antisites")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from msvae import Array
-from msvae_partition.chains import Moves
-from msvae_partition.clusters import Clusters, Expansion
+from msvae_partition.expansion.clusters import Clusters, Expansion
 from msvae_partition.ledger import Ledger
+from msvae_partition.sampling.chains import Moves
 
 __all__ = ["Guess"]
 

@@ -6,10 +6,10 @@ import numpy as np
 from scipy.special import logsumexp
 
 from msvae import Array
-from msvae_partition.annealing import Cooled, chosen
 from msvae_partition.guess import Guess
 from msvae_partition.job import PILOT, Job
-from msvae_partition.starts import Uniform
+from msvae_partition.sampling.annealing import Cooled, chosen
+from msvae_partition.sampling.starts import Uniform
 
 __all__ = ["drawn", "learn"]
 

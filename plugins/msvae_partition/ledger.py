@@ -8,7 +8,7 @@ import numpy as np
 
 from msvae import Array, Context, Structures
 from msvae_partition.campaign import Partition
-from msvae_partition.symmetry import Lattice
+from msvae_partition.expansion.symmetry import Lattice
 
 __all__ = ["Ledger"]
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from msvae import Array, StudyError
-from msvae_partition.symmetry import Lattice
+from msvae_partition.expansion.symmetry import Lattice
 
 __all__ = ["Observables"]
 

@@ -10,12 +10,12 @@ import numpy as np
 from scipy.special import logsumexp
 
 from msvae import Array, TargetError, seed_of
-from msvae_partition.annealing import Cooled, normalised
-from msvae_partition.estimate import Draws, Estimate, correction_error, estimated, merged
 from msvae_partition.guess import Guess
 from msvae_partition.job import PILOT, Job
 from msvae_partition.learning import drawn
-from msvae_partition.starts import Start, spread
+from msvae_partition.sampling.annealing import Cooled, normalised
+from msvae_partition.sampling.estimate import Draws, Estimate, correction_error, estimated, merged
+from msvae_partition.sampling.starts import Start, spread
 
 __all__ = ["estimate"]
 

@@ -10,18 +10,18 @@ from scipy.special import logsumexp
 
 from msvae import Context, StudyError, Table, TargetError, seed_of, the_structures
 from msvae_partition.campaign import Partition
-from msvae_partition.clusters import Clusters, Expansion
+from msvae_partition.expansion.clusters import Clusters, Expansion
+from msvae_partition.expansion.symmetry import Lattice
 from msvae_partition.guess import Guess
-from msvae_partition.inverse_vae import InverseVAE, fit
-from msvae_partition.ising import BOLTZMANN
 from msvae_partition.job import Job
 from msvae_partition.learning import learn
 from msvae_partition.ledger import Ledger
+from msvae_partition.models.ising import BOLTZMANN
 from msvae_partition.observables import Observables
 from msvae_partition.rounds import estimate
-from msvae_partition.starts import FromInverseVAE, Start, Uniform
+from msvae_partition.sampling.inverse_vae import InverseVAE, fit
+from msvae_partition.sampling.starts import FromInverseVAE, Start, Uniform
 from msvae_partition.summary import table_of
-from msvae_partition.symmetry import Lattice
 
 __all__ = ["FOUND", "run"]
 

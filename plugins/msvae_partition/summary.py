@@ -9,7 +9,7 @@ import numpy as np
 
 from msvae import Table
 from msvae_partition.campaign import Partition
-from msvae_partition.ising import BOLTZMANN
+from msvae_partition.models.ising import BOLTZMANN
 
 __all__ = ["table_of"]
 

@@ -10,11 +10,11 @@ from scipy.special import logsumexp
 
 import msvae
 from msvae import Grid, Specification, Structures
-from msvae_partition.clusters import Clusters, Expansion, site_functions
-from msvae_partition.exact import ising, kaufman
-from msvae_partition.ising import BOLTZMANN
+from msvae_partition.expansion.clusters import Clusters, Expansion, site_functions
+from msvae_partition.expansion.symmetry import Lattice
 from msvae_partition.lattice import RandomOccupation
-from msvae_partition.symmetry import Lattice
+from msvae_partition.models.exact import ising, kaufman
+from msvae_partition.models.ising import BOLTZMANN
 
 
 def specification(channels: int, shape: tuple[int, ...], names: tuple[str, ...] = ("a", "b")) -> Specification:

@@ -13,9 +13,9 @@ import pytest
 from msvae import DataError, Run, StudyError, TargetError, read_structures
 from msvae.campaigns.launch import launch
 from msvae.report.page import write_report
-from msvae_partition.exact import ising
-from msvae_partition.ising import BOLTZMANN
-from msvae_partition.symmetry import Lattice
+from msvae_partition.expansion.symmetry import Lattice
+from msvae_partition.models.exact import ising
+from msvae_partition.models.ising import BOLTZMANN
 
 STUDY = """
 campaign = "partition"

@@ -10,14 +10,14 @@ import torch
 from scipy.special import logsumexp
 
 from msvae import Grid, Specification
-from msvae_partition import chains
-from msvae_partition.annealing import anneal
-from msvae_partition.chains import Moves, Population
-from msvae_partition.clusters import Clusters, Expansion
-from msvae_partition.estimate import Draws, estimated
-from msvae_partition.inverse_vae import InverseVAE, fit
-from msvae_partition.starts import FromInverseVAE, Uniform
-from msvae_partition.symmetry import Lattice
+from msvae_partition.expansion.clusters import Clusters, Expansion
+from msvae_partition.expansion.symmetry import Lattice
+from msvae_partition.sampling import chains
+from msvae_partition.sampling.annealing import anneal
+from msvae_partition.sampling.chains import Moves, Population
+from msvae_partition.sampling.estimate import Draws, estimated
+from msvae_partition.sampling.inverse_vae import InverseVAE, fit
+from msvae_partition.sampling.starts import FromInverseVAE, Uniform
 
 
 def expansion(shape: tuple[int, ...], species: int, seed: int = 0) -> Expansion:

@@ -10,10 +10,10 @@ import numpy as np
 from scipy.special import gammaln, logsumexp
 
 from msvae import Array
-from msvae_partition.annealing import Cooled, Path, anneal
-from msvae_partition.chains import Moves, Population
-from msvae_partition.inverse_vae import InverseVAE
-from msvae_partition.symmetry import Lattice
+from msvae_partition.expansion.symmetry import Lattice
+from msvae_partition.sampling.annealing import Cooled, Path, anneal
+from msvae_partition.sampling.chains import Moves, Population
+from msvae_partition.sampling.inverse_vae import InverseVAE
 
 __all__ = ["FromInverseVAE", "Start", "Uniform", "spread"]
 

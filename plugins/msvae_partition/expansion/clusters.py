@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from msvae import Array
-from msvae_partition.symmetry import Lattice
+from msvae_partition.expansion.symmetry import Lattice
 
 __all__ = ["Clusters", "Expansion", "site_functions"]
 

@@ -33,7 +33,7 @@ def bonds(values: Array, periodic: Sequence[bool]) -> Array:
             products = values * np.roll(values, -1, axis)
             if not wraps:
                 products = np.delete(products, -1, axis)
-            total += products.reshape(len(values), -1).sum(axis=1)
+            total += products.sum(axis=tuple(range(1, values.ndim)))
     return total
 
 
@@ -63,7 +63,7 @@ class Ising(Solver):
         spins = 2.0 * structures.values[:, 0] - 1
         sites = max(int(np.prod(spins.shape[1:])), 1)
         total = -self.coupling * bonds(spins, structures.specification.grid.periodic)
-        return Properties({"energy": (total - self.field * spins.reshape(len(spins), -1).sum(axis=1)) / sites})
+        return Properties({"energy": (total - self.field * spins.sum(axis=tuple(range(1, spins.ndim)))) / sites})
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from msvae import Array
-from msvae_partition.chains import Moves, Population
+from msvae_partition.sampling.chains import Moves, Population
 
 __all__ = ["Cooled", "Path", "anneal", "normalised", "resampled"]
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.ctypeslib import ndpointer
 
 from msvae import Array, native_library
-from msvae_partition.clusters import Expansion, site_functions
+from msvae_partition.expansion.clusters import Expansion, site_functions
 
 __all__ = ["MOST", "Moves", "Population"]
 
