@@ -90,9 +90,9 @@ def by_chgnet() -> list[str]:
 
     lines = [
         "", "# Atoms: any calculator of ASE", "",
-        f"CHGNet {version('chgnet')} with the weights of its wheel as `calculator = \"chgnet\"`, cells of four atoms relaxed "
-        "to 0.01 eV per angstrom. Cu3Au: -0.037 by density functional theory, -0.074 measured (Ozolins, Wolverton and "
-        "Zunger, Phys. Rev. B 57 (1998) 6427).", "",
+        f"CHGNet {version('chgnet')} with the weights of its wheel as `calculator = \"chgnet\"`, cells of four atoms, "
+        "relaxed to 0.01 eV per angstrom. Cu3Au: -0.037 by density functional theory, -0.074 measured (Ozolins, "
+        "Wolverton and Zunger, Phys. Rev. B 57 (1998) 6427).", "",
         "| L1_2 | formation energy (eV per atom) | s |", "| --- | --- | --- |",
     ]  # fmt: skip
     for names, first, last, mixed in ((("Ni", "Al"), 3.52, 4.05, 3.57), (("Cu", "Au"), 3.6, 4.1, 3.75)):

@@ -1,7 +1,8 @@
-"""Crystals whose sites are occupied: data sets of occupations."""
+"""Crystals whose sites are occupied: data sets of occupations, and cluster expansions of their energies."""
 
-from msvae import Dataset, hook
+from msvae import Dataset, Solver, hook
 from msvae_crystals.atomic_files import AtomicFiles
+from msvae_crystals.cluster_expansion import ClusterExpansion
 from msvae_crystals.derivatives import DerivativeStructures
 from msvae_crystals.quasirandom import SpecialQuasirandom
 
@@ -9,3 +10,8 @@ from msvae_crystals.quasirandom import SpecialQuasirandom
 @hook
 def msvae_datasets() -> list[type[Dataset]]:
     return [SpecialQuasirandom, DerivativeStructures, AtomicFiles]
+
+
+@hook
+def msvae_solvers() -> list[type[Solver]]:
+    return [ClusterExpansion]
