@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from msvae.stages.context import Context
     from msvae.stages.labelling import labelled, the_structures
     from msvae.stages.training import trained, training_structures
-    from msvae.structures import Array, Grid, Properties, Quantity, Specification, Structures
+    from msvae.structures import Array, Crystal, Grid, Properties, Quantity, Specification, Structures
     from msvae.structures.evaluations import Evaluation, Evaluations
     from msvae.structures.positions import Positions
     from msvae.structures.splits import split_of
@@ -87,6 +87,7 @@ _HOME = {
     "Campaign": "plugins.interfaces",
     "Component": "study.numbers",
     "Context": "stages.context",
+    "Crystal": "structures",
     "Drawing": "report.drawing",
     "Evaluation": "structures.evaluations",
     "Evaluations": "structures.evaluations",
@@ -143,6 +144,7 @@ __all__ = [
     "Component",
     "Context",
     "Count",
+    "Crystal",
     "DataError",
     "Dataset",
     "Distinct",

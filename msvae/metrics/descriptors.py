@@ -152,7 +152,8 @@ def cluster_sizes(image: Array, periodic: tuple[bool, ...]) -> Array:
 def feature_vectors(structures: Structures) -> Array:
     """Return feature vectors (n, m) of structures for distances between sets.
 
-    For phases: descriptors of each phase but the first, correlations at every other lag. For other kinds: values.
+    For phases: descriptors of each phase but the first, correlations at every other lag; for several sites in a unit
+    cell, fractions and correlations of each species but the first on each site. For other kinds: values.
     """
     return np.concatenate(feature_groups(structures), axis=1)
 
@@ -168,6 +169,12 @@ def feature_groups(structures: Structures) -> list[Array]:
 
 def _groups(structures: Structures) -> list[Array]:
     groups: list[Array] = []
+    if structures.specification.channels > 1:
+        for phase in range(1, len(structures.specification.constituents)):
+            for inside in np.moveaxis(structures.values == phase, 1, 0):
+                pairs = two_point_correlation(inside, structures.specification.grid.periodic)[..., 1::2]
+                groups += [inside.mean(axis=tuple(range(1, inside.ndim)))[:, None], *pairs.swapaxes(0, 1)]
+        return groups
     for phase in range(1, len(structures.specification.constituents)):
         found = _described(structures, phase)
         for name in ("fraction", "surface", "euler", "chord_length"):

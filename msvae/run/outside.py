@@ -1,9 +1,10 @@
-"""Paths and executors outside a run that its study names; they are refused if the run is not trusted."""
+"""Paths, executors and programs outside a run that its study names; they are refused if the run is not trusted."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ __all__ = ["check_outside"]
 
 Key = tuple[str, ...]
 PLUGINS = ("dataset", "architecture", "solver")
+PROGRAM = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")  # "module:name"
 OTHERS = ("cache", "path"), ("design", "start_from"), ("part", "file")  # keys that are paths, though not by their type
 
 
 def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> None:
-    """Raise RunError if a study names a file outside its run, or a custom executor.
+    """Raise RunError if a study names a file outside its run, or a program: "module:name".
 
     overrides: "key.path=value" from the user, whose values are trusted.
     """
@@ -32,6 +34,12 @@ def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> Non
             f"'{run}' names '{path}' as {'.'.join(key)}, which is not data of the run and would be read or written: "
             f"add --trust, or --set {'.'.join(key)}=..."
         )
+    for key, name in _programs(study):
+        if not any(key[: len(mine)] == mine for mine in own):
+            raise RunError(
+                f"'{run}' names a program as {'.'.join(key)}, '{name}', which would be executed: add --trust, or "
+                f"--set {'.'.join(key)}=..."
+            )
     engine = study.executor.name
     if ":" in engine and ("executor", "name") not in own:
         raise RunError(
@@ -54,13 +62,25 @@ def _named(study: Study) -> Iterator[tuple[Key, str]]:
         yield ("cache", "path"), study.cache.path
     if study.training.start_from:
         yield ("training", "start_from"), study.training.start_from
-    tables = {name: getattr(study, name) for name in PLUGINS} | {study.campaign.table: study.campaign, **study.more}
-    for table, plugin in tables.items():
+    for table, plugin in _tables(study).items():
         for key, value in _texts(plugin, (table,)):
             if isinstance(value, Path) or key[:2] in OTHERS:
                 yield key[:2], str(value)
             else:  # a text of several words can have a path among them
                 yield from ((key[:2], part) for part in dict.fromkeys([value, *value.split()]) if _leads_away(part))
+
+
+def _tables(study: Study) -> dict[str, Any]:
+    """Return the tables of plugins and of the campaign, by name."""
+    return {name: getattr(study, name) for name in PLUGINS} | {study.campaign.table: study.campaign, **study.more}
+
+
+def _programs(study: Study) -> Iterator[tuple[Key, str]]:
+    """Yield the keys of a study whose values are "module:name", and those values."""
+    for table, plugin in _tables(study).items():
+        for key, value in _texts(plugin, (table,)):
+            if isinstance(value, str) and PROGRAM.fullmatch(value):
+                yield key[:2], value
 
 
 def _texts(value: Any, key: Key) -> Iterator[tuple[Key, str | Path]]:

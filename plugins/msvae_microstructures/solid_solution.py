@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
-from msvae import Count, Dataset, Distinct, Fraction, Grid, Length, Rule, Specification, Structures, Unit
+from msvae import Count, Crystal, Dataset, Distinct, Fraction, Grid, Length, Rule, Specification, Structures, Unit
 
 SITES = {"sc": 1, "bcc": 2, "fcc": 4}
 Ranges = Rule(
@@ -23,6 +24,7 @@ class SolidSolution(Dataset):
 
     species: their names. fractions: ranges [low, high] of the first species' fraction and so on, the last takes the
     rest; each structure draws its own. lattice: "sc", "bcc" or "fcc". constant: of the lattice.
+    crystal: CIF or POSCAR file of a unit cell of any shape, instead of lattice and constant, whose atoms are the sites.
         shape: unit cells along each axis. count: number of structures.
     """
 
@@ -34,6 +36,7 @@ class SolidSolution(Dataset):
     fractions: Annotated[tuple[tuple[Fraction, Fraction], ...], Ranges] = ((0.3, 0.7),)
     lattice: Literal["sc", "bcc", "fcc"] = "fcc"
     constant: Length = 3.56e-10
+    crystal: Path | None = None
     shape: Annotated[tuple[Annotated[Count, Unit("cells")], ...], Field(min_length=3, max_length=3)] = (4, 4, 4)
     count: Count = 100
 
@@ -45,9 +48,11 @@ class SolidSolution(Dataset):
             )
 
     def load(self, seed: int) -> Structures:
-        specification = Specification(
-            "occupation", SITES[self.lattice], Grid.of(self.shape, self.constant), self.species
+        crystal = (
+            Crystal.cubic(SITES[self.lattice], self.constant) if self.crystal is None else Crystal.read(self.crystal)
         )
+        grid = Grid.of(self.shape, crystal.lengths)
+        specification = Specification("occupation", len(crystal.sites), grid, self.species)
         children = np.random.SeedSequence(seed).spawn(self.count)
         return Structures(np.stack([self._occupation(specification, child) for child in children]), specification)
 

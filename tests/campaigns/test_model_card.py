@@ -130,3 +130,18 @@ def test_the_verdict_on_a_model(tmp_path: Path, overrides: Sequence[str], says: 
         assert "NOT usable for" in said
         assert overrides is OVERFITTED or "encoding" not in said.partition("NOT usable")[0]
         assert "To change that: " in said
+
+
+def test_occupations_of_several_sites_have_a_card(tmp_path: Path) -> None:
+    """They are no images of phases: no overlap and no surfaces, but fractions and correlations of the species."""
+    study = tmp_path / "study.toml"
+    study.write_text(
+        'campaign = "train"\n[dataset]\nname = "solid-solution"\ncount = 60\nshape = [4, 4, 4]\n'
+        '[architecture]\nname = "perceptron"\nwidth = 16\n[model]\nlatents = 3\nfeatures = 16\n[training]\nepochs = 2\n'
+    )
+    table = launch(study, tmp_path / "run")
+    assert table is not None
+    rows = {row[0]: row[1] for row in table.rows}
+    assert 0 < float(rows["reconstruction: equal sites"]) <= 1
+    assert "generated: coverage" in rows
+    assert not any("surface" in what for what in rows)

@@ -137,6 +137,8 @@ def _reconstruction(vae: VAE, test: Structures, means: Array, baseline: Principa
         yield Line("reconstruction: mean squared error", *error)
         return
     yield Line("reconstruction: equal sites", *(float((s.values == test.values).mean()) for s in (again, other)))
+    if test.specification.channels > 1:  # several sites in a unit cell, and no image of phases
+        return
     matrix = int(np.bincount(test.labels.ravel()).argmax())
     overlaps = (_overlap(test.labels, s.labels, matrix) for s in (again, other))
     yield Line("reconstruction: intersection over union", *overlaps)
@@ -222,7 +224,8 @@ def _generated(sets: Sets) -> Iterator[Line]:
         right = of(sets.test)
         return Line(what, *(measure(of(s), right) for s in (sets.generated, sets.of_pca, sets.train)))
 
-    if sets.test.specification.is_discrete and sets.test.specification.grid.dimensions > 0:
+    specification = sets.test.specification
+    if specification.is_discrete and specification.channels == 1 and specification.grid.dimensions > 0:
         described = {id(s): describe(s) for s in (sets.train, sets.test, sets.generated, sets.of_pca)}
 
         def descriptor(structures: Structures, name: str) -> Array:

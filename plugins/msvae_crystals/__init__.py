@@ -1,0 +1,17 @@
+"""Crystals whose sites are occupied: data sets of occupations, and cluster expansions of their energies."""
+
+from msvae import Dataset, Solver, hook
+from msvae_crystals.atomic_files import AtomicFiles
+from msvae_crystals.cluster_expansion import ClusterExpansion
+from msvae_crystals.derivatives import DerivativeStructures
+from msvae_crystals.quasirandom import SpecialQuasirandom
+
+
+@hook
+def msvae_datasets() -> list[type[Dataset]]:
+    return [SpecialQuasirandom, DerivativeStructures, AtomicFiles]
+
+
+@hook
+def msvae_solvers() -> list[type[Solver]]:
+    return [ClusterExpansion]
