@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -30,7 +31,9 @@ class Partition(Campaign):
     conserved: sum over occupations with the composition of the data set only; else over all.
     potentials: chemical potential of each constituent, where nothing is conserved.
     basis: positions of the sites in a unit cell, in parts of it; by default those of a simple, body-centred or
-        face-centred cell for 1, 2 or 4 sites. symmetry: pay once for all images of an occupation under the operations
+        face-centred cell for 1, 2 or 4 sites. crystal: CIF or POSCAR file of a cell of any
+        shape, instead.
+    symmetry: pay once for all images of an occupation under the operations
         that map the lattice onto itself; it is checked on some of them first.
     order: constituent on each site of the unit cell of an ordered crystal, from which antisites are counted.
     pairs, triplets: shells of neighbours that clusters of the energy's expansion reach.
@@ -54,6 +57,7 @@ class Partition(Campaign):
     conserved: bool = False
     potentials: tuple[Joule, ...] = ()
     basis: tuple[tuple[Finite, ...], ...] = ()
+    crystal: Path | None = None
     symmetry: bool = True
     order: tuple[str, ...] = ()
     pairs: Natural = 6

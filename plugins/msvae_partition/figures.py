@@ -76,9 +76,9 @@ def configurations(run: Run) -> Drawing | None:
     found = _found(run)
     if found is None:
         return None
-    best = found["lowest"][:SHOWN]
-    lattice = Lattice.of(run.structures.specification, run.study.need(Partition).basis, symmetric=False)
-    places = lattice.places * lattice.lengths * 1e10
+    best, settings = found["lowest"][:SHOWN], run.study.need(Partition)
+    lattice = Lattice.of(run.structures.specification, settings.basis, crystal=settings.crystal, symmetric=False)
+    places = lattice.places @ lattice.box * 1e10
     figure = Figure(figsize=(3.2 * len(best), 3.4))
     solid = places.shape[1] == 3
     for k, one in enumerate(best):

@@ -63,7 +63,9 @@ def _job(context: Context, settings: Partition) -> Job:
     if misfit:
         raise StudyError(f"solver: {misfit}")
     names = structures.specification.constituents
-    lattice = Lattice.of(structures.specification, settings.basis, symmetric=settings.symmetry)
+    lattice = Lattice.of(
+        structures.specification, settings.basis, crystal=settings.crystal, symmetric=settings.symmetry
+    )
     ledger = Ledger(context, settings, structures, lattice)
     occupations = structures.values.reshape(len(structures), -1).astype(np.int64)
     counts = tuple(np.bincount(occupations[0], minlength=len(names)).tolist()) if settings.conserved else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,21 @@ def test_a_cell_has_the_translations_times_the_point_group(channels: int, shape:
         np.testing.assert_allclose(apart[operation][:, operation], apart, atol=1e-16)
 
 
+@pytest.mark.parametrize(("c", "count"), [(1.6, 9 * 3 * 24), (1.0, 9 * 3 * 24)])
+def test_a_hexagonal_crystal_of_a_file_has_its_own_operations(tmp_path: Path, c: float, count: int) -> None:
+    """A simple hexagonal lattice: D6h has 24 operations; its distances are those of the nearest images."""
+    (tmp_path / "POSCAR").write_text(
+        f"hexagonal\n3.0\n1.0 0.0 0.0\n-0.5 0.8660254037844386 0.0\n0.0 0.0 {c}\nFe\n1\nDirect\n0.0 0.0 0.0\n"
+    )
+    own = Specification("occupation", 1, Grid.of((3, 3, 3), (3e-10, 3e-10, 3e-10 * c)), ("a", "b"))
+    lattice = Lattice.of(own, crystal=tmp_path / "POSCAR")
+    assert len(lattice.operations) == count
+    apart = lattice.distances() / 3e-10
+    assert (np.isclose(apart, 1.0).sum(axis=1) == (6 if c > 1 else 8)).all()
+    for operation in lattice.operations[::40]:
+        np.testing.assert_allclose(apart[operation][:, operation], apart, atol=1e-6)
+
+
 def test_images_have_one_occupation_that_stands_for_them_and_others_have_another() -> None:
     """By Burnside's lemma there are as many classes as occupations that an operation leaves, in the mean."""
     lattice = Lattice.of(specification(1, (3, 3)))
@@ -58,7 +74,7 @@ def _smallest_of_orbit(operation: np.ndarray) -> np.ndarray:
 
 
 def test_a_wrong_basis_is_refused() -> None:
-    with pytest.raises(msvae.DataError, match=r"3 sites in a unit cell, partition.basis names 0"):
+    with pytest.raises(msvae.DataError, match="3 sites in a unit cell, basis names 0"):
         Lattice.of(specification(3, (2, 2, 2)))
 
 

@@ -29,7 +29,7 @@ name = "ising"
 [partition]
 temperatures = [5.0, 2.2691, 1.6667]
 budget = 200
-steps = 40
+bits = 0
 rounds = 6
 batches = 16
 """
@@ -75,6 +75,26 @@ def test_the_ising_model_is_solved_from_a_few_of_its_states(study: Path, tmp_pat
     page = write_report(tmp_path / "run").read_text()
     assert "Estimates of log Z" in page
     assert "of least energy" in page
+
+
+@pytest.mark.parametrize("start", ["inverse-vae", "auto"])
+def test_an_inverse_vae_is_trained_and_may_be_the_start(study: Path, tmp_path: Path, start: str) -> None:
+    """Its own estimate and bound stand beside the annealed one, which they do not exceed."""
+    more = [
+        f"partition.start='{start}'",
+        "partition.bits=4",
+        "partition.steps=150",
+        "partition.temperatures=[5.0, 3.0]",
+    ]
+    table = launch(study, tmp_path / "run", overrides=more)
+    assert table is not None
+    found = found_in(tmp_path / "run")
+    assert any("inverse VAE alone at 5 K" in note for note in table.notes)
+    for kelvin, own, annealed in zip(found["temperatures"], found["inverse_vae"], found["estimates"], strict=True):
+        exact = ising((4, 4), 1 / kelvin)
+        assert own["bound"] < exact + 0.05
+        assert own["bound"] <= own["log_z"] == pytest.approx(exact, abs=0.3)
+        assert abs(annealed["log_z"] - exact) < max(2 * annealed["half_width"], 1e-2)
 
 
 def test_a_wrong_expansion_is_corrected_by_the_draws(study: Path, tmp_path: Path) -> None:
@@ -173,9 +193,9 @@ def test_what_cannot_be_summed_is_said_in_one_sentence(study: Path, tmp_path: Pa
         (study, ["partition.conserved=true"], DataError, "differ in their composition"),
         (study, ["partition.potentials=[1.0]"], DataError, "expected one for each of down, up, found 1"),
         (study, ["partition.order=['up', 'left']"], StudyError, "partition.order: expected one of down, up"),
-        (study, ["partition.basis=[[0.0]]"], DataError, "a position has 2 coordinates"),
+        (study, ["partition.basis=[[0.0]]"], DataError, "partition.basis has 1 with 1 coordinates"),
         (study, ["partition.budget=20"], TargetError, "partition.budget: "),
-        (study, ["partition.start='inverse-vae'", "partition.bits=0"], StudyError, "needs bits"),
+        (study, ["partition.start='inverse-vae'"], StudyError, "needs bits"),
         (tmp_path / "own.toml", ["solver.wrong='asymmetric'"], StudyError, "set symmetry = false"),
         (tmp_path / "own.toml", ["solver.wrong='all'"], TargetError, "0 of the first"),
     ]

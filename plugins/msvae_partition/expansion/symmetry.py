@@ -1,67 +1,70 @@
-"""Sites of a lattice and the space-group operations that map its periodic cell onto itself."""
+"""Sites of a lattice and the space-group operations that map its periodic box onto itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import permutations, product
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 
-from msvae import Array, DataError, Specification
+from msvae import Array, Crystal, DataError, Specification
 
-__all__ = ["BASES", "Lattice"]
+__all__ = ["Lattice"]
 
-BASES: dict[int, tuple[tuple[float, ...], ...]] = {
-    1: ((0.0, 0.0, 0.0),),
-    2: ((0.0, 0.0, 0.0), (0.5, 0.5, 0.5)),
-    4: ((0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0)),
-}  # simple cubic, body-centred, face-centred, as `lammps-energy` takes them
 FINE = 1_000_000  # parts of the box, to which positions are equal
+SQUARE = 1e-6  # relative difference of products of edges that are equal
 
 
 @dataclass(frozen=True, eq=False)
 class Lattice:
     """N sites, in the order of an occupation's values (channels, *grid), each with one of K constituents.
 
-    places (N, d): positions in parts of the box. lengths (d,): edges of the box in m. periodic: along each axis.
-    operations (G, N): site p[i] lies where an operation takes site i. invariant: whether the energy is under them.
+    places (N, d): positions in parts of the box. box (d, d): its vectors, the rows, in m. periodic: along each of them.
+    operations (G, N): an operation takes the constituent of site p[i] to site i.
     """
 
     places: Array
-    lengths: Array
+    box: Array
     periodic: tuple[bool, ...]
     species: int
     operations: Array
 
     @classmethod
     def of(
-        cls, specification: Specification, basis: Sequence[Sequence[float]] = (), *, symmetric: bool = True
+        cls,
+        specification: Specification,
+        basis: Sequence[Sequence[float]] = (),
+        *,
+        crystal: Path | None = None,
+        symmetric: bool = True,
     ) -> Lattice:
-        """Return the lattice of occupations; DataError where the basis is not one position a channel.
+        """Return the lattice of occupations; DataError where there is not one position a channel.
 
-        basis: positions in a unit cell, in parts of it. symmetric: find the operations; else the identity alone.
+        basis: positions in a unit cell, in parts of it. crystal: CIF or POSCAR file of a cell of any shape, instead.
+        symmetric: find the operations; else the identity alone.
         """
         grid = specification.grid
-        cell = basis or BASES.get(specification.channels, ())
-        if len(cell) != specification.channels:
+        if grid.dimensions == 3:
+            sites = tuple((float(x), float(y), float(z)) for x, y, z in basis if len(basis[0]) == 3)
+            cell = Crystal.of(specification, basis=sites, file=crystal)
+            vectors, within = np.array(cell.vectors), np.array(cell.sites)
+        else:
+            within = np.array(basis or [[0.0] * grid.dimensions])
+            vectors = np.diag(grid.spacing)
+        if within.shape != (specification.channels, grid.dimensions):
             raise DataError(
-                f"structures have {specification.channels} sites in a unit cell, partition.basis names {len(cell)}: "
-                "give the position of each, in parts of the cell"
+                f"structures have {specification.channels} sites in a unit cell of {grid.dimensions} dimensions, "
+                f"partition.basis has {len(within)} with {within.shape[1]} coordinates: give the position of each, in "
+                "parts of the cell"
             )
-        if any(len(site) < grid.dimensions for site in cell):
-            raise DataError(f"partition.basis: a position has {grid.dimensions} coordinates on this grid")
-        corners = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij"), -1).reshape(
-            -1, grid.dimensions
-        )
-        sites = np.array([site[: grid.dimensions] for site in cell])
-        places = (corners[None] + sites[:, None]).reshape(-1, grid.dimensions) / np.array(grid.shape)
-        lengths = np.array(grid.lengths)
-        operations = np.arange(len(places))[None]
-        if symmetric:
-            operations = _operations(places, lengths, grid.periodic)
-        return cls(places, lengths, grid.periodic, len(specification.constituents), operations)
+        corners = np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij"), -1)
+        places = (corners.reshape(1, -1, grid.dimensions) + within[:, None]).reshape(-1, grid.dimensions)
+        places, box = places / np.array(grid.shape), vectors * np.array(grid.shape)[:, None]
+        operations = _operations(places, box, grid.periodic) if symmetric else np.arange(len(places))[None]
+        return cls(places, box, grid.periodic, len(specification.constituents), operations)
 
     @property
     def sites(self) -> int:
@@ -71,9 +74,11 @@ class Lattice:
     def distances(self) -> Array:
         """Return the distance (N, N) in m of every two sites, of their nearest images."""
         apart = self.places[:, None] - self.places[None]
-        wraps = np.array(self.periodic)
-        apart = np.where(wraps, apart - np.round(apart), apart)
-        return np.asarray(np.linalg.norm(apart * self.lengths, axis=2))
+        apart = np.where(np.array(self.periodic), apart - np.round(apart), apart)
+        nearest = np.full(apart.shape[:2], np.inf)
+        for image in product(*((-1, 0, 1) if wraps else (0,) for wraps in self.periodic)):  # of a skew box
+            nearest = np.minimum(nearest, np.linalg.norm((apart + np.array(image)) @ self.box, axis=2))
+        return nearest
 
     @cached_property
     def _weights(self) -> Array:
@@ -88,31 +93,34 @@ class Lattice:
         """Return of every occupation (n, N) the one that stands for all images of it under the operations."""
         if not len(occupations):
             return occupations
-        chosen = np.concatenate(
-            [(part @ self._weights).argmax(axis=1) for part in _pieces(occupations.astype(np.float64))]
-        )
+        parts = np.array_split(occupations.astype(np.float64), -(-len(occupations) // 256))
+        chosen = np.concatenate([(part @ self._weights).argmax(axis=1) for part in parts])
         return np.take_along_axis(occupations, self.operations[chosen], axis=1)
 
 
-def _pieces(occupations: Array) -> list[Array]:
-    return np.array_split(occupations, -(-len(occupations) // 256))
-
-
-def _operations(places: Array, lengths: Array, periodic: Sequence[bool]) -> Array:
-    """Return the operations (G, N): signed permutations of the axes with every translation that sites allow."""
-    d, known = len(lengths), _Index(places, periodic)
-    found = []
-    for axes in permutations(range(d)):
-        turned_lengths = lengths[list(axes)]
-        if not np.allclose(turned_lengths, lengths) or any(periodic[a] != periodic[b] for a, b in enumerate(axes)):
-            continue
-        for signs in product((1, -1), repeat=d):
-            turned = places[:, list(axes)] * np.array(signs)
-            for goal in places:
-                images = known.find(turned - turned[0] + goal)
-                if images is not None:
-                    found.append(images)
+def _operations(places: Array, box: Array, periodic: Sequence[bool]) -> Array:
+    """Return the operations (G, N): rotations that keep the box's metric, with every translation that sites allow."""
+    known, found = _Index(places, periodic), []
+    for rotation in _rotations(box, periodic):
+        turned = places @ rotation
+        for goal in places:
+            images = known.find(turned - turned[0] + goal)
+            if images is not None:
+                found.append(images)
     return np.unique(np.stack(found), axis=0)
+
+
+def _rotations(box: Array, periodic: Sequence[bool]) -> list[Array]:
+    """Return matrices (d, d) that act on positions in parts of the box, rows, and keep all distances.
+
+    Their entries are -1, 0 or 1, which is all of them for a box whose edges are as short as they can be.
+    """
+    d, metric = len(box), box @ box.T
+    matrices = np.array([*product((-1, 0, 1), repeat=d * d)]).reshape(-1, d, d)
+    same = np.abs(matrices @ metric @ matrices.transpose(0, 2, 1) - metric).max(axis=(1, 2))
+    mixed = np.array([[a != b for b in periodic] for a in periodic])
+    kept = (same < SQUARE * np.abs(metric).max()) & ~(matrices[:, mixed] != 0).any(axis=1)
+    return [*matrices[kept]]
 
 
 class _Index:

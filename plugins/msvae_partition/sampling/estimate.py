@@ -77,22 +77,19 @@ def estimated(draws: Draws, beta: float, seed: int) -> Estimate:
     """Return the estimate, its interval by a bootstrap over batches, each with its own draws."""
     batches, rng = len(draws.weights), np.random.default_rng(seed)
     sums = _Sums.of(draws, beta)
-    log_z, means = sums.result(np.ones(batches))
-    repeats = [
-        sums.result(np.bincount(rng.integers(0, batches, batches), minlength=batches).astype(float))
-        for _ in range(REPEATS)
-    ]
-    usable = [r for r in repeats if np.isfinite(r[0])]
+    (log_z,), (means,) = sums.result(np.ones((1, batches)))
+    logs, repeated = sums.result(rng.multinomial(batches, np.full(batches, 1 / batches), size=REPEATS).astype(float))
+    usable = np.isfinite(logs)
     spread = student.ppf((1 + LEVEL) / 2, max(batches - 1, 1)) * np.sqrt(batches / max(batches - 1, 1))
-    log_spread = float(np.std([r[0] for r in usable])) if len(usable) > REPEATS // 2 else float("nan")
-    errors = np.std([r[1] for r in usable], axis=0) if usable else np.full_like(means, np.nan)
+    log_spread = float(logs[usable].std()) if usable.sum() > REPEATS // 2 else float("nan")
+    errors = repeated[usable].std(axis=0) if usable.any() else np.full_like(means, np.nan)
     known = np.isfinite(draws.energies)
     c, change = sums.factors[known], beta * (draws.energies - draws.guesses)[known]
     bound = float(draws.weights.mean() - change.mean()) if known.all() else float("-inf")
     bound_error = float(np.hypot(_error(draws.weights), _error(change)))
     log_s = float(logsumexp(draws.weights) - np.log(batches))
     return Estimate(
-        beta, log_z, float(spread * log_spread), bound, bound_error,
+        beta, float(log_z), float(spread * log_spread), bound, bound_error,
         log_s - float((c * change).sum() / c.sum()) if len(c) and known.all() else float("inf"),
         float(c.sum() ** 2 / (len(draws.energies) * (c**2).sum())) if len(c) else 0.0,
         means, spread * errors, len(draws.energies), batches, int((~known).sum()),
@@ -154,15 +151,15 @@ class _Sums:
         return cls(np.exp(draws.weights - shift), shift, level, means, summed(ones), factors, summed(factors),
                    summed(exact), summed(expanded), middle)  # fmt: skip
 
-    def result(self, times: Array) -> tuple[float, Array]:
-        """Return log Z and the means (f,) for batches that count so many times (B,)."""
-        count, total = float(times @ self.counts), float(times @ self.shares)
-        factor = float(times @ self.weights) / count if count else 0.0  # over exp(level)
-        if factor <= 0 or total <= 0:
-            return float("-inf"), np.full(self.means.shape[1], np.nan)
-        own = (times * self.shares) @ self.means / total
-        change = (times @ self.corrected - times @ self.plain) / count
-        means = (own * np.exp(-self.level) + change) / factor
-        means[1] -= means[0] ** 2
-        means[0] += self.middle
-        return float(np.log(total / times.sum()) + self.shift + np.log(factor) + self.level), means
+    def result(self, times: Array) -> tuple[Array, Array]:
+        """Return log Z (r,) and the means (r, f) for batches that count so many times (r, B)."""
+        count, total = times @ self.counts, times @ self.shares
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factor = times @ self.weights / count  # over exp(level)
+            own = times @ (self.shares[:, None] * self.means) / total[:, None]
+            change = times @ (self.corrected - self.plain) / count[:, None]
+            means = (own * np.exp(-self.level) + change) / factor[:, None]
+            log_z = np.log(total / times.sum(axis=1)) + self.shift + np.log(factor) + self.level
+        means[:, 1] -= means[:, 0] ** 2
+        means[:, 0] += self.middle
+        return log_z, means
