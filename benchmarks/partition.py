@@ -3,6 +3,7 @@
 python benchmarks/partition.py ising [4 6 8 16]    log Z, energy, heat capacity; controls in 20 repetitions
 python benchmarks/partition.py coverage            how often 95 % intervals hold, in 20 runs of 4 x 4
 python benchmarks/partition.py alloys POTENTIAL    16-site cells, beside every occupation of them
+python benchmarks/partition.py vacancies POTENTIAL  a vacancy in 16 sites, beside all of its occupations
 python benchmarks/partition.py large POTENTIAL     256 atoms: two seeds, more evaluations, Metropolis
 """
 
@@ -12,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,40 @@ def alloys(potential: str) -> None:
                       f"{e['means'][-1]:.4g} ({100 * (e['means'][-1] / mean - 1):+.1f} %)", flush=True)  # fmt: skip
 
 
+def vacancies(potential: str) -> None:
+    """Print the concentration of vacancies beside that of all occupations with one vacancy and with none."""
+    logs: list[np.ndarray] = []
+    beta = 1 / (BOLTZMANN * np.array([1500.0, 1000.0, 600.0]))
+    for name in ("host", "vacancies"):
+        study = msvae.Study.load(EXAMPLES / "alloy-defects" / f"{name}.toml", [f"solver.potential={potential}"])
+        specification = study.need_dataset().load(0).specification
+        lattice = Lattice.of(specification)
+        every = np.array([
+            np.insert(np.isin(np.arange(rest), nickel).astype(np.int64), place, 2) if name == "vacancies"
+            else np.isin(np.arange(rest), nickel).astype(np.int64)
+            for rest in [15 if name == "vacancies" else 16]
+            for place in range(16 if name == "vacancies" else 1)
+            for nickel in combinations(range(rest), 8)
+        ])  # fmt: skip
+        classes, times = np.unique(lattice.canonical(every), axis=0, return_counts=True)
+        structures = msvae.Structures(classes.reshape(-1, *specification.shape), specification)
+        energies = study.need_solver().evaluate(structures)["formation_energy"]
+        logs.append(logsumexp(-beta[:, None] * energies, b=times, axis=1))
+        print(f"{name}: {len(every)} occupations, {len(classes)} distinct", flush=True)
+    exact = np.exp(logs[1] - logs[0]) / 16
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(3):
+            for name in ("host", "vacancies"):
+                more = [f"partition.against={folder}/host{seed}"] if name == "vacancies" else []
+                launch(EXAMPLES / "alloy-defects" / f"{name}.toml", Path(folder) / f"{name}{seed}",
+                       overrides=[f"solver.potential={potential}", f"seed={seed}", *more])  # fmt: skip
+            own = json.loads((Path(folder) / f"vacancies{seed}" / "partition.json").read_text())
+            for kelvin, truth, found in zip(own["temperatures"], exact, own["defects"], strict=True):
+                print(f"  seed {seed}, {kelvin:.0f} K, {own['paid']} energies: {truth:.4g} per site, found "
+                      f"{found['per_site']:.4g} +- {found['half_width']:.1g} "
+                      f"({100 * (found['per_site'] / truth - 1):+.1f} %)", flush=True)  # fmt: skip
+
+
 def large(potential: str) -> None:
     """Print intervals against evaluations, two seeds, and Metropolis with the solver's energies: 256 atoms of Fe-Ni."""
     base = [f"solver.potential={potential}", "solver.relax=none", "dataset.shape=[4, 4, 4]", "partition.potentials=[]",
@@ -191,4 +227,4 @@ if __name__ == "__main__":
     elif what == "coverage":
         coverage()
     else:
-        {"alloys": alloys, "large": large}[what](rest[0])
+        {"alloys": alloys, "large": large, "vacancies": vacancies}[what](rest[0])

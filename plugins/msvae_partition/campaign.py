@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from msvae import Campaign, Count, DataError, Distinct, Finite, Fraction, Natural, Positive, StudyError, Unit
+from msvae import Campaign, Count, DataError, Distinct, Finite, Fraction, Length, Natural, Positive, StudyError, Unit
 
 if TYPE_CHECKING:
     from msvae import Context, Drawing, Run, Structures, Study, Table
@@ -35,6 +35,10 @@ class Partition(Campaign):
         shape, instead.
     symmetry: pay once for all images of an occupation under the operations
         that map the lattice onto itself; it is checked on some of them first.
+    radius: sum over the sites within it of one only, the center, which itself and all beyond stay as in the data set's
+        first structure: a local environment. center: the number of that site, in the order of a structure's values.
+    against: folder of a run of the same cell without the defect that this study's structures have, for the
+        concentration of such defects.
     order: constituent on each site of the unit cell of an ordered crystal, from which antisites are counted.
     pairs, triplets: shells of neighbours that clusters of the energy's expansion reach.
     budget: of the solver's evaluations, at most. learning: share of it for the expansion, at most. batch: of
@@ -59,6 +63,9 @@ class Partition(Campaign):
     basis: tuple[tuple[Finite, ...], ...] = ()
     crystal: Path | None = None
     symmetry: bool = True
+    radius: Length | None = None
+    center: Natural = 0
+    against: Path | None = None
     order: tuple[str, ...] = ()
     pairs: Natural = 6
     triplets: Natural = 2
@@ -79,6 +86,8 @@ class Partition(Campaign):
     def __post_init__(self) -> None:
         if self.start == "inverse-vae" and not self.bits:
             raise ValueError("start = 'inverse-vae' needs bits, found 0")
+        if self.radius is not None and self.order:
+            raise ValueError("order is of whole crystals: leave it out, or radius")
         if self.conserved and self.potentials:
             raise ValueError("potentials are for occupations of any composition: leave them out, or conserved")
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from msvae import Drawing, Run
 from msvae_partition.campaign import Partition
+from msvae_partition.defects import FOUND
 from msvae_partition.expansion.symmetry import Lattice
-from msvae_partition.run import FOUND
 from msvae_partition.summary import ELECTRONVOLT
 
 __all__ = ["FIGURES", "averages", "configurations", "convergence"]
@@ -47,7 +47,7 @@ def averages(run: Run) -> Drawing | None:
     found = _found(run)
     if found is None or len(found["temperatures"]) < 2:
         return None
-    kelvin, sites, names = np.array(found["temperatures"]), found["sites"], found["names"]
+    kelvin, sites, names = np.array(found["temperatures"]), found["all_sites"], found["names"]
     means, errors = (np.array([e[key] for e in found["estimates"]]) for key in ("means", "errors"))
     thermal = 1 / np.array([e["beta"] for e in found["estimates"]])
     log_z = np.array([e["log_z"] for e in found["estimates"]])
@@ -79,16 +79,18 @@ def configurations(run: Run) -> Drawing | None:
     best, settings = found["lowest"][:SHOWN], run.study.need(Partition)
     lattice = Lattice.of(run.structures.specification, settings.basis, crystal=settings.crystal, symmetric=False)
     places = lattice.places @ lattice.box * 1e10
+    values = run.structures.values[0].ravel().astype(int)
     figure = Figure(figsize=(3.2 * len(best), 3.4))
     solid = places.shape[1] == 3
     for k, one in enumerate(best):
         axis = figure.add_subplot(1, len(best), k + 1, **({"projection": "3d"} if solid else {}))
         flat = places if places.shape[1] > 1 else np.column_stack([places, 0 * places])
         for species, name in enumerate(found["constituents"]):
-            own = np.array(one["occupation"]) == species
+            values[found["free"]] = one["occupation"]
+            own = values == species
             style: dict[str, Any] = {"s": 90, "label": name, "edgecolors": "black", "linewidths": 0.5}
             axis.scatter(*flat[own].T, **style)
-        axis.set_title(f"{one['energy'] / found['sites'] / ELECTRONVOLT:.5g} eV/site", fontsize=9)
+        axis.set_title(f"{one['energy'] / found['all_sites'] / ELECTRONVOLT:.5g} eV/site", fontsize=9)
         axis.set_aspect("equal")
         axis.tick_params(labelsize=6)
         if k == 0:

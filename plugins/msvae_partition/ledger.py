@@ -15,12 +15,18 @@ __all__ = ["Ledger"]
 
 @dataclass
 class Ledger:
-    """Energies in J of whole occupations, less the chemical potentials of what is on them, by canonical occupation."""
+    """Energies in J of whole occupations, less the chemical potentials of what is on them, by canonical occupation.
+
+    lattice: of the sites that are occupied in all ways. free (n,): their numbers among all sites, and background (N,):
+    what is on the others.
+    """
 
     context: Context
     settings: Partition
     structures: Structures
     lattice: Lattice
+    free: Array
+    background: Array
     known: dict[bytes, float] = field(default_factory=dict)
 
     @property
@@ -42,16 +48,17 @@ class Ledger:
         """Evaluate canonical occupations (n, N) that are new; a failure is an energy of NaN."""
         if not len(occupations):
             return
-        specification = self.structures.specification
-        values = occupations.reshape(len(occupations), *specification.shape)
-        table = self.context.solve(stage, Structures(values, specification), title=stage)
-        energies = self.own(occupations, table.latest().properties[self.settings.energy])
-        for row, energy in zip(occupations, energies, strict=True):
+        for row, energy in zip(occupations, self.solved(stage, occupations), strict=True):
             self.known[row.tobytes()] = float(energy)
 
-    def own(self, occupations: Array, energies: Array) -> Array:
-        """Return the solver's energies (n,) as those of whole occupations, less chemical potentials."""
-        whole = energies if self.settings.extensive else energies * self.lattice.sites
+    def solved(self, stage: str, occupations: Array) -> Array:
+        """Return the solver's energies (n,) of occupations (n, N), less chemical potentials."""
+        specification = self.structures.specification
+        values = np.tile(self.background, (len(occupations), 1))
+        values[:, self.free] = occupations
+        structures = Structures(values.reshape(len(values), *specification.shape), specification)
+        energies = self.context.solve(stage, structures, title=stage).latest().properties[self.settings.energy]
+        whole = energies if self.settings.extensive else energies * len(self.background)
         if self.settings.potentials:
             whole = whole - np.array(self.settings.potentials)[occupations].sum(axis=1)
         return np.asarray(whole)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from msvae import Context, StudyError, Table, TargetError, seed_of, the_structures
+from msvae import Array, Context, Structures, StudyError, Table, TargetError, seed_of, the_structures
 from msvae_partition.campaign import Partition
+from msvae_partition.defects import FOUND, defects
 from msvae_partition.expansion.clusters import Clusters, Expansion
 from msvae_partition.expansion.symmetry import Lattice
 from msvae_partition.guess import Guess
@@ -23,13 +24,12 @@ from msvae_partition.sampling.inverse_vae import InverseVAE, fit
 from msvae_partition.sampling.starts import FromInverseVAE, Start, Uniform
 from msvae_partition.summary import table_of
 
-__all__ = ["FOUND", "run"]
+__all__ = ["run"]
 
-FOUND = "partition.json"
 CHECKED = 8  # occupations, an image of each of which is evaluated too
 KEPT = 10  # configurations of least energy that the result names
 EQUAL = 1e-6  # of the spread of energies: images that differ by more are no images
-LEAST = 4  # first energies without which there is no expansion
+LEAST = 1  # first energies without which there is no expansion
 
 
 def run(context: Context, settings: Partition) -> Table:
@@ -48,9 +48,12 @@ def run(context: Context, settings: Partition) -> Table:
         "operations": len(job.ledger.lattice.operations), "paid": len(job.ledger.known), "start": start,
         "names": ["energy", "variance", *job.observables.names], "learning": history, "convergence": convergence,
         "expansion_error": expansion.error, "inverse_vae": alone, "lowest": _lowest(job.ledger),
+        "free": job.ledger.free.tolist(), "all_sites": len(job.ledger.background),
         "estimates": [asdict(e) | {"means": e.means.tolist(), "errors": e.errors.tolist()} for e in estimates],
         "short_range_order": [job.observables.short_range_order(e.means[2:]) for e in estimates],
     }  # fmt: skip
+    if settings.against is not None:
+        found["defects"] = defects(found, settings.against, len(job.ledger.background))
     context.run.write_json(FOUND, found)
     return table_of(found, settings)
 
@@ -63,11 +66,13 @@ def _job(context: Context, settings: Partition) -> Job:
     if misfit:
         raise StudyError(f"solver: {misfit}")
     names = structures.specification.constituents
-    lattice = Lattice.of(
-        structures.specification, settings.basis, crystal=settings.crystal, symmetric=settings.symmetry
-    )
-    ledger = Ledger(context, settings, structures, lattice)
-    occupations = structures.values.reshape(len(structures), -1).astype(np.int64)
+    lattice, free = _lattice(settings, structures)
+    background = structures.values[0].ravel()
+    ledger = Ledger(context, settings, structures, lattice, free, background)
+    occupations = structures.values.reshape(len(structures), -1).astype(np.int64)[:, free]
+    if settings.conserved:
+        rng = np.random.default_rng(seed_of(context.study.seed, "first"))
+        occupations = rng.permuted(np.tile(occupations[0], (len(structures), 1)), axis=1)
     counts = tuple(np.bincount(occupations[0], minlength=len(names)).tolist()) if settings.conserved else None
     observables = Observables.of(lattice, names, settings.order)
     betas = tuple(1 / (BOLTZMANN * kelvin) for kelvin in sorted(settings.temperatures, reverse=True))
@@ -83,6 +88,17 @@ def _job(context: Context, settings: Partition) -> Job:
     return Job(context, settings, ledger, clusters, observables, Uniform(lattice, counts), betas)
 
 
+def _lattice(settings: Partition, structures: Structures) -> tuple[Lattice, Array]:
+    """Return the lattice of the sites that are occupied in all ways, and their numbers among all sites."""
+    whole = Lattice.of(structures.specification, settings.basis, crystal=settings.crystal, symmetric=settings.symmetry)
+    if settings.radius is None:
+        return whole, np.arange(whole.sites)
+    if settings.center >= whole.sites:
+        raise StudyError(f"partition.center: expected the number of one of {whole.sites} sites, from 0, found "
+                         f"{settings.center}")  # fmt: skip
+    return whole.around(settings.center, settings.radius, structures.values[0].ravel().astype(np.int64))
+
+
 def _check_symmetry(context: Context, ledger: Ledger) -> None:
     """Raise StudyError where the solver gives images of an occupation different energies."""
     if len(ledger.lattice.operations) == 1:
@@ -91,10 +107,7 @@ def _check_symmetry(context: Context, ledger: Ledger) -> None:
     rng = np.random.default_rng(seed_of(context.study.seed, "images"))
     operations = ledger.lattice.operations[rng.integers(0, len(ledger.lattice.operations), min(CHECKED, len(rows)))]
     images = np.take_along_axis(rows[: len(operations)], operations, axis=1)
-    values = images.reshape(len(images), *ledger.structures.specification.shape)
-    checked = type(ledger.structures)(values, ledger.structures.specification)
-    table = context.solve("images", checked, title="images")
-    found = ledger.own(images, table.latest().properties[ledger.settings.energy])
+    found = ledger.solved("images", images)
     apart = np.nanmax(np.abs(found - energies[: len(images)]), initial=0.0)
     allowed = EQUAL * max(float(np.ptp(energies)), abs(float(energies.mean())) * 1e-3)
     if apart > allowed:

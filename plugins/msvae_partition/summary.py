@@ -18,27 +18,30 @@ ELECTRONVOLT = 1.602176634e-19  # J, exact (SI 2019)
 
 def table_of(found: Mapping[str, Any], settings: Partition) -> Table:
     """Return one row a temperature, the coldest last, and notes."""
-    sites, names = found["sites"], found["constituents"]
+    sites, names = found["all_sites"], found["constituents"]
     columns = ("T (K)", "log Z", "95 %", "lower bound", "free energy (eV/site)", "energy (eV/site)",
                "heat capacity (k_B/site)", *(f"fraction {name}" for name in names[1:]),
                *(f"order {_pair(pair, names)}" for pair in found["short_range_order"][0]),
-               *(["antisites"] if settings.order else []), "effective draws")  # fmt: skip
-    rows = []
-    for kelvin, estimate, order in zip(
-        found["temperatures"], found["estimates"], found["short_range_order"], strict=True
-    ):
+               *(["antisites"] if settings.order else []),
+               *(["defects per site"] if "defects" in found else []), "effective draws")  # fmt: skip
+    rows: list[tuple[str, ...]] = []
+    three = (found[key] for key in ("temperatures", "estimates", "short_range_order"))
+    for kelvin, estimate, order in zip(*three, strict=True):
         of = dict(zip(found["names"], zip(estimate["means"], estimate["errors"], strict=True), strict=True))
         thermal = BOLTZMANN * kelvin
         free = -thermal * estimate["log_z"] / sites / ELECTRONVOLT
         capacity = tuple(v / thermal**2 / sites for v in of["variance"])
+        more = [_with_error(*of["antisites"])] if settings.order else []
+        if "defects" in found:
+            more.append(_with_error(*found["defects"][len(rows)].values()))
         rows.append((
             f"{kelvin:g}", f"{estimate['log_z']:.4f}", f"± {estimate['half_width']:.2g}",
             f"{estimate['bound']:.4f} ± {2 * estimate['bound_error']:.1g}", f"{free:.6g}",
             _with_error(*(v / sites / ELECTRONVOLT for v in of["energy"])), _with_error(*capacity),
             *(_with_error(*of[f"fraction {k}"]) for k in range(1, len(names))), *(f"{v:.3f}" for v in order.values()),
-            *([_with_error(*of["antisites"])] if settings.order else []), f"{100 * estimate['effective']:.0f} %",
+            *more, f"{100 * estimate['effective']:.0f} %",
         ))  # fmt: skip
-    return Table(f"Partition function of {sites} sites, {found['paid']} energies", columns, tuple(rows),
+    return Table(f"Partition function of {found['sites']} sites, {found['paid']} energies", columns, tuple(rows),
                  tuple(_notes(found, settings)))  # fmt: skip
 
 

@@ -142,6 +142,38 @@ def test_antisites_are_counted_from_the_nearest_image_of_an_ordered_crystal(stud
     assert found_in(tmp_path / "run")["short_range_order"][1]["0 1"] == pytest.approx(-1, abs=1e-2)
 
 
+def test_a_local_environment_is_summed_within_fixed_surroundings(study: Path, tmp_path: Path) -> None:
+    """The eight sites around one of a 5 x 5 lattice, the other seventeen as in the first structure: all 256 states."""
+    more = ["dataset.shape=[5, 5]", "partition.radius=4.3e-10", "partition.center=12", "partition.temperatures=[3.0]"]
+    launch(study, tmp_path / "run", overrides=more)
+    found, structures = found_in(tmp_path / "run"), Run.open(tmp_path / "run").structures
+    assert len(found["free"]) == found["sites"] == 8
+    states = np.tile(structures.values[0].ravel(), (256, 1))
+    states[:, found["free"]] = (np.arange(256)[:, None] >> np.arange(8)) & 1
+    spins = 2.0 * states.reshape(-1, 5, 5) - 1
+    bonds = (spins * np.roll(spins, 1, 1) + spins * np.roll(spins, 1, 2)).sum(axis=(1, 2))
+    estimate = found["estimates"][0]
+    assert abs(estimate["log_z"] - np.log(np.exp(bonds / 3).sum())) < 1.6 * estimate["half_width"]
+    with pytest.raises(DataError, match="no site is within"):
+        launch(study, tmp_path / "none", overrides=[*more, "partition.radius=1e-12"])
+    with pytest.raises(StudyError, match="expected the number of one of 25 sites"):
+        launch(study, tmp_path / "far", overrides=[*more, "partition.center=25"])
+
+
+def test_defects_are_counted_by_the_ratio_of_two_partition_functions(study: Path, tmp_path: Path) -> None:
+    """One flipped spin of an Ising crystal costs 8 J: exp(-8 beta) per site in the dilute limit, exactly so here."""
+    kept = ["partition.conserved=true", "partition.temperatures=[2.0, 1.5]", "partition.precision=1e-4"]
+    launch(study, tmp_path / "perfect", overrides=[*kept, "dataset.composition=[0.0, 1.0]", "dataset.count=8"])
+    one = [*kept, "dataset.composition=[0.0625, 0.9375]", f"partition.against={tmp_path / 'perfect'}"]
+    table = launch(study, tmp_path / "one", overrides=one)
+    assert table is not None
+    assert "defects per site" in table.columns
+    for kelvin, own in zip((2.0, 1.5), found_in(tmp_path / "one")["defects"], strict=True):
+        assert own["per_site"] == pytest.approx(np.exp(-8 / kelvin), rel=1e-3)
+    with pytest.raises(StudyError, match=r"has 2, 1\.5 K, this study 7 K too"):
+        launch(study, tmp_path / "other", overrides=[*one, "partition.temperatures=[7.0]"])
+
+
 PAIRS = """
 from dataclasses import dataclass
 import numpy as np

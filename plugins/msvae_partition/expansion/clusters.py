@@ -164,7 +164,7 @@ class Expansion:
         values = np.maximum(values, 0)
         turned = vectors.T @ y
         best: tuple[float, Array] | None = None
-        for strength in LOOSE * max(values.mean(), 1e-300):
+        for strength in LOOSE * (values.mean() if values.any() else 1.0):
             shrunk = 1 / (values + strength)
             left = strength * (vectors @ (shrunk * turned))  # residuals
             leverage = 1 - strength * (vectors**2 @ shrunk) + 1 / len(y)

@@ -66,6 +66,21 @@ class Lattice:
         operations = _operations(places, box, grid.periodic) if symmetric else np.arange(len(places))[None]
         return cls(places, box, grid.periodic, len(specification.constituents), operations)
 
+    def around(self, center: int, radius: float, background: Array) -> tuple[Lattice, Array]:
+        """Return the lattice of the sites within a radius of one, itself left out, and their numbers (n,).
+
+        background (N,): constituents of the other sites, which operations have to keep.
+        """
+        free = self.distances()[center] <= radius
+        free[center] = False
+        numbers, place = np.flatnonzero(free), np.cumsum(free) - 1
+        if not len(numbers):
+            raise DataError(f"partition.radius: no site is within {radius:g} m of site {center}: give a larger one")
+        kept = (free[self.operations] == free).all(axis=1)
+        kept &= (np.where(free, 0, background[self.operations] - background) == 0).all(axis=1)
+        own = place[self.operations[kept][:, numbers]]
+        return Lattice(self.places[numbers], self.box, self.periodic, self.species, np.unique(own, axis=0)), numbers
+
     @property
     def sites(self) -> int:
         """N, the number of sites."""
