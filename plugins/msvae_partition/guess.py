@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -39,7 +40,22 @@ class Guess:
         """
         if len(occupations) * self.ledger.lattice.operations.size > MANY:
             return expanded
-        different, where = np.unique(occupations, axis=0, return_inverse=True)
-        rows = self.ledger.canonical(different)
-        found = np.array([self.known.get(row.tobytes(), np.nan) for row in rows])[where.ravel()]
+        keys = occupations.astype(np.uint64) @ self._weights
+        different, first, where = np.unique(keys, return_index=True, return_inverse=True)
+        names = different.tolist()
+        new = np.array([k for k, name in enumerate(names) if name not in self._seen], dtype=np.int64)
+        rows = self.ledger.canonical(occupations[first[new]])
+        self._seen.update((names[k], self.known.get(row.tobytes(), np.nan)) for k, row in zip(new, rows, strict=True))
+        found = np.array([self._seen[name] for name in names])[where]
         return np.where(np.isfinite(found), found, expanded)
+
+    @cached_property
+    def _weights(self) -> Array:
+        """Random whole numbers (N,): sums of them, modulo 2^64, tell occupations apart."""
+        sites = self.ledger.lattice.sites
+        return np.random.default_rng(0).integers(0, 2**64, sites, dtype=np.uint64, endpoint=False)
+
+    @cached_property
+    def _seen(self) -> dict[int, float]:
+        """Energies that were paid for, NaN if not, of occupations that were asked for."""
+        return {}

@@ -13,7 +13,8 @@ from msvae import Array, TargetError, seed_of
 from msvae_partition.guess import Guess
 from msvae_partition.job import PILOT, Job
 from msvae_partition.learning import drawn
-from msvae_partition.sampling.annealing import Cooled, normalised
+from msvae_partition.sampling.annealing import Cooled, normalised, resampled
+from msvae_partition.sampling.chains import Population
 from msvae_partition.sampling.estimate import Draws, Estimate, correction_error, estimated, merged
 from msvae_partition.sampling.starts import Start, spread
 
@@ -21,16 +22,19 @@ __all__ = ["estimate"]
 
 
 DRAWS = 0.7  # of the interval that is asked for, which draws may make
+SETTLE, TRIES = 20, 4  # rounds of moves by guessed energies, and the moves in each
+RARE, AGAIN = 0.2, 8  # of the draws: fewer new ones are guessed better in another round, of so many
 
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """A guess, the start of its annealing, and at each temperature batches with `count` draws."""
+    """A guess, the start of its annealing, batches with `count` draws at each temperature; how many were paid for."""
 
     guess: Guess
     start: Start
     parts: list[list[Draws]]
     count: int
+    paid: int
 
     def estimates(self, job: Job) -> list[Estimate]:
         """Return the estimate at each temperature."""
@@ -52,10 +56,10 @@ def estimate(job: Job, starts: Sequence[Start]) -> tuple[list[Estimate], list[di
         found = last.estimates(job)
         course.append({"paid": len(job.ledger.known), "log_z": [e.log_z for e in found],
                        "half_width": [e.half_width for e in found]})  # fmt: skip
-        more = _draws_needed(job, last, found)
-        if more <= last.count:
+        count = max(_draws_needed(job, last, found), last.count)
+        rare = 0 < last.paid <= RARE * last.count * len(job.betas) and len(course) < AGAIN
+        if count == last.count and not rare:
             break
-        count = more
     if last is None:
         raise TargetError(
             f"partition.budget: {job.ledger.left} evaluations are left for the first estimate, which needs more: allow "
@@ -76,7 +80,7 @@ def _round(job: Job, starts: Sequence[Start], number: int, count: int) -> Round 
         if len(new) <= job.ledger.left:
             job.ledger.pay(f"estimate-{number}", new)
             parts = [[_draws(job, one, row, batch)] for one, (row, batch) in zip(cooled, rows, strict=True)]
-            return Round(guess, start, parts, count)
+            return Round(guess, start, parts, count, len(new))
         count = int(0.8 * count)
     return None
 
@@ -125,11 +129,34 @@ def _cooled(job: Job, guess: Guess, start: Start, rng: np.random.Generator) -> l
     shape, found = (job.settings.batches, job.settings.particles), []
     cooling = start.cooled(guess.moves, job.betas, shape, job.settings.sweeps, rng)
     for beta, cooled in zip(job.betas, cooling, strict=True):
-        population = cooled.population
-        energies = guess.energies(population.occupations, population.energies)
-        weights = cooled.weights - beta * (energies - population.energies).reshape(shape)
-        found.append(Cooled(replace(population, energies=energies), weights))
+        population, expanded = cooled.population, cooled.population.energies
+        population = replace(population, energies=guess.energies(population.occupations, expanded))
+        weights = cooled.weights - beta * (population.energies - expanded).reshape(shape)
+        population, weights = resampled(population, weights, rng)
+        found.append(Cooled(_settled(guess, population, beta, rng), weights))
     return found
+
+
+def _settled(guess: Guess, population: Population, beta: float, rng: np.random.Generator) -> Population:
+    """Return a population of guessed energies after moves by the expansion that are accepted by these, if they differ.
+
+    Delayed acceptance (Christen and Fox 2005, J. Comput. Graph. Stat. 14, 795): what the expansion takes for rare, and
+    is known not to be, is visited as often as it should be.
+    """
+    expanded = guess.expansion(population.occupations)
+    if (population.energies == expanded).all():
+        return population
+    for _ in range(SETTLE):
+        before = replace(population, energies=expanded.copy())
+        new = guess.moves.sweep(before, 0.0, beta, rng, TRIES)
+        energies = guess.energies(new.occupations, new.energies)
+        change = (energies - new.energies) - (population.energies - expanded)
+        taken = np.log(rng.random(len(change))) < -beta * change
+        expanded = np.where(taken, new.energies, expanded)
+        occupations = np.where(taken[:, None], new.occupations, population.occupations)
+        population = replace(population, occupations=np.ascontiguousarray(occupations),
+                             energies=np.where(taken, energies, population.energies))  # fmt: skip
+    return population
 
 
 def _draws(job: Job, cooled: Cooled, rows: Array, batch: Array) -> Draws:

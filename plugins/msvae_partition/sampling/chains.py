@@ -82,9 +82,11 @@ class Moves:
         table[own, rank], strength[own, rank] = others, weights
         return table, strength
 
-    def sweep(self, population: Population, start: float, beta: float, rng: np.random.Generator) -> Population:
-        """Return the population after one move tried for every site."""
-        order = rng.permutation(self.sites)
+    def sweep(
+        self, population: Population, start: float, beta: float, rng: np.random.Generator, tries: int | None = None
+    ) -> Population:
+        """Return the population after one move tried for every site, or for so many of them, in random order."""
+        order = rng.permutation(self.sites)[:tries]
         made = Population(population.occupations.copy(), population.energies.copy(), population.starts.copy(),
                           population.origins, population.fields)  # fmt: skip
         compiled = kernel()
@@ -95,8 +97,8 @@ class Moves:
         shape = np.array([self.sites, self.species, self.pairs[1].shape[1], self.triplets[1].shape[1]])
         fields = None if made.fields is None else made.fields.ctypes.data
         failed = compiled(
-            len(made.energies), shape, self.values, self.single, *self.pairs, *self.triplets, order, seeds, fields,
-            made.occupations, made.energies, made.starts, np.array([start, beta]), int(self.conserved),
+            len(made.energies), shape, self.values, self.single, *self.pairs, *self.triplets, order, len(order), seeds,
+            fields, made.occupations, made.energies, made.starts, np.array([start, beta]), int(self.conserved),
         )  # fmt: skip
         if failed:
             raise MemoryError
@@ -163,8 +165,8 @@ def kernel() -> "ctypes._FuncPointer | None":  # noqa: UP037
     function = library.partition_sweep
     of = {name: ndpointer(dtype=name, flags="C_CONTIGUOUS") for name in ("f4", "f8", "i8", "u8", "u1")}
     function.argtypes = [
-        ctypes.c_int64, of["i8"], of["f4"], of["f4"], of["i8"], of["f4"], of["i8"], of["f4"], of["i8"], of["u8"],
-        ctypes.c_void_p, of["u1"], of["f8"], of["f8"], of["f8"], ctypes.c_int,
+        ctypes.c_int64, of["i8"], of["f4"], of["f4"], of["i8"], of["f4"], of["i8"], of["f4"], of["i8"], ctypes.c_int64,
+        of["u8"], ctypes.c_void_p, of["u1"], of["f8"], of["f8"], of["f8"], ctypes.c_int,
     ]  # fmt: skip
     function.restype = ctypes.c_int
     return function

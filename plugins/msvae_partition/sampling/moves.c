@@ -90,10 +90,10 @@ static void exchange(const Terms *terms, Chain *chain, int64_t site, double star
 }
 
 /* Return 0, or 1 if there is no memory. occupations (chains, sites), energies and starts (chains) are changed in place;
-   fields (chains, sites, species) may be NULL. order: (sites). seeds: (chains). */
+   fields (chains, sites, species) may be NULL. order: (tries) sites. seeds: (chains). */
 int partition_sweep(int64_t chains, const int64_t *shape, const float *values, const float *single,
                     const int64_t *others, const float *strength, const int64_t *others3, const float *strength3,
-                    const int64_t *order, const uint64_t *seeds, const float *fields, uint8_t *occupations,
+                    const int64_t *order, int64_t tries, const uint64_t *seeds, const float *fields, uint8_t *occupations,
                     double *energies, double *starts, const double *powers, int conserved) {
     Terms terms = {shape[0], shape[1], shape[2], shape[3], values, single, others, strength, others3, strength3};
     int64_t functions = terms.species - 1;
@@ -105,7 +105,7 @@ int partition_sweep(int64_t chains, const int64_t *shape, const float *values, c
         for (int64_t i = 0; i < terms.sites; i++)
             for (int64_t a = 0; a < functions; a++)
                 sigma[i * functions + a] = values[chain.x[i] * functions + a];
-        for (int64_t i = 0; i < terms.sites; i++)
+        for (int64_t i = 0; i < tries; i++)
             (conserved ? exchange : heat_bath)(&terms, &chain, order[i], powers[0], powers[1]);
         energies[c] = chain.energy;
         starts[c] = chain.start;
