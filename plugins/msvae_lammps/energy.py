@@ -12,7 +12,17 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from msvae import Array, Count, Crystal, Finite, Positive, Quantity, Specification, Structures, Unit
-from msvae_lammps.interaction import ANGSTROM, BAR, ELECTRONVOLT, VOIGT, LammpsSolver, atoms_of, elements
+from msvae_lammps.interaction import (
+    ANGSTROM,
+    BAR,
+    ELECTRONVOLT,
+    NOTE,
+    VOIGT,
+    LammpsSolver,
+    atoms_of,
+    displaced,
+    elements,
+)
 from msvae_lammps.program import Failure, Program
 
 __all__ = ["LammpsEnergy"]
@@ -77,7 +87,11 @@ class LammpsEnergy(LammpsSolver):
                     f"it did not relax: after {self.steps} steps a force of {left:.1e} N is left, more than "
                     f"{self.force:.1e} N"
                 )
-        return self._found(lammps, atoms.species, atoms.occupied, structure.specification)
+        found = self._found(lammps, atoms.species, atoms.occupied, structure.specification)
+        if self.relax != "none" and all(structure.specification.grid.periodic):
+            note = displaced(atoms, lammps.box, lammps.positions)
+            return found if note is None else {**found, NOTE: note}
+        return found
 
     def _found(self, lammps: Program, species: Array, occupied: Array, specification: Specification) -> dict[str, Any]:
         energy = lammps.energy * ELECTRONVOLT
