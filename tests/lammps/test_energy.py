@@ -205,8 +205,10 @@ def test_atoms_that_cannot_be_computed_are_a_labelled_failure_and_the_next_are_c
     assert np.isfinite(after["energy"]).all()
 
 
-def test_a_frozen_explosion_is_lost_atoms(potential: str, occupation: Callable[..., Structures]) -> None:
-    """Free surfaces: atoms that nothing holds leave the cell when two of them are pushed together."""
+def test_atoms_that_fly_apart_between_free_surfaces_are_a_failure(
+    potential: str, occupation: Callable[..., Structures]
+) -> None:
+    """Free surfaces, and atoms so near to each other that five steps do not end their flight."""
     structures = occupation(1, (2, 2, 2), constant=1.6e-10, periodic=False)
     solver = msvae.load_solver("lammps-energy", potential=potential, relax="positions", steps=5)
     found = solver.evaluate(structures)
