@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -43,18 +43,23 @@ class LammpsEnergy(LammpsSolver):
     """
 
     name = "lammps-energy"
+    computes: ClassVar[tuple[Quantity, ...]] = (
+        Quantity("energy", "J"),
+        Quantity("formation_energy", "J"),
+        Quantity("forces", "N", ("sites", "d"), 0),
+        Quantity("stress", "Pa", ("v",)),
+        Quantity("lengths", "m", ("d",)),
+    )
     relax: Literal["none", "positions", "cell"] = "none"
     force: Annotated[Positive, Unit("N")] = 1e-12
     steps: Count = 2000
     references: Mapping[str, Annotated[Finite, Unit("J")]] = field(default_factory=dict)
     properties: tuple[Literal["forces", "stress", "lengths"], ...] = ()
 
-    @property
-    def computes(self) -> tuple[Quantity, ...]:  # type: ignore[override]
-        formation = (Quantity("formation_energy", "J"),) if self.references else ()
-        others = {"forces": Quantity("forces", "N", ("sites", "d"), 0), "stress": Quantity("stress", "Pa", ("v",)),
-                  "lengths": Quantity("lengths", "m", ("d",))}  # fmt: skip
-        return Quantity("energy", "J"), *formation, *(others[name] for name in self.properties)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wanted = {"energy", *self.properties, *(["formation_energy"] if self.references else [])}
+        object.__setattr__(self, "computes", tuple(q for q in type(self).computes if q.name in wanted))
 
     def quantities(self, specification: Specification) -> tuple[Quantity, ...]:
         sites = int(np.prod(specification.shape))
