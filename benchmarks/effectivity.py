@@ -29,6 +29,7 @@ CONTRASTS = (2.0, 10.0, 100.0, 1000.0, 0.0)  # of the second phase to the first;
 ESTIMATES = (  # what estimates, where it is called
     "msvae_voxelfe.backends.between_faces.estimated_refinement",
     "msvae_voxelfe.backends.periodic.estimated_refinement",
+    "msvae_voxelfe.linear.uniform_sides.estimated_refinement",
     "msvae_voxelfe.flow.stokes.overestimate",
     "msvae_voxelfe.elements.stress_surplus.StressSurplus.work",
     "msvae_voxelfe.nonlinear.hyperelasticity.Image.errors",
@@ -66,8 +67,11 @@ def diagonal(key: str) -> Callable[[Any], np.ndarray]:
     return lambda found: np.diag(found[key][0]) if found[key].ndim == 3 else found[key][0]
 
 
-def linear(name: str) -> Iterator[Case]:
-    """Yield thirty structures of a linear solver: two and three dimensions, five contrasts, three seeds."""
+def linear(name: str, *boundaries: str) -> Iterator[Case]:
+    """Yield thirty structures of a linear solver: two and three dimensions, five contrasts, three seeds.
+
+    boundaries: conditions on the sides that they take in turn; pores, which bear no traction, are left out of those.
+    """
     key = "stiffness" if name == "elasticity" else "conductivity"
     for contrast in CONTRASTS:
         for seed in range(3):
@@ -78,8 +82,13 @@ def linear(name: str) -> Iterator[Case]:
                     if name == "elasticity"
                     else [{"conductivity": v} for v in values]
                 )
-                yield Case(name, f"{shape}, contrast {contrast:g}, seed {seed}", blobs(shape, seed, length),
-                           {"phases": phases}, diagonal(key))  # fmt: skip
+                labels, what = blobs(shape, seed, length), f"{shape}, contrast {contrast:g}, seed {seed}"
+                if not boundaries:
+                    yield Case(name, what, labels, {"phases": phases}, diagonal(key))
+                for boundary in boundaries:
+                    if contrast or boundary in ("uniform-displacement", "uniform-gradient"):
+                        yield Case(name, f"{what}, {boundary}", labels, {"phases": phases, "boundary": boundary},
+                                   diagonal(key), False)  # fmt: skip
 
 
 def flow() -> Iterator[Case]:
@@ -129,6 +138,8 @@ CASES: dict[str, Callable[[], Iterator[Case]]] = {
     "conductivity": lambda: linear("conductivity"),
     "through-conductivity": lambda: linear("through-conductivity"),
     "elasticity": lambda: linear("elasticity"),
+    "uniform-conductivity": lambda: linear("conductivity", "uniform-flux", "uniform-gradient"),
+    "uniform-elasticity": lambda: linear("elasticity", "uniform-traction", "uniform-displacement"),
     "permeability": flow,
     "periodic-hyperelasticity": lambda: finite("periodic-hyperelasticity"),
     "hyperelasticity": lambda: finite("hyperelasticity"),

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from msvae.sampling.search.problem import AskTell, Problem
     from msvae.seeds import seed_of
     from msvae.stages.context import Context
-    from msvae.stages.labelling import labelled
+    from msvae.stages.labelling import labelled, the_structures
     from msvae.stages.training import trained, training_structures
     from msvae.structures import Array, Crystal, Grid, Properties, Quantity, Specification, Structures
     from msvae.structures.evaluations import Evaluation, Evaluations
@@ -102,6 +102,7 @@ _HOME = {
     "labelled": "stages.labelling",
     "seed_of": "seeds",
     "split_of": "structures.splits",
+    "the_structures": "stages.labelling",
     "trained": "stages.training",
     "training_structures": "stages.training",
     "Architecture": "plugins.interfaces",
@@ -196,6 +197,7 @@ __all__ = [
     "seed_of",
     "split_of",
     "study_of",
+    "the_structures",
     "trained",
     "training_structures",
     "write_atomically",

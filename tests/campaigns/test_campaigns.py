@@ -12,6 +12,7 @@ import pytest
 from msvae import MsvaeError, Run, Study, read_structures
 from msvae.campaigns.design import run as inverse_design
 from msvae.campaigns.launch import launch
+from msvae.metrics.solver_errors import percent
 from msvae.report.page import write_report
 from msvae.sampling.search.aims import Target
 from msvae.sampling.search.searchers.optimiser import GaussianProcessSearch
@@ -200,6 +201,7 @@ def test_a_search_starts_from_what_earlier_runs_found(study_file: Callable[..., 
     assert table.rows[1][0].startswith("best known structure, number ")
     assert table.rows[1][1:4] == (f"{value:.5g}", "0.00 %", "0")
     assert "meets the target already, within 0.00 %" in table.notes[0]
+    assert any("known structure" in note and "discretisation error is about" in note for note in table.notes)
     earlier = read_structures(tmp_path / "second" / "earlier.h5")
     assert len(earlier) == len(found) + len(first.store("control-0").load())
     for k, (override, says) in enumerate((("solver.phases=[{conductivity=1.0},{conductivity=9.0}]", "another solver"),
@@ -364,7 +366,11 @@ def test_a_front_of_two_objectives_is_verified_and_dominates_more_than_random_sa
     found = run.read_json("pareto.json")
     assert found["areas"]["search"] > found["areas"]["random samples of the prior"]
     values = run.store("search-0").load().properties["conductivity"]
-    shown = np.array([[float(cell) for cell in row[1:]] for row in table.rows])
+    shown = np.array([[float(cell) for cell in row[1:3]] for row in table.rows])
+    errors = run.store("search-0").load().errors["conductivity"][found["front"]][:, [0, 1], [0, 1]]
+    assert table.columns[-1] == "their discretisation errors"
+    for row, own, value in zip(table.rows, errors, shown, strict=True):
+        assert row[-1] == " / ".join(percent(ratio) for ratio in own / value)
     np.testing.assert_allclose(shown, values[found["front"]][:, [0, 1], [0, 1]], rtol=1e-4)
     assert (np.diff(shown[:, 0]) <= 0).all()
     assert (np.diff(shown[:, 1]) <= 0).all()

@@ -118,3 +118,24 @@ def test_pores_at_the_sides_bear_no_uniform_traction() -> None:
     assert list(found.failures) == [0]
     assert "the lower bound is 0" in found.failures[0]
     assert np.isfinite(found["stiffness"][1]).all()
+
+
+@pytest.mark.parametrize(("name", "phases", "names"), CASES)
+@pytest.mark.parametrize("which", [0, 2])
+def test_uniform_conditions_estimate_their_discretisation_error(
+    name: str, phases: list[dict[str, Any]], names: tuple[str, ...], which: int
+) -> None:
+    """Against the same image with every pixel cut in 2 and in 4; signs are those of the energies: too stiff."""
+    labels = np.kron((np.random.default_rng(2).random((4, 4)) < 0.4).astype(int), np.ones((3, 3), dtype=int))
+    solver = msvae.load_solver(name, phases=phases, boundary=names[which])
+    found = []
+    for cut in (1, 2, 4):
+        fine = np.kron(labels, np.ones((cut, cut), dtype=int))
+        properties = solver.evaluate(Structures.from_labels(fine[None], 1 / cut, periodic=False))
+        assert isinstance(properties, msvae.Properties)
+        found.append((np.diag(next(iter(properties.values()))[0]), np.diag(next(iter(properties.errors.values()))[0])))
+    (coarse, error), (middle, _), (fine, _) = found
+    true = coarse - (fine - (middle - fine) * 0.4 / 0.6)
+    assert (true > 0).all()
+    np.testing.assert_array_less(0.5, error / true)
+    np.testing.assert_array_less(error / true, 2.0)

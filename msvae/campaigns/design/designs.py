@@ -9,19 +9,21 @@ import numpy as np
 
 from msvae.campaigns.design.campaign import InverseDesign
 from msvae.errors import StudyError
+from msvae.files.atomic import write_atomically
+from msvae.files.evaluations import evaluations_to_bytes, read_evaluations
 from msvae.files.structures import read_structures
 from msvae.run.cache import solver_key
-from msvae.run.directory import Run
+from msvae.run.directory import LABEL, Run
 from msvae.stages.context import Context
 from msvae.structures import Array, Quantity, Structures
-from msvae.structures.evaluations import Evaluations
+from msvae.structures.evaluations import Evaluations, joined
 from msvae.study import Study
 from msvae.vae.files import load_model
 from msvae.vae.model import VAE
 
-__all__ = ["check_earlier", "designs", "joined_structures", "target_conditions", "with_earlier"]
+__all__ = ["check_earlier", "designs", "evaluation_of", "joined_structures", "target_conditions", "with_earlier"]
 
-FILE = "earlier.h5"
+FILE, TABLE = "earlier.h5", "earlier-evaluations.h5"
 
 
 def designs(vae: VAE, table: Evaluations, rows: Array, quantities: Sequence[Quantity]) -> Structures:
@@ -46,13 +48,26 @@ def with_earlier(context: Context, structures: Structures) -> Structures:
     if not folders:
         return structures
     if not (context.run.path / FILE).exists():
-        parts = [
-            part
-            for folder in context.study.need(InverseDesign).start_from
-            for part in _found(context, structures, folder)
-        ]
-        context.run.save_structures(joined_structures(parts), FILE)
+        found = [part for folder in folders for part in _found(context, structures, folder)]
+        rows = joined([rows for _, rows in found])
+        write_atomically(context.run.path / TABLE, evaluations_to_bytes(rows))
+        context.run.save_structures(joined_structures([designs for designs, _ in found]), FILE)
     return joined_structures([structures, read_structures(context.run.path / FILE)])
+
+
+def evaluation_of(context: Context, known: int, count: int) -> tuple[Evaluations, int] | None:
+    """Return the table and the row that evaluated one of `count` known structures, of this run or of an earlier one.
+
+    None where it came with its properties.
+    """
+    if (context.run.path / TABLE).exists():
+        earlier = read_evaluations(context.run.path / TABLE)
+        first = count - len(earlier)
+        if known >= first:
+            return earlier, known - first
+    table = context.run.store(LABEL).load()
+    rows = np.flatnonzero(table["index"] == known)
+    return (table, int(rows[0])) if len(rows) else None
 
 
 def check_earlier(context: Context, structures: Structures) -> None:
@@ -72,8 +87,8 @@ def _earlier(context: Context, structures: Structures, folder: str) -> Run:
     return earlier
 
 
-def _found(context: Context, structures: Structures, folder: str) -> list[Structures]:
-    """Return the designs that each part of a run's searches evaluated, with their properties."""
+def _found(context: Context, structures: Structures, folder: str) -> list[tuple[Structures, Evaluations]]:
+    """Return the designs that each part of a run's searches evaluated, with their properties, and the evaluations."""
     earlier, key = _earlier(context, structures, folder), "design.start_from"
     parts = []
     for stage in earlier.stages:
@@ -81,7 +96,8 @@ def _found(context: Context, structures: Structures, folder: str) -> list[Struct
         if stage.startswith(("search-", "control-")) and table.done.any():
             vae = load_model(earlier.model_file_of(stage))
             vae.default_conditions = target_conditions(earlier.study)
-            parts.append(designs(vae, table, np.flatnonzero(table.done), structures.quantities))
+            rows = np.flatnonzero(table.done)
+            parts.append((designs(vae, table, rows, structures.quantities), table.where(rows)))
     if not parts:
         raise StudyError(f"{key}: the run '{folder}' has no designs that the solver verified")
     return parts

@@ -6,7 +6,7 @@ Evol. Comput. 10, 50); all of them share the models of the properties.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from msvae.campaigns.design.loop.questions import Conversation
 from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
 from msvae.metrics.pareto import front, hypervolume
+from msvae.metrics.solver_errors import percent
 from msvae.run.table import Table
 from msvae.sampling.search.problem import Known, Problem
 from msvae.sampling.search.searchers.random import RandomSearch
@@ -32,6 +33,7 @@ from msvae.vae.blueprint import component_values
 __all__ = ["Losses", "run"]
 
 AUGMENTED = 0.05  # weight of the sum beside the larger loss
+ERRORS = "their discretisation errors"
 WORSE = 0.1  # of the front's range, by which the reference point is worse than it
 
 
@@ -94,8 +96,8 @@ def run(context: Context, structures: Structures, judge: Judge) -> Table:
     if not len(chosen):
         raise TargetError(f"none of the {len(own)} designs was verified and passes the guards")
     reference = losses.reference(known.properties)
-    rows = [(str(k + 1), *(f"{v:.5g}" for v in np.abs(_signed(design, table.properties)[i])))
-            for k, i in enumerate(chosen)]  # fmt: skip
+    rows = [(str(k + 1), *(f"{v:.5g}" for v in np.abs(_signed(design, table.properties)[i])), error)
+            for k, (i, error) in enumerate(zip(chosen, _errors(design, table, chosen), strict=True))]  # fmt: skip
     sets = {"search": own, "random samples of the prior": control, "data set": losses(known.properties)}
     areas = {name: hypervolume(a, reference) for name, a in sets.items() if a is not None}
     context.run.write_json("pareto.json", {
@@ -104,12 +106,37 @@ def run(context: Context, structures: Structures, judge: Judge) -> Table:
                  (("data set", known.properties), ("search", table.properties))}})  # fmt: skip
     quantities = context.study.need_solver().quantities(structures.specification)
     context.run.save_structures(designs(judge.vae, table, chosen, quantities), "front.h5")
-    notes = tuple(
-        f"area that it dominates up to the reference point: {name} {area:.4f}" for name, area in areas.items()
+    notes = (
+        *(f"area that it dominates up to the reference point: {name} {area:.4f}" for name, area in areas.items()),
+        *_doubt(losses, table, chosen),
     )
     units = {q.name: q.unit for q in quantities}
-    columns = ("design", *(f"{o.of}, {o.goal} ({units[o.property]})" for o in design.objectives))
+    columns = ("design", *(f"{o.of}, {o.goal} ({units[o.property]})" for o in design.objectives), ERRORS)
     return Table(f"Pareto front, {len(own)} solver calls", columns, tuple(rows), notes)
+
+
+def _errors(design: InverseDesign, table: Evaluations, rows: Array) -> list[str]:
+    """Return in words the discretisation errors of both objectives, relative to them, of rows of a table."""
+    cells = []
+    for objective in design.objectives:
+        if objective.property in table.errors:
+            errors, values = (component_values(p, objective.of)[rows] for p in (table.errors, table.properties))
+            relative = np.divide(errors, np.abs(values), out=np.full(len(rows), np.nan), where=values != 0)
+            cells.append([percent(r) for r in relative])
+        else:
+            cells.append(["not estimated"] * len(rows))
+    return [" / ".join(both) for both in zip(*cells, strict=True)]
+
+
+def _doubt(losses: Losses, table: Evaluations, chosen: Array) -> Iterator[str]:
+    """Yield how many designs of a front stay on it when each value is reduced by its discretisation error."""
+    names = {objective.property for objective in losses.design.objectives}
+    if not names <= set(table.errors):
+        return
+    finer = losses({n: (table.properties[n] - np.abs(table.errors[n]))[chosen] for n in names})
+    if np.isfinite(finer).all() and len(front(finer)) < len(chosen):
+        yield (f"{len(front(finer))} of the {len(chosen)} designs stay on the front when values are reduced by their "
+               "discretisation errors: the order of the others is below what the voxels resolve")  # fmt: skip
 
 
 def _search(context: Context, known: Structures, losses: Losses, judge: Judge) -> tuple[Evaluations, Array]:

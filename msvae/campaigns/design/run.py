@@ -15,12 +15,11 @@ import numpy as np
 from msvae.campaigns.design import pareto
 from msvae.campaigns.design.accuracy import design_doubts, error_rows
 from msvae.campaigns.design.campaign import InverseDesign
-from msvae.campaigns.design.designs import check_earlier, designs, target_conditions, with_earlier
+from msvae.campaigns.design.designs import check_earlier, designs, evaluation_of, target_conditions, with_earlier
 from msvae.campaigns.design.interpretation import interpret
 from msvae.campaigns.design.judge import Judge, distance_from, misses, numbers_of
 from msvae.campaigns.design.loop.searches import Part, Search, control, nearest_of, search
 from msvae.campaigns.design.reach import check_dependence
-from msvae.run.directory import LABEL
 from msvae.run.table import Table
 from msvae.sampling.search.aims import in_words
 from msvae.stages.context import Context
@@ -133,12 +132,10 @@ def _doubts(context: Context, structures: Structures, searches: list[Search]) ->
     known = int(np.nanargmin(distances))
     if distances[known] <= 1:
         whose = f"{_origin(design)} structure {known}"
-        table = context.run.store(LABEL).load()
-        rows = np.flatnonzero(table["index"] == known)
-        if len(rows):
-            yield from design_doubts(whose, design, table, int(rows[0]), solver)
+        if found := evaluation_of(context, known, len(structures)):
+            yield from design_doubts(whose, design, *found, solver)
         else:
-            yield f"{whose} was not solved in this run: the discretisation error of its properties is not known"
+            yield f"{whose} came with its properties: their discretisation error is not known"
     best = nearest_of(searches)
     if best.nearest <= 1:
         part, row = best.best

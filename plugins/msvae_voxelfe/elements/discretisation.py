@@ -29,12 +29,14 @@ class Surplus:
     """The new nodes of a voxel that is cut in two along each axis.
 
     places (S,): each new node as 0, 1, 2 along the axes. forces (m, S c, A): on them, from the unknowns at the corners,
-    for each unit law. stiffness (m, S, c): of the new nodes, a diagonal.
+    for each unit law. stiffness (m, S, c): of the new nodes, a diagonal. loads (S c, L): forces on them of a uniform
+    unit stress in the voxel.
     """
 
     places: tuple[tuple[int, ...], ...]
     forces: Array
     stiffness: Array
+    loads: Array
 
     @classmethod
     def of(cls, element: LinearElement) -> Surplus:
@@ -53,13 +55,17 @@ def _surplus(element: LinearElement) -> Surplus:
     forces = np.zeros((len(fine), len(nodes), c, 2**d, c))
     stiffness = np.zeros((len(fine), len(nodes), c))
     blocks = fine.reshape(len(fine), 2**d, c, 2**d, c)
+    unit = (element.volume * 0.5 ** (d - 1) * element.gradient).reshape(-1, 2**d, c)  # of half the size
+    loads = np.zeros((len(nodes), c, len(unit)))
     for part in corners(d):
         own = [number[tuple(p + o for p, o in zip(part, corner, strict=True))] for corner in corners(d)]
         forces[:, own] += np.einsum("jaibk,bn->jaink", blocks, weights[own])
         stiffness[:, own] += np.einsum("jaiai->jai", blocks)
+        loads[own] += np.moveaxis(unit, 0, -1)
     new = [k for k, node in enumerate(nodes) if 1 in node]
     chosen = forces[:, new].reshape(len(fine), len(new) * c, 2**d * c)
-    return Surplus(tuple(nodes[k] for k in new), chosen.astype(np.float32), stiffness[:, new].astype(np.float32))
+    stresses = loads[new].reshape(len(new) * c, -1)
+    return Surplus(tuple(nodes[k] for k in new), *(a.astype(np.float32) for a in (chosen, stiffness[:, new], stresses)))
 
 
 def estimate(
@@ -75,9 +81,24 @@ def estimate(
     total = np.zeros((cases, cases))
     for first, end in slabs(grid):
         planes = np.arange(first - 1, end + 1) % grid[0]
-        total += _of_slab(material, element, fluctuations(planes), planes, held)
+        local = _at_corners(fluctuations(planes), element, held)
+        total += _of_slab(material, element, local, planes, () if held is None else (held,))
         seen += end - first
     return np.asarray(SERIES * total * grid[0] / seen / (element.volume * np.prod(grid)))
+
+
+def estimate_of_image(padded: Array, element: LinearElement, fluctuations: Array, stress: Array | None) -> Array:
+    """Return the same (L, L) for an image on whose sides all displacements or all tractions are given.
+
+    padded: (m, *nodes), with a last plane of empty voxels along every axis. fluctuations: (L, components, *nodes).
+    stress: (L, L), mean stress of each load case where tractions are given, which new nodes on the sides bear too;
+    None where displacements are, which hold them.
+    """
+    grid = padded.shape[1:]
+    planes = np.arange(-1, grid[0] + 1) % grid[0]
+    local = _at_corners(fluctuations[:, :, planes], element, None)
+    total = _of_slab(padded, element, local, planes, range(len(grid)) if stress is None else (), stress)
+    return np.asarray(SERIES * total / (element.volume * np.prod(grid)))
 
 
 def slabs(grid: Sequence[int]) -> list[tuple[int, int]]:
@@ -94,28 +115,48 @@ def slabs(grid: Sequence[int]) -> list[tuple[int, int]]:
     return [(first, first + THICK) for first in (grid[0] * np.arange(count) // count).tolist()]
 
 
-def _of_slab(material: Array, element: LinearElement, u: Array, planes: Array, held: int | None) -> Array:
+def _of_slab(
+    material: Array,
+    element: LinearElement,
+    local: Array,
+    planes: Array,
+    held: Sequence[int],
+    stress: Array | None = None,
+) -> Array:
     """Return the products (L, L) of the unbalanced forces at a slab's new nodes, over the stiffness of these nodes.
 
-    u: (L, c, planes, ...); a plane of nodes belongs to the voxels above it, so that the last one only closes the slab.
+    local: (L, A, planes - 1, ...), unknowns at the corners of voxels; a plane of nodes belongs to the voxels above it,
+    so that the last one only closes the slab. held: axes whose first and last nodes are.
     """
     surplus, m = Surplus.of(element), len(material)
     chosen = np.ascontiguousarray(material[:, planes[:-1]], dtype=np.float32)
-    local = _at_corners(u, element, held).astype(np.float32)  # (L, A, planes - 1, ...)
-    flat = local.reshape(*local.shape[:2], -1)
-    forces = np.zeros((len(u), surplus.forces.shape[1], flat.shape[2]), dtype=np.float32)
+    flat = local.astype(np.float32).reshape(*local.shape[:2], -1)
+    forces = np.zeros((len(local), surplus.forces.shape[1], flat.shape[2]), dtype=np.float32)
     stiffness = np.einsum("jsc,jx->scx", surplus.stiffness, chosen.reshape(m, -1))
     for j in range(m):
         forces += chosen[j].reshape(-1) * (surplus.forces[j] @ flat)
+    if stress is not None:
+        inside = np.ones(chosen.shape[1:], dtype=np.float32)
+        inside[planes[:-1] == material.shape[1] - 1] = 0
+        for axis in range(1, inside.ndim):
+            np.moveaxis(inside, axis, 0)[-1] = 0
+        forces -= (surplus.loads @ stress.astype(np.float32)).T[:, :, None] * inside.reshape(-1)
     size, c = len(surplus.places), element.components
-    shaped = forces.reshape(len(u), size, c, *local.shape[2:])
-    stiff = stiffness.reshape(1, size, c, *local.shape[2:])
-    total = np.zeros((len(u), len(u)))
+    shaped = forces.reshape(len(local), size, c, *local.shape[2:])
+    return _energy(surplus, shaped, stiffness.reshape(1, size, c, *local.shape[2:]), planes, material.shape[1:], held)
+
+
+def _energy(
+    surplus: Surplus, forces: Array, stiffness: Array, planes: Array, grid: Sequence[int], held: Sequence[int]
+) -> Array:
+    """Return the products (L, L) of forces (L, S, c, planes - 1, ...) over stiffnesses, both summed at their nodes."""
+    total = np.zeros((len(forces), len(forces)))
     for kind in sorted({tuple(p == 1 for p in place) for place in surplus.places}):
         same = [n for n, place in enumerate(surplus.places) if tuple(p == 1 for p in place) == kind]
-        r, k = (np.add.reduce([_owned(values[:, n], surplus.places[n]) for n in same]) for values in (shaped, stiff))
-        if held is not None and not kind[held]:
-            r = _without_held(r, held, planes if held == 0 else None, material.shape[1 + held])
+        r, k = (np.add.reduce([_owned(v[:, n], surplus.places[n]) for n in same]) for v in (forces, stiffness))
+        for axis in held:
+            if not kind[axis]:
+                r = _without_held(r, axis, planes if axis == 0 else None, grid[axis])
         weighted = np.divide(r, k, out=np.zeros_like(r), where=np.broadcast_to(k > 0, r.shape))
         total += np.tensordot(r, weighted, axes=(range(1, r.ndim), range(1, r.ndim)))
     return total

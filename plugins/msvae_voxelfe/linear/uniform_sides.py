@@ -15,6 +15,7 @@ from torch import Tensor
 
 from msvae import Array
 from msvae_voxelfe.backends.in_torch import Operator, conjugate_gradients
+from msvae_voxelfe.elements.discretisation import estimate_of_image
 from msvae_voxelfe.elements.trilinear import LinearElement, corners
 from msvae_voxelfe.kernels.threads import single_threaded_libraries
 from msvae_voxelfe.linear.homogenization import Effective, judged, with_affine
@@ -36,19 +37,29 @@ class Solution:
 
 
 def effective(material: Array, element: LinearElement, *, traction: bool, tolerance: float, limit: int) -> Effective:
-    """Return the tensors of structures with material fields (n, m, *grid), without an estimate of the refinement.
-
-    traction: or flux; else displacement.
-    """
+    """Return the tensors of structures with material fields (n, m, *grid). traction: or flux; else displacement."""
     cases = element.load.shape[2]
-    tensors, errors = np.full((2, len(material), cases, cases), np.nan)
+    tensors, errors, refinement = np.full((3, len(material), cases, cases), np.nan)
     iterations = np.zeros(len(material), dtype=np.int64)
     closed = [k for k, one in enumerate(material) if not (traction and has_open_pores(one))]
     for k in closed:
         found = solution(material[k], element, traction=traction, tolerance=tolerance, limit=limit)
         tensors[k], errors[k], iterations[k] = found.tensor, found.error, found.iterations
+        refinement[k] = estimated_refinement(material[k], element, found, traction=traction)
     failures = {k: OPEN_PORES for k in range(len(material)) if k not in closed}
-    return judged(Effective(tensors, errors, np.full_like(tensors, np.nan), iterations, failures), tolerance, limit)
+    return judged(Effective(tensors, errors, refinement, iterations, failures), tolerance, limit)
+
+
+def estimated_refinement(material: Array, element: LinearElement, found: Solution, *, traction: bool) -> Array:
+    """Return the estimated excess (L, L) of the tensor of one structure (m, *grid) over that of finer voxels.
+
+    Under tractions the compliance K^-1 is the energy that grows with the refinement, by d: K^-1 becomes K^-1 + d, and
+    the tensor changes by K d K.
+    """
+    padded = np.pad(material, [(0, 0)] + [(0, 1)] * (material.ndim - 1))
+    share = padded[0].size / material[0].size
+    stress = found.tensor if traction else None
+    return np.asarray(estimate_of_image(padded, element, found.fluctuations, stress) * share)
 
 
 def has_open_pores(material: Array) -> bool:

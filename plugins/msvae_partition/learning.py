@@ -1,0 +1,66 @@
+"""Learning the energy: of configurations as they occur at the temperatures, and at twice these."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import logsumexp
+
+from msvae import Array
+from msvae_partition.guess import Guess
+from msvae_partition.job import PILOT, Job
+from msvae_partition.sampling.annealing import Cooled, chosen
+from msvae_partition.sampling.starts import Uniform
+
+__all__ = ["drawn", "learn"]
+
+LEARNT = 0.3  # standard deviation of (E - expansion) / kT of new configurations at which learning ends
+HOTTER = 0.5  # of the inverse temperatures, at which configurations are learnt too: what an expansion misses is rare
+
+
+def learn(job: Job) -> list[dict[str, float]]:
+    """Pay for configurations until new ones are foreseen, or for the study's share of the budget; return the course."""
+    history: list[dict[str, float]] = []
+    job.context.run.journal.show_stage("learning the energy")
+    most = int(job.settings.learning * job.settings.budget)
+    while len(job.ledger.known) < most:
+        guess = Guess.of(job.clusters, job.ledger)
+        rng = job.rng("learn", len(history))
+        typical = [job.ledger.new(x) for x in _typical(job, guess, rng)]
+        new, left = [], []
+        size = -(-min(job.settings.batch * len(job.betas), most - len(job.ledger.known)) // len(typical))
+        for x in typical:
+            new.append(x[:size])
+        together = np.concatenate(new)
+        together = together[np.sort(np.unique(together, axis=0, return_index=True)[1])]
+        if not len(together):
+            return history
+        job.ledger.pay(f"learn-{len(history)}", together)
+        for x, beta in zip(new, _betas(job), strict=True):
+            left.append(beta * (job.ledger.energies(x) - guess.expansion(x.astype(np.int64))))
+        errors = np.concatenate(left)
+        errors = errors[np.isfinite(errors)]
+        spread = float(errors.std()) if len(errors) else float("nan")
+        history.append({"paid": len(job.ledger.known), "spread": spread})
+        if len(errors) > 1 and spread < LEARNT:
+            return history
+    return history
+
+
+def _betas(job: Job) -> list[float]:
+    return sorted({*job.betas, *(HOTTER * beta for beta in job.betas)})
+
+
+def _typical(job: Job, guess: Guess, rng: np.random.Generator) -> list[Array]:
+    """Return configurations of the expansion at every temperature, and at hotter ones."""
+    start, found = Uniform(job.ledger.lattice, job.uniform.counts), []
+    for cooled in start.cooled(guess.moves, _betas(job), PILOT, job.settings.sweeps, rng):
+        rows, _ = drawn(cooled, job.settings.batch, rng)
+        found.append(cooled.population.occupations[rows].astype(np.int64))
+    return found
+
+
+def drawn(cooled: Cooled, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return the rows (count,) of occupations drawn by their weights, and the batch of each."""
+    shares = np.exp(cooled.weights - logsumexp(cooled.weights)).ravel()
+    rows = chosen(shares, count, rng)
+    return rows, rows // cooled.weights.shape[1]

@@ -1,0 +1,142 @@
+"""Rounds of batches and draws: each has a better guess of the energy; the last one's gives the estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import logsumexp
+
+from msvae import Array, TargetError, seed_of
+from msvae_partition.guess import Guess
+from msvae_partition.job import PILOT, Job
+from msvae_partition.learning import drawn
+from msvae_partition.sampling.annealing import Cooled, normalised
+from msvae_partition.sampling.estimate import Draws, Estimate, correction_error, estimated, merged
+from msvae_partition.sampling.starts import Start, spread
+
+__all__ = ["estimate"]
+
+
+DRAWS = 0.7  # of the interval that is asked for, which draws may make
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """A guess, the start of its annealing, and at each temperature batches with `count` draws."""
+
+    guess: Guess
+    start: Start
+    parts: list[list[Draws]]
+    count: int
+
+    def estimates(self, job: Job) -> list[Estimate]:
+        """Return the estimate at each temperature."""
+        seed = seed_of(job.context.study.seed, "bootstrap")
+        return [estimated(merged(p), beta, seed) for p, beta in zip(self.parts, job.betas, strict=True)]
+
+
+def estimate(job: Job, starts: Sequence[Start]) -> tuple[list[Estimate], list[dict[str, Any]], str]:
+    """Return the estimates, how they came about with the evaluations, and the name of the start."""
+    course: list[dict[str, Any]] = []
+    job.context.run.journal.show_stage("estimating")
+    last: Round | None = None
+    count = job.settings.draws
+    while True:
+        now = _round(job, starts, len(course), count)
+        if now is None:
+            break
+        last = now
+        found = last.estimates(job)
+        course.append({"paid": len(job.ledger.known), "log_z": [e.log_z for e in found],
+                       "half_width": [e.half_width for e in found]})  # fmt: skip
+        more = _draws_needed(job, last, found)
+        if more <= last.count:
+            break
+        count = more
+    if last is None:
+        raise TargetError(
+            f"partition.budget: {job.ledger.left} evaluations are left for the first estimate, which needs more: allow "
+            "a larger one, a smaller share for learning, or fewer draws"
+        )
+    return _precise(job, last, len(course)), course, last.start.name
+
+
+def _round(job: Job, starts: Sequence[Start], number: int, count: int) -> Round | None:
+    """Return a round with this number of draws at each temperature; with fewer, or None, where the budget is short."""
+    guess, rng = Guess.of(job.clusters, job.ledger), job.rng("estimate", number)
+    start = _chosen(job, guess, starts, number)
+    cooled, least = _cooled(job, guess, start, rng), job.settings.draws
+    while count >= least:
+        rows = [drawn(one, count, rng) for one in cooled]
+        taken = [one.population.occupations[r].astype(np.int64) for one, (r, _) in zip(cooled, rows, strict=True)]
+        new = job.ledger.new(np.concatenate(taken))
+        if len(new) <= job.ledger.left:
+            job.ledger.pay(f"estimate-{number}", new)
+            parts = [[_draws(job, one, row, batch)] for one, (row, batch) in zip(cooled, rows, strict=True)]
+            return Round(guess, start, parts, count)
+        count = int(0.8 * count)
+    return None
+
+
+def _precise(job: Job, last: Round, number: int) -> list[Estimate]:
+    """Return the estimates of a round, after further batches without draws until these are precise."""
+    found = last.estimates(job)
+    for more in range(job.settings.rounds):
+        limit = job.settings.precision * job.ledger.lattice.sites
+        own = [2 * correction_error(merged(p), b) for p, b in zip(last.parts, job.betas, strict=True)]
+        if all(e.half_width <= max(limit, 1.2 * c) for e, c in zip(found, own, strict=True)):
+            break
+        rng, none = job.rng("more", number, more), np.zeros(0, dtype=np.int64)
+        for part, one in zip(last.parts, _cooled(job, last.guess, last.start, rng), strict=True):
+            part.append(_draws(job, one, none, none))
+        found = last.estimates(job)
+    return found
+
+
+def _draws_needed(job: Job, now: Round, estimates: Sequence[Estimate]) -> int:
+    """Return how many draws it takes for the correction to be as precise as asked for, at every temperature."""
+    goal, most = DRAWS * job.settings.precision * job.ledger.lattice.sites, 0
+    for part, estimate in zip(now.parts, estimates, strict=True):
+        own = 2 * correction_error(merged(part), estimate.beta)
+        wanted = now.count * min((own / goal) ** 2, 8) if np.isfinite(own) else 8 * now.count
+        most = max(most, int(wanted), 2 * now.count if estimate.effective < job.settings.effective else 0)
+    return min(most, job.settings.batches * job.settings.particles)
+
+
+def _chosen(job: Job, guess: Guess, starts: Sequence[Start], number: int) -> Start:
+    """Return the start that is asked for, or the one whose batches spread less for their steps; its steps are found."""
+    asked = job.settings.start
+    costs = {}
+    for start in starts:
+        if asked not in ("auto", start.name):
+            continue
+        start.forget()
+        rng = job.rng("pilot", start.name, number)
+        cooled = list(start.cooled(guess.moves, job.betas, PILOT, job.settings.sweeps, rng))
+        costs[start.name] = max(map(spread, cooled)) ** 2 * start.steps
+    return min((s for s in starts if s.name in costs), key=lambda s: costs[s.name])
+
+
+def _cooled(job: Job, guess: Guess, start: Start, rng: np.random.Generator) -> list[Cooled]:
+    """Return batches at every temperature, weighed by the guessed energies."""
+    shape, found = (job.settings.batches, job.settings.particles), []
+    cooling = start.cooled(guess.moves, job.betas, shape, job.settings.sweeps, rng)
+    for beta, cooled in zip(job.betas, cooling, strict=True):
+        population = cooled.population
+        energies = guess.energies(population.occupations, population.energies)
+        weights = cooled.weights - beta * (energies - population.energies).reshape(shape)
+        found.append(Cooled(replace(population, energies=energies), weights))
+    return found
+
+
+def _draws(job: Job, cooled: Cooled, rows: Array, batch: Array) -> Draws:
+    population, shares = cooled.population, normalised(cooled.weights)
+    others = job.observables.values(population.occupations)
+    values = np.column_stack([population.energies, population.energies**2, others])
+    means = np.einsum("bm,bmf->bf", shares, values.reshape(*shares.shape, -1))
+    weights = logsumexp(cooled.weights, axis=1) - np.log(cooled.weights.shape[1])
+    energies = job.ledger.energies(population.occupations[rows])
+    return Draws(weights, means, batch, energies, population.energies[rows], others[rows])

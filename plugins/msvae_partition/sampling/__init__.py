@@ -1,0 +1,1 @@
+"""From a start with a known density to partition functions: moves, annealing, the inverse VAE, estimates."""
