@@ -79,6 +79,50 @@ def compared(relax: str, potential: Path, rounds: int) -> tuple[float, float, fl
     return statistics.median(ours[1:]), statistics.median(theirs[1:]), max(apart)  # the first reads the potential
 
 
+def by_ase(potential: Path, constant: float) -> tuple[float, float, float]:
+    """Return C11, C12 and C44 of nickel in GPa from second differences of energies by ASE's embedded atoms."""
+    from ase.build import bulk
+    from ase.calculators.eam import EAM
+
+    perfect, calculator, step = bulk("Ni", cubic=True, a=constant * 1e10), EAM(potential=str(potential)), 3e-4
+    cell = perfect.cell.array.copy()
+
+    def second(strain: list[list[float]]) -> float:
+        energies = []
+        for factor in (-step, 0.0, step):
+            atoms = perfect.copy()
+            atoms.set_cell(cell @ (np.eye(3) + factor * np.array(strain)), scale_atoms=True)
+            atoms.calc = calculator
+            energies.append(float(atoms.get_potential_energy()))
+        return (energies[0] - 2 * energies[1] + energies[2]) / step**2 / perfect.get_volume() * 160.2176634
+
+    first = second([[1, 0, 0], [0, 0, 0], [0, 0, 0]])
+    both, shear = second([[1, 0, 0], [0, 1, 0], [0, 0, 0]]), second([[0, 0, 0], [0, 0, 0.5], [0, 0.5, 0]])
+    return first, (both - 2 * first) / 2, shear
+
+
+def elastic(potential: Path) -> list[str]:
+    """Return the lines of a table of nickel's elastic constants, and its lattice constant at a temperature."""
+    specification = Specification("occupation", 4, Grid.of((4, 4, 4), 3.53e-10), ("Ni", "Fe"))
+    nickel = Structures(np.zeros((1, *specification.shape), dtype=np.uint8), specification)
+    found = msvae.load_solver("lammps-elastic", potential=str(potential)).evaluate(nickel)
+    warm = msvae.load_solver("lammps-elastic", potential=str(potential), temperature=300.0).evaluate(nickel)
+    c, constant = found["stiffness"][0] / 1e9, found["lengths"][0, 0] / 4
+    theirs = by_ase(potential, constant)
+    rows = zip(("C11", "C12", "C44"), (c[0, 0], c[0, 1], c[3, 3]), theirs, (247, 148, 125), strict=True)
+    a, error = warm["lengths"][0].mean() / 4, warm["lengths_error"][0].mean() / 4
+    return [
+        "", "# Atoms: elastic constants", "",
+        "Nickel (fcc) with the same potential, GPa: `lammps-elastic`, second differences of the energies of ASE's own "
+        "embedded-atom method, and those of Mishin, Farkas, Mehl and Papaconstantopoulos, Phys. Rev. B 59 (1999) 3393, "
+        "for the nickel with 3.52 angstrom and -4.45 eV, which this potential has.", "",
+        "| | msvae | ASE | published |", "| --- | --- | --- | --- |",
+        *(f"| {name} | {ours:.1f} | {other:.1f} | {published} |" for name, ours, other, published in rows), "",
+        f"Lattice constant: {1e10 * constant:.4f} angstrom at 0 K, {1e10 * a:.4f} at 300 K, each edge with a standard "
+        f"error of {1e10 * error:.4f} (256 atoms, 40 ps).",
+    ]  # fmt: skip
+
+
 def by_chgnet() -> list[str]:
     """Return the lines of a table of formation energies of ordered alloys in L1_2, their cells relaxed by CHGNet."""
     solver = msvae.load_solver("ase", calculator="chgnet", relax="cell")
@@ -122,6 +166,7 @@ def main() -> None:
     for relax, name in (("none", "static"), ("positions", "relaxed, fixed cell")):
         ours, theirs, apart = compared(relax, asked.potential.resolve(), asked.rounds)
         lines.append(f"| {name} | {1e3 * ours:.1f} | {1e3 * theirs:.0f} | {theirs / ours:.0f} | {apart:.1g} |")
+    lines += elastic(asked.potential.resolve())
     if asked.chgnet:
         lines += by_chgnet()
     asked.write.write_text("\n".join([*lines, ""]))

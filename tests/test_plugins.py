@@ -168,6 +168,14 @@ def test_first_party_plugins_pass_the_conformance_battery(check: conformance.Che
     check()
 
 
+@pytest.mark.parametrize("name", sorted({name for _, name in registration.build(plugins.discover()).loaded}))
+def test_every_plugin_is_shown(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from msvae.cli.plugins import plugin_show
+
+    plugin_show(name)
+    assert f" {name} (from " in capsys.readouterr().out
+
+
 @dataclass(frozen=True)
 class Liar(Counting):
     """Breaks one promise after the other."""

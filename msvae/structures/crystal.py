@@ -48,14 +48,15 @@ class Crystal:
     def read(cls, path: Path) -> Crystal:
         """Return the crystal in a CIF or POSCAR file, whose atoms are the sites, in their order there.
 
-        DataError if it cannot be read; PluginError without ASE.
+        A name that ends in .cif is a CIF file, any other a POSCAR file. DataError if it cannot be read; PluginError
+        without ASE.
         """
         try:
             import ase.io
         except ImportError:
             raise PluginError(f"reading the crystal '{path}' needs ASE: install msvae[ase]") from None
         try:
-            atoms: Any = ase.io.read(path)
+            atoms: Any = ase.io.read(path, format=_format(path))
         except Exception as error:  # a border: readers of formats raise anything
             raise DataError(f"'{path}' cannot be read as a crystal: {type(error).__name__}: {error}") from None
         cell = np.asarray(atoms.cell)
@@ -109,6 +110,11 @@ class Crystal:
                 "set the same crystal, or its lengths"
             )
         return Crystal(_cell(np.array(self.vectors) * ratio[:, None]), self.sites)
+
+
+def _format(path: Path) -> str:
+    """Return ASE's name of a format: no other is tried, for some are pickles."""
+    return "cif" if path.suffix.lower() == ".cif" else "vasp"
 
 
 def _rows(array: Array) -> tuple[Vector, ...]:

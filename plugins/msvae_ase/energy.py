@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -57,6 +57,12 @@ class AseEnergy(Solver):
     name = "ase"
     kinds = ("occupation",)
     dimensions = (3,)
+    computes: ClassVar[tuple[Quantity, ...]] = (
+        Quantity("energy", "J"),
+        Quantity("forces", "N", ("sites", "d"), 0),
+        Quantity("stress", "Pa", ("v",)),
+        Quantity("lengths", "m", ("d",)),
+    )
     calculator: Annotated[str, Calculator] = "emt"
     arguments: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     crystal: Path | None = None
@@ -66,11 +72,12 @@ class AseEnergy(Solver):
     steps: Count = 500
     properties: tuple[Literal["forces", "stress", "lengths"], ...] = ()
 
-    @property
-    def computes(self) -> tuple[Quantity, ...]:  # type: ignore[override]
-        others = {"forces": Quantity("forces", "N", ("sites", "d"), 0), "stress": Quantity("stress", "Pa", ("v",)),
-                  "lengths": Quantity("lengths", "m", ("d",))}  # fmt: skip
-        return Quantity("energy", "J"), *(others[name] for name in self.properties)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "computes", self._asked())
+
+    def _asked(self) -> tuple[Quantity, ...]:
+        """Return the properties that the settings ask for."""
+        return tuple(q for q in type(self).computes if q.name in {"energy", *self.properties})
 
     def quantities(self, specification: Specification) -> tuple[Quantity, ...]:
         shapes = {"forces": (int(np.prod(specification.shape)), 3)}

@@ -1,11 +1,11 @@
-"""Occupations from files of atoms: POSCAR, CIF, extended XYZ, LAMMPS dumps and whatever else ASE reads."""
+"""Occupations from files of atoms: POSCAR, CIF, extended XYZ and LAMMPS dumps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import Field
@@ -16,6 +16,11 @@ from msvae_crystals.parent import Occupations
 __all__ = ["AtomicFiles"]
 
 ELECTRONVOLT = 1.602176634e-19  # J, exact (SI 2019)
+Format = Literal["vasp", "cif", "extxyz", "lammps-dump-text"]
+ENDINGS: Mapping[str, Format] = {
+    ".vasp": "vasp", ".poscar": "vasp", ".cif": "cif", ".xyz": "extxyz", ".extxyz": "extxyz",
+    ".dump": "lammps-dump-text", ".lammpstrj": "lammps-dump-text",
+}  # fmt: skip
 ANGSTROM = 1e-10  # m
 VACANCY = "vacancy"  # the species that is no atom
 
@@ -32,9 +37,11 @@ class AtomicFiles(Occupations):
     """
 
     name = "atomic-files"
-    path: Path = Path("structures.xyz")
-    shape: Annotated[tuple[Annotated[Count, Unit("cells")], ...], Field(min_length=3, max_length=3)] = (1, 1, 1)
-    format: str | None = None
+    path: Path = field(kw_only=True)
+    shape: Annotated[tuple[Annotated[Count, Unit("cells")], ...], Field(min_length=3, max_length=3)] = field(
+        kw_only=True
+    )
+    format: Format | None = None
     tolerance: Length = 8e-11
 
     def load(self, seed: int) -> Structures:
@@ -51,7 +58,7 @@ class AtomicFiles(Occupations):
 
     @classmethod
     def example(cls, n: int, seed: int) -> Structures:
-        own = cls(shape=(2, 2, 2))
+        own = cls(path=Path(), shape=(2, 2, 2))
         specification = own.specification(own.parent(), own.shape)
         rng = np.random.default_rng(seed)
         return Structures(rng.integers(0, 2, (n, *specification.shape)).astype(np.uint8), specification)
@@ -66,10 +73,28 @@ class AtomicFiles(Occupations):
             import ase.io
         except ImportError:
             raise PluginError("reading files of atoms needs ASE: install msvae[ase]") from None
+        how = self._format(path)
         try:
-            return list(ase.io.iread(path, index=":", format=self.format))
+            frames: list[Any] = list(ase.io.iread(path, index=":", format=how))
         except Exception as error:  # a border: readers of formats raise anything
             raise DataError(f"dataset.path: '{path}' cannot be read: {type(error).__name__}: {error}") from None
+        kinds = [name for name in self.species if name != VACANCY]
+        for atoms in frames:
+            if how == "lammps-dump-text" and not set(atoms.get_chemical_symbols()) & set(kinds):
+                types = atoms.get_atomic_numbers()  # without elements, ASE takes types for atomic numbers
+                atoms.info["symbols"] = [kinds[k - 1] if 0 < k <= len(kinds) else f"type {k}" for k in types]
+        return frames
+
+    def _format(self, path: Path) -> Format:
+        """Return the format of a file; no other is tried, for some of ASE's are pickles."""
+        found = self.format or ENDINGS.get(path.suffix.lower())
+        if found is None and path.name.upper().startswith(("POSCAR", "CONTCAR")):
+            return "vasp"
+        if found is None:
+            raise DataError(
+                f"dataset.path: the name '{path}' says no format: give dataset.format = {', '.join(get_args(Format))}"
+            )
+        return found
 
     def _occupation(self, atoms: Any, crystal: Crystal, specification: Specification, where: str) -> Array:
         """Return the species (channels, *grid) on the sites; DataError if an atom is on none, or a site has two."""
@@ -96,11 +121,7 @@ class AtomicFiles(Occupations):
         return values
 
     def _species(self, atoms: Any, where: str) -> Array:
-        symbols = atoms.get_chemical_symbols()
-        if (self.format or "").startswith("lammps-dump") and not set(symbols) <= set(self.species):
-            kinds = [name for name in self.species if name != VACANCY]
-            numbers = atoms.get_atomic_numbers()
-            symbols = [kinds[k - 1] if 0 < k <= len(kinds) else f"type {k}" for k in numbers]
+        symbols = atoms.info.get("symbols", atoms.get_chemical_symbols())
         strange = sorted(set(symbols) - set(self.species))
         if strange:
             raise DataError(

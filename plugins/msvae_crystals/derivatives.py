@@ -20,7 +20,7 @@ from msvae import Array, Count, Crystal, DataError, Rule, Structures
 from msvae_crystals.parent import Occupations
 from msvae_crystals.symmetry import Operation, operations, primitive
 
-__all__ = ["DerivativeStructures", "Superlattice", "occupations", "superlattices"]
+__all__ = ["MOST_LABELLINGS", "DerivativeStructures", "Superlattice", "moves", "occupations", "superlattices"]
 
 MOST_LABELLINGS = 1 << 18  # of one superlattice
 MOST_SITES = 8000  # of the grid that all structures are laid on
@@ -124,16 +124,16 @@ def occupations(lattice: Superlattice, crystal: Crystal, species: int, *, exchan
     labels = codes[:, None] // weights % species
     keep = np.ones(len(codes), dtype=bool)
     swaps = [np.array(p) for p in permutations(range(species))] if exchange else [np.arange(species)]
-    for moves, translation in _permutations(lattice, crystal):
+    for permutation, translation in moves(lattice, crystal):
         for swap in swaps:
-            images = swap[labels[:, moves]] @ weights
+            images = swap[labels[:, permutation]] @ weights
             keep &= images >= codes
             if translation and (swap == np.arange(species)).all():
                 keep &= images != codes
     return labels[keep].astype(np.uint8)
 
 
-def _permutations(lattice: Superlattice, crystal: Crystal) -> Iterator[tuple[Array, bool]]:
+def moves(lattice: Superlattice, crystal: Crystal) -> Iterator[tuple[Array, bool]]:
     """Yield the permutations of a superlattice's sites by symmetry, and whether it is a translation but not none."""
     (a, _, _), (_, c, _), (_, _, f) = lattice.matrix
     cells = np.array(list(product(range(a), range(c), range(f))))

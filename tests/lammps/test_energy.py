@@ -205,8 +205,10 @@ def test_atoms_that_cannot_be_computed_are_a_labelled_failure_and_the_next_are_c
     assert np.isfinite(after["energy"]).all()
 
 
-def test_a_frozen_explosion_is_lost_atoms(potential: str, occupation: Callable[..., Structures]) -> None:
-    """Free surfaces: atoms that nothing holds leave the cell when two of them are pushed together."""
+def test_atoms_that_fly_apart_between_free_surfaces_are_a_failure(
+    potential: str, occupation: Callable[..., Structures]
+) -> None:
+    """Free surfaces, and atoms so near to each other that five steps do not end their flight."""
     structures = occupation(1, (2, 2, 2), constant=1.6e-10, periodic=False)
     solver = msvae.load_solver("lammps-energy", potential=potential, relax="positions", steps=5)
     found = solver.evaluate(structures)
@@ -241,3 +243,17 @@ def test_a_crystal_of_another_size_is_said_before_anything_is_solved(
     assert "has edges of 2.517e-10, 2.517e-10, 2.517e-10 m, the grid a spacing of 3.56e-10" in str(solver.misfit(other))
     (tmp_path / "POSCAR").write_text("nonsense\n")
     assert "cannot be read as a crystal" in str(solver.misfit(other))
+
+
+def test_atoms_that_relax_to_other_sites_are_noted(potential: str, occupation: Callable[..., Structures]) -> None:
+    """An atom beside its place in the lattice, more than half-way to another one, falls into the lattice."""
+    stays = msvae.load_solver("lammps-energy", potential=potential, relax="cell").evaluate(occupation())
+    assert not stays.notes
+    perfect = occupation(1, (2, 2, 2), names=("vacancy", "Ni"), pure=1)
+    values = perfect.values.copy()
+    values[0, 3], values[0, 3, 0, 0, 0] = 0, 1
+    beside = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0.35]]
+    solver = msvae.load_solver("lammps-energy", potential=potential, relax="positions", basis=beside)
+    found = solver.evaluate(Structures(values, perfect.specification))
+    assert "relaxing moved 1 atoms by more than half the distance of two sites" in found.notes[0]
+    assert np.isfinite(found["energy"]).all()

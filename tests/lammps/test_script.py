@@ -176,3 +176,18 @@ def test_an_output_is_one_value_of_the_script() -> None:
     assert "script 'absent.in' is not a file" in str(
         solver.misfit(msvae.Specification("occupation", 4, msvae.Grid.of((2, 2, 2), 3e-10), ("Fe", "Ni")))
     )
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"a b": 1.0}, "names of letters, digits and _"),
+        ({"T": '1" quit'}, "values without quotes"),
+        ({"structure": "mine"}, "'structure' stands for two things"),
+    ],
+)
+def test_variables_are_names_with_plain_values(variables: Any, says: str) -> None:
+    with pytest.raises(msvae.StudyError, match=says):
+        msvae.load_solver("lammps-script", script="x.in", outputs=[ENERGY], variables=variables)
+    with pytest.raises(msvae.StudyError, match="'energy' stands for two things"):
+        msvae.load_solver("lammps-script", script="x.in", outputs=[ENERGY, ENERGY])
