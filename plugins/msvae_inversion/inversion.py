@@ -137,12 +137,19 @@ def _descended(problem: Problem, job: Job, index: int) -> Outcome:
 def _descent(problem: Problem, data: Array, start: int) -> tuple[Found, Array]:
     """Return where a descent ends that explains data (m,), and its misfits over the noise. start: of the candidates."""
     settings, measured = problem.settings, problem.measured
-    first = np.argsort(((measured.candidates - data) ** 2).sum(axis=1), kind="stable")[start]
+    first = _order(((measured.candidates - data) ** 2).sum(axis=1), measured.chart)[start]
     place = int(measured.chart[first]), torch.as_tensor(measured.latents[first])
     level = 0.5 * settings.discrepancy**2
     metric = data_metric(problem.charts, problem.pushed, settings.noise) if settings.metric == "data" else None
     found = descend(problem.charts, problem.objective(data), place, steps=settings.steps, level=level, metric=metric)
     return found, np.sqrt(2 * np.array(found.values))
+
+
+def _order(misfits: Array, charts: Array) -> Array:
+    """Return the order in which candidates (c,) are starts: the best of every chart, then the second best of every."""
+    order = np.argsort(misfits, kind="stable")
+    place = np.array([(charts[order[:k]] == charts[order[k]]).sum() for k in range(len(order))])
+    return np.asarray(order[np.argsort(place, kind="stable")])
 
 
 def _within(problem: Problem, pixels: Array) -> Array:

@@ -91,7 +91,8 @@ class Invert(Campaign):
     count: of them. gap: images before and after a measured one that charts are not fitted to, where neighbours in the
         data set are alike.
     candidates: images of the charts, evenly spaced in the data set, that the data are compared with at first.
-    starts: of the best candidates from which a descent begins. steps: of each descent, at most.
+    starts: of the best candidates from which a descent begins: the best of every chart come first. steps: of each
+        descent, at most.
     metric: "images" (Riemannian gradient descent, as in the source), or "data", whose steps are Gauss
         and Newton's and cost two forward models for each dimension of a chart.
     discrepancy: a descent ends where the root mean square misfit is so many times the noise (Morozov).

@@ -29,7 +29,7 @@ def test_tomography_finds_images_that_explain_the_data_better_than_what_it_start
     small = ["dataset.count=120", "dataset.size=24", "charts.count=2", "charts.components=30", "charts.width=32",
              "charts.epochs=40", "invert.controls=[]", "invert.count=2", "invert.candidates=16", "invert.steps=15",
              "invert.starts=2", "invert.metric='images'", "charts.dimensions=8",
-             "forward.cells=[8, 12]", "forward.sensors=32"]  # fmt: skip
+             "forward.cells=[8, 12]", "forward.sensors=32", "invert.model_errors=8", "invert.samples=10"]  # fmt: skip
     launch(EXAMPLE / "discs.toml", tmp_path / "run", overrides=small)
     values = Run.open(tmp_path / "run").store("descend").load().properties["values"]
     assert values.shape == (4, 16)
