@@ -44,13 +44,15 @@ MODEL = ModelSettings(
 TRAINING = TrainingSettings(epochs=100, batch_size=64, learning_rate=2e-3, weight_decay=1e-2, held_back=0.1)
 
 
-def trained(structures, seed, model=MODEL, training=TRAINING, network=None):
-    """Return a VAE fitted to structures."""
+def trained(structures, seed, model=MODEL, training=TRAINING, network=None, *, flow=True):
+    """Return a VAE fitted to structures. flow: whether its aggregate posterior is fitted too, for designs."""
     torch.manual_seed(seed)
     vae = VAE(Blueprint.of(structures, model, network or AlloyPerceptron()))
     sides = split_of(structures, training.held_back, seed)
     fit(vae, structures, training, seed=seed, sides=sides)
     vae.calibrate(structures[sides.held_out])
+    if not flow:
+        return vae
     known = structures[sides.train]
     draws = [vae.draw(known, seed_of(seed, k)) for k in range(4)]
     conditions = vae.network_conditions(vae.known_conditions(known), len(known)).double().numpy()
@@ -66,10 +68,19 @@ def calibration_error(chance, truth, bins=10):
                for k in range(bins) if (place == k).any())  # fmt: skip
 
 
+def predicted(vae, test):
+    """Return accuracy, AUC and calibration error on held-out alloys."""
+    truth, chance = test.properties[CLASS], vae.guess_conditions(test)[CLASS][:, 1]
+    return {
+        "accuracy": ((chance > 0.5) == truth).mean(),
+        "AUC": roc_auc_score(truth, chance),
+        "calibration error": calibration_error(chance, truth),
+    }
+
+
 def scores(vae, train, test, judge, seed):
     """Return the figures of a model on held-out alloys. judge: returns the class of compositions (n, elements)."""
     truth = test.properties[CLASS]
-    chance = vae.guess_conditions(test)[CLASS][:, 1]
     z = vae.encode(test)
     probe = RandomForestClassifier(200, min_samples_leaf=3, random_state=seed)
     scored = vae.aggregate.scores(z, vae.network_conditions(truth[:, None], len(test)).numpy())
@@ -86,9 +97,7 @@ def scores(vae, train, test, judge, seed):
     own = np.abs(again.values - test.values)[:, present].mean()
     mean = np.abs(test.values - train.values.mean(axis=0))[:, present].mean()
     return {
-        "accuracy": ((chance > 0.5) == truth).mean(),
-        "AUC": roc_auc_score(truth, chance),
-        "calibration error": calibration_error(chance, truth),
+        **predicted(vae, test),
         **probes,
         "composition error over that of the mean": own / mean,
         "composition error, at.%": 100 * own,
@@ -146,7 +155,7 @@ def by_few_labels(data, train, test, labels, seed, settings):
         ("labels alone", some[known], settings),
         ("labels alone, smaller batches", some[known], smaller),
     ):
-        vae = trained(alloys, seed, *own)
+        vae = trained(alloys, seed, *own, flow=False)
         chance = vae.guess_conditions(data[test])[CLASS][:, 1]
         found[f"{name}: accuracy"] = ((chance > 0.5) == truth[test]).mean()
         found[f"{name}: AUC"] = roc_auc_score(truth[test], chance)
@@ -168,6 +177,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--families", choices=["none", "elements", "base"], default="none")
     parser.add_argument("--labels", type=int, help="labels that are known in the training; the other alloys have none")
+    parser.add_argument("--brief", action="store_true", help="only predictions: no latents, designs and controls")
     parser.add_argument("--set", action="append", default=[], help="key=value of [model], [training] or the network")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -189,7 +199,8 @@ def main() -> None:
     for seed in range(arguments.splits):
         sides = split_of(data, 0.2, seed)
         train, test = sides.train, sides.held_out
-        forest = RandomForestClassifier(300, random_state=seed).fit(described, truth)  # knows all alloys: the judge
+        forest = RandomForestClassifier(2 if arguments.brief else 300, random_state=seed)
+        forest.fit(described, truth)  # knows all alloys: the judge
 
         def judge(x, forest=forest):
             return forest.predict(np.hstack([table.features(x), x]))
@@ -199,11 +210,12 @@ def main() -> None:
             rows.append(by_few_labels(data, train, test, arguments.labels, seed, (model, training, network)))
             print(seed, rows[-1], flush=True)
             continue
-        vae = trained(data[train], seed, model, training, network)
-        rows.append({**scores(vae, data[train], data[test], judge, seed), "seconds": time.perf_counter() - start})
+        vae = trained(data[train], seed, model, training, network, flow=not arguments.brief)
+        found = predicted(vae, data[test]) if arguments.brief else scores(vae, data[train], data[test], judge, seed)
+        rows.append({**found, "seconds": time.perf_counter() - start})
         said.append((vae.guess_conditions(data[test])[CLASS][:, 1], truth[test]))
         effects.append(attribution(vae, data[train], 0, 1, seed))
-        for name, accuracy, auc in controls(described, train, test, truth, seed):
+        for name, accuracy, auc in () if arguments.brief else controls(described, train, test, truth, seed):
             others.setdefault(name, []).append((accuracy, auc))
         print(seed, {k: round(float(v), 3) for k, v in rows[-1].items()}, flush=True)
     print(f"\n| {arguments.splits} splits, families: {arguments.families} | mean | deviation |\n| --- | --- | --- |")

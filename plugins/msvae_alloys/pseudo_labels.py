@@ -1,7 +1,7 @@
 """Classes of alloys that have none, from a forest of those that have one, so that a network learns from all alloys.
 
 Pseudo-labels (Lee 2013, ICML Workshop on Challenges in Representation Learning) from another model, which learns more
-from few labels than a network does. They are drawn from its probabilities, so that the network learns these.
+from few labels than a network does. The network's probabilities are then those of the forest's classes: too sure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TREES, LEAST = 500, 2  # of the forest; alloys in a leaf
 
 
 def completed(alloys: Structures, target: str, seed: int) -> Structures:
-    """Return alloys whose unknown classes are drawn from the forest's probabilities; DataError if none is known."""
+    """Return alloys whose unknown classes are the forest's likeliest ones; DataError if none is known."""
     from sklearn.ensemble import RandomForestClassifier
 
     classes = np.array(alloys.properties[target], dtype=np.float64)
@@ -28,10 +28,7 @@ def completed(alloys: Structures, target: str, seed: int) -> Structures:
         raise DataError(f"screen.unknown = 'forest' needs alloys whose '{target}' is known: the table has none")
     described = _described(alloys)
     forest = RandomForestClassifier(TREES, min_samples_leaf=LEAST, random_state=seed_of(seed, "forest") % (1 << 32))
-    chance = forest.fit(described[known], classes[known]).predict_proba(described[~known])
-    drawn = np.random.default_rng(seed_of(seed, "pseudo-labels")).random((len(chance), 1))
-    place = (chance.cumsum(axis=1)[:, :-1] < drawn).sum(axis=1)
-    classes[~known] = forest.classes_[place]
+    classes[~known] = forest.fit(described[known], classes[known]).predict(described[~known])
     return alloys.with_properties({target: classes}, alloys.quantities)
 
 

@@ -52,8 +52,8 @@ class Screen(Campaign):
     elements: that may occur; by default those of the data set. bounds: of their fractions.
     largest: fraction that any element may have. number: of elements, least and most.
     least_fraction: below which a fraction counts as none.
-    unknown: classes of alloys that have none are completed by the "model" in training (semi-supervised), or drawn
-        before it from a "forest" of the others, which learns more where few are known.
+    unknown: classes of alloys that have none are completed in training by the "model" (semi-supervised), or before it
+        by a "forest" of the others, which learns more where few are known; probabilities are then too sure.
     distance: to the nearest known alloy, at most, as a share of the atoms: farther away a model has seen nothing. By
         default that within which half of the known alloys have another one.
     price: at most, of the elements. density: least and most, by the rule of mixtures.

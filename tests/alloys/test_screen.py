@@ -149,16 +149,15 @@ def test_what_a_prediction_depends_on_is_attributed_to_it() -> None:
     assert effects[[1, 3, 4, 6, 7, 8]].max() == 0
 
 
-def test_unknown_classes_are_drawn_from_what_a_forest_of_the_known_ones_says() -> None:
+def test_unknown_classes_are_what_a_forest_of_the_known_ones_says() -> None:
     alloys = Compositions.example(400, 0)
     truth = alloys.properties["single phase"]
     hidden = np.where(np.arange(400) < 80, truth, np.nan)
     few = alloys.with_properties({"single phase": hidden}, alloys.quantities)
     found = completed(few, "single phase", 0).properties["single phase"]
     np.testing.assert_array_equal(found[:80], truth[:80])
-    assert 0.7 < (found[80:] == truth[80:]).mean() < 1  # drawn classes are not the likeliest
+    assert 0.8 < (found[80:] == truth[80:]).mean() < 1  # the larger class has .6
     np.testing.assert_array_equal(found, completed(few, "single phase", 0).properties["single phase"])
-    assert (found != completed(few, "single phase", 1).properties["single phase"]).any()
     assert completed(alloys, "single phase", 0) is alloys
     none = alloys.with_properties({"single phase": np.full(400, np.nan)}, alloys.quantities)
     with pytest.raises(DataError, match="needs alloys whose 'single phase' is known"):
