@@ -52,6 +52,8 @@ class Screen(Campaign):
     elements: that may occur; by default those of the data set. bounds: of their fractions.
     largest: fraction that any element may have. number: of elements, least and most.
     least_fraction: below which a fraction counts as none.
+    unknown: classes of alloys that have none are completed in training by the "model" (semi-supervised), or before it
+        by a "forest" of the others, which learns more where few are known; probabilities are then too sure.
     distance: to the nearest known alloy, at most, as a share of the atoms: farther away a model has seen nothing. By
         default that within which half of the known alloys have another one.
     price: at most, of the elements. density: least and most, by the rule of mixtures.
@@ -70,6 +72,7 @@ class Screen(Campaign):
     number: Annotated[tuple[Count, Count], Rule("the least and the most elements", lambda r: r[0] <= r[1])] = (2, 6)
     largest: Annotated[Fraction, Field(gt=0)] = 1.0
     least_fraction: Annotated[Fraction, Field(gt=0, lt=0.2)] = 0.01
+    unknown: Literal["model", "forest"] = "model"
     distance: Annotated[Fraction, Field(gt=0)] | None = None
     price: Positive | None = None
     density: tuple[NonNegative, Positive] | None = None
@@ -93,6 +96,11 @@ class Screen(Campaign):
             raise StudyError(
                 f"{study.source.at(['screen', 'value'])}: found {self.value:g}, expected a class from 0 to "
                 f"{condition.classes - 1}"
+            )
+        if self.unknown == "forest" and not condition.classes:
+            raise StudyError(
+                f"{study.source.at(['screen', 'unknown'])}: a forest completes classes, '{self.target}' is a number: "
+                "leave it at 'model'"
             )
         if not condition.classes and not self.tolerance:
             raise StudyError(f"{study.source.at(['screen'])}: a number is met within a tolerance: add screen.tolerance")

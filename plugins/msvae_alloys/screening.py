@@ -37,6 +37,7 @@ from msvae import (
 from msvae_alloys.attribution import FEATURES, attribution, explains
 from msvae_alloys.candidates import Known, Space
 from msvae_alloys.formulas import formula_of
+from msvae_alloys.pseudo_labels import completed
 from msvae_alloys.screen import Screen, Workflow
 
 POOL, ATTRIBUTION = "pool.csv", "attribution.json"
@@ -60,7 +61,10 @@ def run(context: Context, settings: Screen) -> Table:
     structures = training_structures(context)
     space = Space.of(settings, structures.specification.constituents)
     known = Known.of(settings, structures.values)
-    model = trained(context, structures)
+    seen = structures
+    if settings.unknown == "forest":
+        seen = completed(structures, settings.target.property, context.study.seed)
+    model = trained(context, seen)
     found: dict[Workflow, tuple[Array, Array]] = {}
     counts = []
     for workflow in sorted(settings.workflows, key=("candidates", "latents", "inversion").index):

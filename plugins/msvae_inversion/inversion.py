@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from msvae import (
     Array,
@@ -27,12 +28,14 @@ from msvae import (
 )  # fmt: skip
 from msvae_inversion.controls import regularised
 from msvae_inversion.invert import Control, Invert
-from msvae_inversion.manifold.descent import data_metric, descend
-from msvae_inversion.manifold.posterior import intervals, posterior
+from msvae_inversion.manifold.descent import Found, data_metric, descend
+from msvae_inversion.manifold.posterior import Posterior, intervals, posterior
 from msvae_inversion.problem import Problem, prepared, problem_of
 from msvae_inversion.table import table_of
 
 __all__ = ["best_starts", "run"]
+
+ROUNDING = 1e-6  # of pixels that are the same in all images, as a share of the range of values
 
 Outcome = Mapping[str, Array]
 
@@ -41,7 +44,7 @@ Outcome = Mapping[str, Array]
 class Job:
     """What a worker is given. places: chart and latents of each image, from which samples begin. weights: of controls.
 
-    misfits: of each image over the noise. quantities: of the stage.
+    misfits: of each image over the noise. width: of intervals, in deviations to each side. quantities: of the stage.
     """
 
     recipe: Recipe
@@ -50,6 +53,7 @@ class Job:
     quantities: tuple[Quantity, ...]
     places: tuple[tuple[int, tuple[float, ...]], ...] = ()
     misfits: tuple[float, ...] = ()
+    width: float = 0.0
     weights: tuple[float, ...] = ()
 
 
@@ -117,27 +121,35 @@ def _descents(problem: Problem) -> tuple[Quantity, ...]:
 
 def _descended(problem: Problem, job: Job, index: int) -> Outcome:
     """Return where a descent from one of the best candidates ends. values: misfit over noise after each step."""
-    settings, measured = problem.settings, problem.measured
+    settings = problem.settings
     image, start = divmod(index, settings.starts)
-    order = np.argsort(((measured.candidates - measured.data[image]) ** 2).sum(axis=1), kind="stable")
-    first = order[start]
-    place = int(measured.chart[first]), torch.as_tensor(measured.latents[first])
-    level = 0.5 * settings.discrepancy**2
-    metric = None
-    if settings.metric == "data":
-        metric = data_metric(problem.charts, problem.model_of_pixels, settings.noise)
-    found = descend(
-        problem.charts, problem.objective(measured.data[image]), place, steps=settings.steps, level=level, metric=metric
-    )
+    found, misfits = _descent(problem, problem.measured.data[image], start)
     values = np.full(settings.steps + 1, np.nan)
-    values[: len(found.values)] = np.sqrt(2 * np.array(found.values))
+    values[: len(misfits)] = misfits
     with torch.no_grad():
         pixels = problem.charts.decode(found.chart, found.latents[None])[0].numpy()
     return {
-        "misfit": np.array(values[len(found.values) - 1]), "chart": np.array(float(found.chart)),
-        "latents": found.latents.numpy(), "image": _within(problem, pixels), "changes": np.array(float(found.changes)),
-        "values": values,
+        "misfit": misfits[-1], "chart": np.array(float(found.chart)), "latents": found.latents.numpy(),
+        "image": _within(problem, pixels), "changes": np.array(float(found.changes)), "values": values,
     }  # fmt: skip
+
+
+def _descent(problem: Problem, data: Array, start: int) -> tuple[Found, Array]:
+    """Return where a descent ends that explains data (m,), and its misfits over the noise. start: of the candidates."""
+    settings, measured = problem.settings, problem.measured
+    first = _order(((measured.candidates - data) ** 2).sum(axis=1), measured.chart)[start]
+    place = int(measured.chart[first]), torch.as_tensor(measured.latents[first])
+    level = 0.5 * settings.discrepancy**2
+    metric = data_metric(problem.charts, problem.pushed, settings.noise) if settings.metric == "data" else None
+    found = descend(problem.charts, problem.objective(data), place, steps=settings.steps, level=level, metric=metric)
+    return found, np.sqrt(2 * np.array(found.values))
+
+
+def _order(misfits: Array, charts: Array) -> Array:
+    """Return the order in which candidates (c,) are starts: the best of every chart, then the second best of every."""
+    order = np.argsort(misfits, kind="stable")
+    place = np.array([(charts[order[:k]] == charts[order[k]]).sum() for k in range(len(order))])
+    return np.asarray(order[np.argsort(place, kind="stable")])
 
 
 def _within(problem: Problem, pixels: Array) -> Array:
@@ -161,28 +173,53 @@ def _samples(context: Context, settings: Invert, job: Job, problem: Problem, bes
         (int(k), tuple(z.tolist())) for k, z in zip(best.properties["chart"], best.properties["latents"], strict=True)
     )
     own = replace(job, places=places, misfits=tuple(best.properties["misfit"].tolist()))
+    if settings.calibration:
+        scores = (Quantity("scores", "1", problem.grid),)
+        unseen = _stage(context, "calibrate", job, _calibrated, settings.calibration, scores)
+        own = replace(own, width=float(np.nanquantile(unseen.properties["scores"], settings.interval)))
     names = {"mean": problem.grid, "deviation": problem.grid, "low": problem.grid, "high": problem.grid, "accepted": ()}
     quantities = tuple(Quantity(name, "1", shape) for name, shape in names.items())
     return _stage(context, "sample", own, _sampled, len(places), quantities)
 
 
+def _calibrated(problem: Problem, job: Job, index: int) -> Outcome:
+    """Return how far the pixels of an unseen image are from the mean of its posterior, over their deviation."""
+    data = problem.measured.unseen_data[index]
+    starts = [_descent(problem, data, start) for start in range(problem.settings.starts)]
+    found, misfits = min(starts, key=lambda one: float(one[1][-1]))
+    _, (mean, deviation, *_) = _posterior(problem, data, (found.chart, found.latents), float(misfits[-1]), -1 - index)
+    scores = np.abs(problem.measured.unseen[index] - mean) / deviation
+    return {"scores": scores.reshape(problem.grid)}
+
+
 def _sampled(problem: Problem, job: Job, index: int) -> Outcome:
-    """Return the posterior of an image; what the best image on the charts cannot explain is added to the noise."""
-    settings = problem.settings
+    """Return the posterior of an image."""
     chart, latents = job.places[index]
-    noise = settings.noise * max(1.0, job.misfits[index])
-    data = torch.as_tensor(problem.measured.data[index])
-    found = posterior(
-        problem.charts, problem.model_of_pixels, (data, noise), (chart, torch.tensor(latents, dtype=torch.float64)),
-        samples=settings.samples, thinning=settings.thinning, seed=seed_of(problem.seed, "langevin", index) % (1 << 62),
-    )  # fmt: skip
-    seed = seed_of(problem.seed, "interval", index)
-    mean, deviation, low, high = intervals(problem.charts, found, settings.interval, seed)
+    place = chart, torch.tensor(latents, dtype=torch.float64)
+    data = problem.measured.data[index]
+    found, (mean, deviation, low, high) = _posterior(problem, data, place, job.misfits[index], index)
+    if job.width:
+        low, high = mean - job.width * deviation, mean + job.width * deviation
     limits = {"deviation": deviation, "low": low, "high": high}
     return {
         "mean": _within(problem, mean), **{name: v.reshape(problem.grid) for name, v in limits.items()},
         "accepted": np.array(found.accepted),
     }  # fmt: skip
+
+
+def _posterior(
+    problem: Problem, data: Array, place: tuple[int, Tensor], misfit: float, number: int
+) -> tuple[Posterior, tuple[Array, ...]]:
+    """Return the posterior of data (m,), and mean, deviation and limits (p,) of its pixels. number: of the seeds."""
+    settings, charts = problem.settings, problem.charts
+    found = posterior(
+        charts, problem.likelihood(data, misfit), place, samples=settings.samples, thinning=settings.thinning,
+        seed=seed_of(problem.seed, "langevin", number) % (1 << 62),
+    )  # fmt: skip
+    seed = seed_of(problem.seed, "interval", number)
+    mean, deviation, low, high = intervals(charts, found, settings.interval, seed, problem.cut)
+    lowest, highest, _ = problem.measured.levels
+    return found, (mean, np.maximum(deviation, ROUNDING * (highest - lowest)), low, high)
 
 
 def _controls(context: Context, settings: Invert, job: Job, problem: Problem) -> dict[str, Evaluations]:

@@ -34,14 +34,15 @@ class Charts(Settings):
     """[charts]: the manifold of the data set's images, as overlapping charts over their principal components.
 
     count: of charts. dimensions: of each. components: principal components that images are reduced to.
-    width: of the hidden layers of a chart's network. epochs: of its training.
+    width: of the hidden layers of a chart's network. epochs: of its training; with 0 a chart stays the principal
+        components of its images, whose prior is a normal distribution.
     """
 
     count: Annotated[Count, Field(le=64)] = 4
-    dimensions: Annotated[Count, Field(le=64)] = 6
+    dimensions: Annotated[Count, Field(le=1024)] = 6
     components: Annotated[Count, Field(le=4096)] = 100
     width: Annotated[Count, Field(le=4096)] = 256
-    epochs: Count = 50
+    epochs: Natural = 50
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,18 @@ class Invert(Campaign):
     count: of them. gap: images before and after a measured one that charts are not fitted to, where neighbours in the
         data set are alike.
     candidates: images of the charts, evenly spaced in the data set, that the data are compared with at first.
-    starts: of the best candidates from which a descent begins. steps: of each descent, at most.
+    starts: of the best candidates from which a descent begins: the best of every chart come first. steps: of each
+        descent, at most.
     metric: "images" (Riemannian gradient descent, as in the source), or "data", whose steps are Gauss
         and Newton's and cost two forward models for each dimension of a chart.
     discrepancy: a descent ends where the root mean square misfit is so many times the noise (Morozov).
     samples: of the posterior of each image; 0 for none. thinning: Langevin steps between two of them.
-    interval: probability of the interval of each pixel.
+    model_errors: of so many images that the charts have not seen, the errors of charts and of the mesh in the data are
+        taken; their mean and covariance are then part of the noise of the posterior (Kaipio and Somersalo 2007,
+        J. Comput. Appl. Math. 198, 493). With 0, the misfit of the best image is.
+    interval: probability of the interval of each pixel. calibration: of so many unseen images, which are inverted too,
+        the width of the intervals is taken so that they hold this share of the pixels; with 0 they are the samples'.
+    cut: whether the model sees images cut to the range of the data set's, where it has no sense beyond.
     controls: other methods, on the same data. weights: of their penalties, which are tried; the one is taken that is
         best for images that the charts were fitted to.
     """
@@ -116,6 +123,9 @@ class Invert(Campaign):
     discrepancy: Positive = 1.0
     samples: Natural = 0
     thinning: Count = 5
+    model_errors: Natural = 0
+    calibration: Natural = 0
+    cut: bool = False
     interval: Annotated[Fraction, Field(gt=0, lt=1)] = 0.9
     controls: Annotated[tuple[Control, ...], Distinct] = ()
     weights: Annotated[tuple[Positive, ...], Ascending] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)

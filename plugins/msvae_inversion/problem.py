@@ -16,7 +16,8 @@ from msvae import Array, Context, DataError, Recipe, Structures, Study, seed_of,
 from msvae_inversion.invert import Charts, Forward, Invert
 from msvae_inversion.manifold.charts import ImageCharts, Shape, charts_from_bytes, charts_to_bytes
 from msvae_inversion.manifold.descent import Objective, place_of
-from msvae_inversion.manifold.fitting import fit_charts
+from msvae_inversion.manifold.fitting import fit_charts, unseen
+from msvae_inversion.manifold.posterior import Likelihood
 from msvae_inversion.models.forward import ForwardModel, checked, forward_model
 
 __all__ = ["CHARTS", "MEASURED", "Measured", "Problem", "prepared", "problem_of"]
@@ -32,7 +33,8 @@ class Measured:
     data: (images, m). truth: (images, p), NaN where it is not known. candidates: (c, m), what would be measured of
     images of the charts; chart: (c,) and latents: (c, d) say where these are. calibration: (q, p), images that charts
     were fitted to, and calibration_data (q, m). levels: lowest and highest
-    value of an image, and the scatter of its pixels.
+    value of an image, and the scatter of its pixels. errors: (e, m), of charts and model in the data of unseen images.
+    unseen: (u, p), such images, and unseen_data: (u, m), theirs.
     """
 
     data: Array
@@ -43,6 +45,9 @@ class Measured:
     calibration: Array
     calibration_data: Array
     levels: Array
+    errors: Array
+    unseen: Array
+    unseen_data: Array
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,29 @@ class Problem:
 
     def model_of_pixels(self, image: Tensor) -> Tensor:
         """Return the data (m,) of an image (p,)."""
-        return self.model(image.reshape(1, *self.grid))[0]
+        return self.model(self.cut(image).reshape(1, *self.grid))[0]
+
+    def cut(self, image: Tensor) -> Tensor:
+        """Return an image as the model sees it."""
+        low, high, _ = map(float, self.measured.levels)
+        return image.clamp(low, high) if self.settings.cut else image
+
+    def pushed(self, image: Tensor, directions: Tensor) -> Tensor:
+        """Return the derivatives (m, d) of the data of an image (p,) along directions (d, p)."""
+        seen = self.cut(image)
+        return self.model.derivatives(seen.reshape(self.grid), (directions * (seen == image)).reshape(-1, *self.grid))
+
+    def likelihood(self, measured: Array, misfit: float) -> Likelihood:
+        """Return the likelihood of measured data (m,), with the errors of the model beside the noise.
+
+        Where they are not known, what the best image on the charts cannot explain (misfit, over the noise) is added to
+        the noise.
+        """
+        data, errors, noise = torch.as_tensor(measured), self.measured.errors, self.settings.noise
+        weight = torch.tensor(1 / (noise * max(1.0, misfit)), dtype=data.dtype)
+        if len(errors):
+            data, weight = data - torch.as_tensor(errors.mean(axis=0)), _weight(errors, noise)
+        return Likelihood(self.model_of_pixels, self.pushed, data, weight)
 
     def objective(self, data: Array) -> Objective:
         """Return half of the mean squared misfit over the noise's variance, as a function of an image (p,)."""
@@ -71,6 +98,16 @@ class Problem:
             return value
 
         return misfit
+
+
+def _weight(errors: Array, noise: float) -> Tensor:
+    """Return W (m, m) with W^T W the inverse of noise^2 I + the covariance of errors (e, m), which is shrunk."""
+    from sklearn.covariance import ledoit_wolf
+
+    covariance = torch.as_tensor(ledoit_wolf(errors)[0]) + noise**2 * torch.eye(errors.shape[1], dtype=torch.float64)
+    lower = torch.linalg.cholesky(covariance)
+    weight: Tensor = torch.linalg.solve_triangular(lower, torch.eye(len(lower), dtype=lower.dtype), upper=False)
+    return weight
 
 
 @lru_cache(maxsize=2)
@@ -149,10 +186,8 @@ def _fitted(study: Study, images: Array) -> ImageCharts:
 def _data(settings: Invert, model: ForwardModel, images: Array, seed: int) -> Array:
     """Return the data (images, m): those of a file, or simulated ones with noise."""
     if settings.data is None:
-        simulator = model.for_data()
         checked(model, images[0])
-        return np.stack([_noisy(settings, simulator, image, seed_of(seed, "noise", k))
-                         for k, image in enumerate(images)])  # fmt: skip
+        return _simulated(settings, model, images, seed)
     if not settings.data.is_file():  # only here: a run is read where the file is not
         raise DataError(
             f"invert.data: '{settings.data}' is not a file: give a .npy file with a row of data for each image, or "
@@ -174,21 +209,56 @@ def _noisy(settings: Invert, model: ForwardModel, image: Array, seed: int) -> Ar
     return np.asarray(data + settings.noise * np.random.default_rng(seed).standard_normal(data.shape))
 
 
-def _measured(settings: Invert, charts: ImageCharts, model: ForwardModel, images: Array, seed: int) -> dict[str, Array]:
-    """Return what candidates and images for calibration give, and where candidates are on the charts."""
-    spread = np.arange(1, settings.candidates + 1) * len(images) // (settings.candidates + 1)
-    places = [place_of(charts, torch.as_tensor(images[k].ravel())) for k in spread]
-    with torch.no_grad():
-        made = [charts.decode(k, z[None])[0].reshape(images.shape[1:]).numpy() for k, z in places]
-    few = images[: max(1, min(CALIBRATION, len(images)))]
+def _errors(settings: Invert, charts: ImageCharts, model: ForwardModel, images: Array) -> Array:
+    """Return the errors (e, m) of charts and model in the data of images (n, *grid)."""
     simulator = model.for_data()
+    low, high = (images.min(), images.max()) if settings.cut and len(images) else (-np.inf, np.inf)
+    found = [checked(simulator, x) - checked(model, _on_charts(charts, x)[2].clip(low, high)) for x in images]
+    return np.array(found).reshape(len(found), -1 if found else 0)
+
+
+@torch.no_grad()
+def _on_charts(charts: ImageCharts, image: Array) -> tuple[int, Array, Array]:
+    """Return chart and latents (d,) of an image (*grid), and the image there."""
+    k, z = place_of(charts, torch.as_tensor(image.ravel()))
+    return k, z.numpy(), charts.decode(k, z[None])[0].reshape(image.shape).numpy()
+
+
+def _measured(settings: Invert, charts: ImageCharts, model: ForwardModel, images: Array, seed: int) -> dict[str, Array]:
+    """Return what candidates and images for calibration give, where candidates are on the charts, and model errors."""
+    spread = np.arange(1, settings.candidates + 1) * len(images) // (settings.candidates + 1)
+    places = [_on_charts(charts, images[k]) for k in spread]
+    few = images[: max(1, min(CALIBRATION, len(images)))]
+    for_errors, for_width = (images[rows] for rows in _parts(settings, len(images)))
     return {
-        "candidates": np.stack([checked(model, image) for image in made]),
-        "chart": np.array([k for k, _ in places]),
-        "latents": np.stack([z.numpy() for _, z in places]),
+        "candidates": np.stack([checked(model, image) for *_, image in places]),
+        "chart": np.array([k for k, *_ in places]),
+        "latents": np.stack([z for _, z, _ in places]),
         "calibration": few.reshape(len(few), -1),
-        "calibration_data": np.stack(
-            [_noisy(settings, simulator, image, seed_of(seed, "calibration", k)) for k, image in enumerate(few)]
-        ),
+        "calibration_data": _simulated(settings, model, few, seed_of(seed, "calibration")),
         "levels": np.array([images.min(), images.max(), math.sqrt(images.reshape(len(images), -1).var(axis=0).mean())]),
+        "errors": _errors(settings, charts, model, for_errors),
+        "unseen": for_width.reshape(len(for_width), images[0].size),
+        "unseen_data": _simulated(settings, model, for_width, seed_of(seed, "unseen")),
     }
+
+
+def _parts(settings: Invert, count: int) -> tuple[Array, Array]:
+    """Return which of `count` images, none of which the charts have seen, tell model errors and width of intervals."""
+    rows, asked = unseen(count), settings.model_errors + settings.calibration
+    if asked and (len(rows) < asked or settings.model_errors == 1):
+        raise DataError(
+            f"invert.model_errors, calibration: {asked} unseen images are asked for, of {count} the charts leave "
+            f"{len(rows)}: take from 2 to so many, or add images"
+        )
+    spread = rows[np.arange(asked) * len(rows) // max(1, asked)]
+    chosen = np.zeros(asked, dtype=bool)
+    chosen[np.arange(settings.calibration) * asked // max(1, settings.calibration)] = True
+    return spread[~chosen], spread[chosen]
+
+
+def _simulated(settings: Invert, model: ForwardModel, images: Array, seed: int) -> Array:
+    """Return noisy data (n, m) of images (n, *grid)."""
+    simulator = model.for_data()
+    data = [_noisy(settings, simulator, image, seed_of(seed, "noise", k)) for k, image in enumerate(images)]
+    return np.array(data).reshape(len(data), -1 if data else 0)

@@ -18,6 +18,7 @@ from msvae_alloys.attribution import FEATURES, permutation, shapley
 from msvae_alloys.candidates import Known, Space
 from msvae_alloys.compositions import Compositions
 from msvae_alloys.formulas import amounts, formula_of
+from msvae_alloys.pseudo_labels import completed
 from msvae_alloys.screen import Bound, Screen
 from msvae_alloys.screening import chances
 
@@ -146,6 +147,29 @@ def test_what_a_prediction_depends_on_is_attributed_to_it() -> None:
     effects = permutation(lambda x: x @ weights, rows, rng)
     assert effects.argmax() == 0
     assert effects[[1, 3, 4, 6, 7, 8]].max() == 0
+
+
+def test_unknown_classes_are_what_a_forest_of_the_known_ones_says() -> None:
+    alloys = Compositions.example(400, 0)
+    truth = alloys.properties["single phase"]
+    hidden = np.where(np.arange(400) < 80, truth, np.nan)
+    few = alloys.with_properties({"single phase": hidden}, alloys.quantities)
+    found = completed(few, "single phase", 0).properties["single phase"]
+    np.testing.assert_array_equal(found[:80], truth[:80])
+    assert 0.8 < (found[80:] == truth[80:]).mean() < 1  # the larger class has .6
+    np.testing.assert_array_equal(found, completed(few, "single phase", 0).properties["single phase"])
+    assert completed(alloys, "single phase", 0) is alloys
+    none = alloys.with_properties({"single phase": np.full(400, np.nan)}, alloys.quantities)
+    with pytest.raises(DataError, match="needs alloys whose 'single phase' is known"):
+        completed(none, "single phase", 0)
+
+
+def test_a_forest_completes_classes_before_training(study: Path, tmp_path: Path) -> None:
+    small = ["training.epochs=2", "screen.workflows=['candidates']", "screen.count=200"]
+    for unknown in ("model", "forest"):
+        launch(study, tmp_path / unknown, overrides=[*small, f"screen.unknown='{unknown}'"])
+    chance = [[float(row["probability"]) for row in pool(tmp_path / unknown)] for unknown in ("model", "forest")]
+    assert chance[0] != chance[1]
 
 
 @pytest.mark.parametrize(

@@ -101,3 +101,14 @@ def test_contacts_add_their_impedance() -> None:
     torch.testing.assert_close(
         difference[0] - difference[1], torch.tensor(2 * 0.1 / width, dtype=torch.float64), atol=0.03, rtol=0
     )
+
+
+@pytest.mark.parametrize("name", ["convolution", "tomography"])
+def test_derivatives_along_directions_are_those_of_differences(name: str) -> None:
+    forward = model(name, **({"sensors": 16, "cells": (8, 12)} if name == "tomography" else {}))
+    torch.manual_seed(0)
+    image, directions = torch.rand(12, 12).double(), torch.randn(3, 12, 12).double()
+    found = forward.derivatives(image, directions)
+    for column, direction in zip(found.T, directions, strict=True):
+        change = (forward((image + 1e-4 * direction)[None]) - forward((image - 1e-4 * direction)[None]))[0] / 2e-4
+        torch.testing.assert_close(column, change, rtol=1e-5, atol=1e-6 * float(change.abs().max()))

@@ -93,12 +93,11 @@ class Charts(nn.Module):
         z = self._inside(k, self.encode(k, points))
         distance = (self.decode(k, z) - points).norm(dim=1)
         for _ in range(NEAREST):
-            columns = [
-                (self.decode(k, z + e) - self.decode(k, z - e)) / (2 * STEP)
-                for e in STEP * torch.eye(self.dimensions, dtype=z.dtype)
-            ]
-            rest = points - self.decode(k, z)
-            step = torch.linalg.lstsq(torch.stack(columns, dim=2), rest[:, :, None]).solution[:, :, 0]
+            shifts = STEP * torch.eye(self.dimensions, dtype=z.dtype)[:, None]
+            around = self.decode(k, torch.cat([z[None], z + shifts, z - shifts]))  # one call costs as much as one point
+            ahead, behind = around[1:].chunk(2)
+            jacobian = ((ahead - behind) / (2 * STEP)).permute(1, 2, 0)
+            step = torch.linalg.lstsq(jacobian, (points - around[0])[:, :, None]).solution[:, :, 0]
             for part in (1.0, 0.3):
                 moved = self._inside(k, z + part * step)
                 there = (self.decode(k, moved) - points).norm(dim=1)
@@ -133,7 +132,7 @@ class Charts(nn.Module):
         the nearest chart. Longer steps are tried where no nearby point is lower, because charts are uneven at their
         edges.
         """
-        place = self._closest(torch.as_tensor(np.asarray(start), dtype=torch.float64))
+        (place,) = self._closest(torch.as_tensor(np.asarray(start), dtype=torch.float64)[None])
         for step in range(steps):
             moved = self._lower(objective, place, length)
             if moved is None or step % LOOK == 0:
@@ -149,10 +148,11 @@ class Charts(nn.Module):
         return self.decode(k, z[None])[0]
 
     @torch.no_grad()
-    def _closest(self, point: Tensor) -> Place:
-        """Return the chart nearest to a point (n,), and the latents of the nearest point in it."""
-        places = [(k, self._nearest(k, point[None])[0]) for k in range(len(self.maps))]
-        return min(places, key=lambda place: float((self.point(place) - point).norm()))
+    def _closest(self, points: Tensor) -> list[Place]:
+        """Return the chart nearest to each of points (m, n), and the latents of the nearest point in it."""
+        latents = [self._nearest(k, points) for k in range(len(self.maps))]
+        far = torch.stack([(self.decode(k, z) - points).norm(dim=1) for k, z in enumerate(latents)])
+        return [(k, latents[k][i]) for i, k in enumerate(far.argmin(dim=0).tolist())]
 
     def _across(
         self, objective: Callable[[Tensor], Tensor], place: Place, length: float, otherwise: Place | None
@@ -161,8 +161,8 @@ class Charts(nn.Module):
         value, slope, here = self._slope(objective, place)
         with torch.no_grad():
             best = value if otherwise is None else float(objective(self.point(otherwise)))
-            for part in AHEAD if otherwise else FAR_AHEAD:
-                found = self._closest(here - part * length * slope)
+            parts = torch.tensor(AHEAD if otherwise else FAR_AHEAD, dtype=here.dtype)
+            for found in self._closest(here - parts[:, None] * length * slope):
                 if float(objective(self.point(found))) < best - LEAST * abs(best):
                     return found
         return otherwise

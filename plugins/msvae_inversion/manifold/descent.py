@@ -10,9 +10,10 @@ from torch import Tensor
 
 from msvae_inversion.manifold.charts import ImageCharts
 
-__all__ = ["Found", "Objective", "data_metric", "derivatives", "descend", "place_of"]
+__all__ = ["Found", "Objective", "Pushed", "data_metric", "derivatives", "descend", "place_of"]
 
 Objective = Callable[[Tensor], Tensor]  # of an image (p,)
+Pushed = Callable[[Tensor, Tensor], Tensor]  # of an image (p,) and directions (d, p): derivatives of data (m, d)
 Metric = Callable[[int, Tensor], Tensor]  # of latents (d,) in a chart
 Moved = tuple[int, Tensor, float]  # a chart, latents in it, and the objective there
 ARMIJO, HALVINGS, LONGEST = 1e-4, 12, 64.0
@@ -20,7 +21,6 @@ LEAST, STALLED = 1e-4, 4  # the fall of an objective that counts, as a share of 
 FAR = 0.3  # by how much, as a share, an objective may be higher where a step in another chart begins
 AGREE = 1e-2  # by how much, as a share, an objective may rise where another chart describes the same image
 EDGE = 0.98  # of a chart's reach, from which a step in another chart is tried too
-DIFFERENCE = 1e-3  # of latents, for the derivatives of data
 AHEAD = (4.0, 1.0, 0.25)  # lengths of steps in the space of images, which are projected onto all charts
 
 
@@ -83,26 +83,20 @@ def descend(
 
 
 @torch.no_grad()
-def derivatives(charts: ImageCharts, model: Objective, k: int, z: Tensor) -> Tensor:
-    """Return the derivatives (m, d) of data by latents (d,) of chart k, by central differences.
-
-    model: of an image (p,) to data (m,).
-    """
-    columns = [
-        (model(charts.decode(k, (z + step)[None])[0]) - model(charts.decode(k, (z - step)[None])[0])) / (2 * DIFFERENCE)
-        for step in DIFFERENCE * torch.eye(len(z), dtype=z.dtype)
-    ]
-    return torch.stack(columns, dim=1)
+def derivatives(charts: ImageCharts, pushed: Pushed, k: int, z: Tensor) -> Tensor:
+    """Return the derivatives (m, d) of data by latents (d,) of chart k."""
+    directions = charts.jacobian(k, z[None])[0].T @ charts.basis
+    return pushed(charts.decode(k, z[None])[0], directions)
 
 
-def data_metric(charts: ImageCharts, model: Objective, noise: float) -> Metric:
+def data_metric(charts: ImageCharts, pushed: Pushed, noise: float) -> Metric:
     """Return the metric of data, pulled back to latents: the matrix of Gauss and Newton for half a mean squared misfit.
 
     The identity over the number of data is added, the inverse covariance of the latents.
     """
 
     def metric(k: int, z: Tensor) -> Tensor:
-        jacobian = derivatives(charts, model, k, z) / noise
+        jacobian = derivatives(charts, pushed, k, z) / noise
         return (jacobian.T @ jacobian + torch.eye(len(z), dtype=z.dtype)) / len(jacobian)
 
     return metric

@@ -11,7 +11,7 @@ from torch import Tensor
 from msvae import Array, DataError, seed_of
 from msvae_inversion.manifold.charts import ImageCharts, Map, Shape
 
-__all__ = ["fit_charts"]
+__all__ = ["fit_charts", "unseen"]
 
 OVERLAP = 1.35  # images belong to each chart whose centre is at most so many times as far as the nearest one
 BATCH, RATE = 64, 2e-3
@@ -30,7 +30,8 @@ def fit_charts(images: Array, shape: Shape, *, epochs: int, seed: int) -> ImageC
             f"{least} are needed: add images, or lower charts.count or charts.components"
         )
     x = torch.as_tensor(np.array(images, dtype=np.float32))
-    kept = torch.arange(len(x)) % HELD_BACK != HELD_BACK - 1
+    kept = torch.ones(len(x), dtype=torch.bool)
+    kept[unseen(len(x))] = False
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "image charts"))
         charts = ImageCharts(shape)
@@ -47,6 +48,11 @@ def fit_charts(images: Array, shape: Shape, *, epochs: int, seed: int) -> ImageC
     charts.basis.copy_(_orthonormal(charts.basis.T).T)
     charts.turn.copy_(_orthonormal(charts.turn))
     return charts
+
+
+def unseen(count: int) -> Array:
+    """Return the indices of those of `count` images that no chart is fitted to, which measure what charts leave out."""
+    return np.arange(HELD_BACK - 1, count, HELD_BACK)
 
 
 def _orthonormal(columns: Tensor) -> Tensor:
@@ -92,6 +98,8 @@ def _start(charts: ImageCharts, k: int, c: Tensor) -> None:
 
 def _train(charts: ImageCharts, k: int, c: Tensor, epochs: int) -> None:
     """Minimise the squared error of noisy latents of chart k, by Adam with a cosine schedule."""
+    if not epochs:
+        return
     network = charts.maps[k]
     assert isinstance(network, Map)
     along, across = charts.split(k, c)
@@ -133,6 +141,8 @@ def _settle(charts: ImageCharts, k: int, c: Tensor) -> None:
 def _weigh(charts: ImageCharts, c: Tensor) -> None:
     """Set the weights of the mixture from the responsibilities of all images."""
     charts.weights.zero_()
+    if charts.shape.charts == 1:
+        return
     for _ in range(5):
         chance = torch.softmax(charts.log_joint(c), dim=1).mean(dim=0)
         charts.weights.copy_(chance.clamp_min(1e-12).log())
@@ -141,7 +151,9 @@ def _weigh(charts: ImageCharts, c: Tensor) -> None:
 @torch.no_grad()
 def _measure(charts: ImageCharts, x: Tensor) -> None:
     """Set how far unseen images (m, p) are from the charts, pixel by pixel."""
-    best = charts.log_joint(charts.components(x)).argmax(dim=1)
+    best = torch.zeros(len(x), dtype=torch.long)
+    if charts.shape.charts > 1:
+        best = charts.log_joint(charts.components(x)).argmax(dim=1)
     squares = torch.zeros_like(charts.mean)
     for k in range(charts.shape.charts):
         own = x[best == k]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +11,33 @@ from torch import Tensor
 
 from msvae import Array
 from msvae_inversion.manifold.charts import ImageCharts
-from msvae_inversion.manifold.descent import Objective, derivatives
+from msvae_inversion.manifold.descent import Objective, Pushed, derivatives
 
-__all__ = ["Posterior", "intervals", "posterior"]
+__all__ = ["Likelihood", "Posterior", "intervals", "posterior"]
 
-BURN_IN, TARGET, ADAPTED = 50, 0.57, 0.2  # steps, the acceptance of an optimal step, and how fast it is approached
+BURN_IN, TARGET, ADAPTED = 200, 0.57, 0.1  # steps, the acceptance of an optimal step, and how fast it is approached
 FIRST = 0.5  # length of the first step
+ASCENTS, FALL = 20, 1e-2  # Gauss-Newton steps to the mode, at most, and the fall in nats that one has to bring
+PARTS = (1.0, 0.5, 0.25, 0.1)  # of such a step, which are tried in turn
+
+Energy = Callable[[Tensor], tuple[float, Tensor]]  # of latents (d,): -log density, and its gradient (d,)
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Normal noise of data. model: of an image (p,) to data (m,). pushed: its derivatives. data: (m,).
+
+    weight: W (m, m) with W^T W the inverse covariance of the noise, or the inverse of its deviation.
+    """
+
+    model: Objective
+    pushed: Pushed
+    data: Tensor
+    weight: Tensor
+
+    def weighted(self, values: Tensor) -> Tensor:
+        """Return W times values (m, ...)."""
+        return self.weight @ values if self.weight.ndim else self.weight * values
 
 
 @dataclass(frozen=True)
@@ -29,8 +51,7 @@ class Posterior:
 
 def posterior(
     charts: ImageCharts,
-    model: Objective,
-    data: tuple[Tensor, float],
+    likelihood: Likelihood,
     place: tuple[int, Tensor],
     *,
     samples: int,
@@ -39,50 +60,86 @@ def posterior(
 ) -> Posterior:
     """Return samples of p(z | data) in the chart of a place, under the standard normal prior of its latents.
 
-    model: of an image (p,) to data (m,). data: (m,), and the deviation of their noise. Steps are those of the
-    Metropolis-adjusted Langevin algorithm (Roberts and Tweedie 1996, Bernoulli 2, 341) with the metric of the data and
-    of the prior at the place, H = J^T J / noise^2 + I, whose proposals are z - t/2 H^-1 grad + sqrt(t) H^-1/2 xi.
+    They begin at the mode z* that Gauss-Newton steps lead to from the place. Steps are of the preconditioned
+    Crank-Nicolson Langevin algorithm (Cotter, Roberts, Stuart and White 2013, Stat. Sci. 28, 424, equation 4.10) for
+    w = H^1/2 (z - z*), H = J^T W^T W J + I at the mode: were the posterior normal, w would be N(0, I) and every step
+    accepted, in any number of dimensions.
     """
-    k, z = place
-    edge = 1.01 * max(float(charts.reach[k]), float(z.norm()))
+    energy = _energy(charts, likelihood, place)
+    mode = _mode(charts, likelihood, energy, place)
     rng = torch.Generator().manual_seed(seed)
-    root = _root(_precision(charts, model, data[1], k, z))  # H^-1 = root root^T
+    root = _root(_precision(charts, likelihood, place[0], mode))  # H^-1 = root root^T
 
-    def energy(w: Tensor) -> tuple[float, Tensor]:
-        latents = (z + root @ w).requires_grad_()
-        rest = model(charts.decode(k, latents[None])[0]) - data[0]
-        value = 0.5 * (rest**2).sum() / data[1] ** 2 + 0.5 * (latents**2).sum()
-        (slope,) = torch.autograd.grad(value, latents)
-        outside = float(latents.detach().norm()) > edge
-        return (float("inf") if outside else float(value.detach())), root.T @ slope
+    def beyond_normal(w: Tensor) -> tuple[float, Tensor]:
+        """Return what -log p of w is above |w|^2 / 2, and its gradient."""
+        value, slope = energy(mode + root @ w)
+        return value - 0.5 * float(w @ w), root.T @ slope - w
 
-    w, length, kept, taken = torch.zeros_like(z), FIRST, [], 0
-    value, slope = energy(w)
+    w, length, kept, taken = torch.zeros_like(mode), FIRST, [], 0
+    here = beyond_normal(w)
     for step in range(BURN_IN + samples * thinning):
-        noise = torch.randn(len(z), generator=rng, dtype=z.dtype)
-        moved = w - 0.5 * length * slope + length**0.5 * noise
-        there, slope_there = energy(moved)
-        back = (w - moved + 0.5 * length * slope_there) / length**0.5
-        log_ratio = value - there + 0.5 * float((noise**2).sum() - (back**2).sum())
-        chance = float(np.exp(min(0.0, log_ratio))) if np.isfinite(there) else 0.0
-        if float(torch.rand(1, generator=rng, dtype=z.dtype)) < chance:
-            w, value, slope = moved, there, slope_there
+        noise = torch.randn(len(w), generator=rng, dtype=w.dtype)
+        moved = ((2 - length) * w - 2 * length * here[1] + (8 * length) ** 0.5 * noise) / (2 + length)
+        there = beyond_normal(moved)
+        log_ratio = _forth(w, moved, here, length) - _forth(moved, w, there, length)
+        chance = float(np.exp(min(0.0, log_ratio))) if np.isfinite(there[0]) else 0.0
+        if float(torch.rand(1, generator=rng, dtype=w.dtype)) < chance:
+            w, here = moved, there
             taken += step >= BURN_IN
         if step < BURN_IN:
             length = float(np.clip(length * np.exp(ADAPTED * (chance - TARGET)), 1e-4, 2.0))
         elif (step - BURN_IN) % thinning == thinning - 1:
-            kept.append(z + root @ w)
-    return Posterior(k, torch.stack(kept).detach(), taken / (samples * thinning))
+            kept.append(mode + root @ w)
+    return Posterior(place[0], torch.stack(kept).detach(), taken / (samples * thinning))
+
+
+def _forth(w: Tensor, moved: Tensor, here: tuple[float, Tensor], length: float) -> float:
+    """Return rho(w, moved) of the cited paper, whose difference from rho(moved, w) decides on a step."""
+    value, slope = here
+    return float(value + 0.5 * (moved - w) @ slope + length / 4 * (w + moved) @ slope + length / 4 * slope @ slope)
+
+
+def _energy(charts: ImageCharts, likelihood: Likelihood, place: tuple[int, Tensor]) -> Energy:
+    """Return -log p(z | data) and its gradient; the former is infinite beyond the edge of the chart of a place."""
+    k, start = place
+    edge = 1.01 * max(float(charts.reach[k]), float(start.norm()))
+
+    def energy(z: Tensor) -> tuple[float, Tensor]:
+        latents = z.detach().clone().requires_grad_()
+        rest = likelihood.weighted(likelihood.model(charts.decode(k, latents[None])[0]) - likelihood.data)
+        value = 0.5 * (rest**2).sum() + 0.5 * (latents**2).sum()
+        (slope,) = torch.autograd.grad(value, latents)
+        return (float("inf") if float(z.norm()) > edge else float(value.detach())), slope
+
+    return energy
+
+
+def _mode(charts: ImageCharts, likelihood: Likelihood, energy: Energy, place: tuple[int, Tensor]) -> Tensor:
+    """Return the latents (d,) of a mode of the posterior, by Gauss-Newton steps from a place."""
+    k, z = place
+    value, slope = energy(z)
+    for _ in range(ASCENTS):
+        step = torch.linalg.solve(_precision(charts, likelihood, k, z), slope)
+        before = value
+        for part in PARTS:
+            moved, there = z - part * step, energy(z - part * step)
+            if there[0] < value - FALL:
+                z, (value, slope) = moved, there
+                break
+        if value == before:
+            break
+    return z
 
 
 def intervals(
-    charts: ImageCharts, found: Posterior, probability: float, seed: int
+    charts: ImageCharts, found: Posterior, probability: float, seed: int, cut: Callable[[Tensor], Tensor]
 ) -> tuple[Array, Array, Array, Array]:
     """Return mean, deviation, and the limits (p,) of the interval of each pixel that holds this probability.
 
-    What the charts leave out of unseen images is added to the samples as normal noise of each pixel.
+    What the charts leave out of unseen images is added to the samples as normal noise of each pixel. cut: what of an
+    image (s, p) the model sees.
     """
-    images = charts.decode(found.chart, found.latents).numpy()
+    images = cut(charts.decode(found.chart, found.latents)).numpy()
     rng = np.random.default_rng(seed)
     whole = images + charts.rest.numpy() * rng.standard_normal(images.shape)
     low, high = np.quantile(whole, [(1 - probability) / 2, (1 + probability) / 2], axis=0)
@@ -90,10 +147,10 @@ def intervals(
 
 
 @torch.no_grad()
-def _precision(charts: ImageCharts, model: Objective, noise: float, k: int, z: Tensor) -> Tensor:
-    """Return H = J^T J / noise^2 + I (d, d), with the derivatives J (m, d) of data by latents."""
-    jacobian = derivatives(charts, model, k, z)
-    return jacobian.T @ jacobian / noise**2 + torch.eye(len(z), dtype=z.dtype)
+def _precision(charts: ImageCharts, likelihood: Likelihood, k: int, z: Tensor) -> Tensor:
+    """Return H = J^T W^T W J + I (d, d), with the derivatives J (m, d) of data by latents."""
+    jacobian = likelihood.weighted(derivatives(charts, likelihood.pushed, k, z))
+    return jacobian.T @ jacobian + torch.eye(len(z), dtype=z.dtype)
 
 
 def _root(precision: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from msvae_inversion.invert import Forward
 
 __all__ = ["ForwardModel", "checked", "forward_model"]
 
+DIFFERENCE = 1e-3  # of images, along directions of their derivatives
+
 
 class ForwardModel(ABC):
     """A differentiable function of images (n, *grid) to data (n, m). noiseless: see `for_data`."""
@@ -28,6 +30,16 @@ class ForwardModel(ABC):
     def for_data(self) -> ForwardModel:
         """Return the model that simulates data: the same, or one of another discretisation."""
         return self
+
+    @torch.no_grad()
+    def derivatives(self, image: Tensor, directions: Tensor) -> Tensor:
+        """Return the derivatives (m, d) of the data of an image (*grid) along directions (d, *grid).
+
+        By default central differences.
+        """
+        steps = DIFFERENCE * directions
+        columns = [(self((image + step)[None]) - self((image - step)[None]))[0] / (2 * DIFFERENCE) for step in steps]
+        return torch.stack(columns, dim=1)
 
 
 @final

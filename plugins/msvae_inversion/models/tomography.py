@@ -16,7 +16,7 @@ from msvae_inversion.invert import Forward
 from msvae_inversion.models.electrodes import System, complete, continuum, corners, facets_of, points
 from msvae_inversion.models.forward import ForwardModel
 
-__all__ = ["Solved", "Tomography", "gradient", "solved", "tomography"]
+__all__ = ["Solved", "Tomography", "gradient", "sensitivity", "solved", "tomography"]
 
 SAMPLES = 24  # points of an element, at least, over which the image is averaged
 LEAST = 1e-3  # conductivity, as a share of the lower one of the settings, below which it is cut
@@ -44,6 +44,16 @@ def gradient(system: System, found: Solved, cotangent: Array) -> Array:
     adjoint[1:] = factors.solve(np.ascontiguousarray((system.observe.T @ cotangent)[1:]))
     own, other = potentials[system.unknowns], adjoint[system.unknowns]
     return -np.asarray(np.einsum("eaj,eab,ebj->e", other, system.local, own, optimize=True))
+
+
+def sensitivity(system: System, found: Solved) -> Array:
+    """Return the derivatives (j q, e) of data by conductivities (e,), by the adjoint equations of all sensors."""
+    potentials, factors = found
+    adjoint = np.zeros((len(potentials), len(system.observe)))
+    adjoint[1:] = factors.solve(np.ascontiguousarray(system.observe.T[1:]))
+    own, other = potentials[system.unknowns], adjoint[system.unknowns]
+    slopes = np.einsum("eaq,eab,ebj->jqe", other, system.local, own, optimize=True)
+    return -np.asarray(slopes.reshape(-1, len(own)))
 
 
 class _Measured(torch.autograd.Function):
@@ -79,8 +89,22 @@ class Tomography(ForwardModel):
         self.low, self.high = settings.conductivity
 
     def __call__(self, images: Tensor) -> Tensor:
-        pixels = (self.low + (self.high - self.low) * images.flatten(1)).clamp_min(LEAST * min(self.low, self.high))
-        return _Measured.apply(pixels, self.average, self.system)  # type: ignore[no-any-return,no-untyped-call]
+        return _Measured.apply(self._pixels(images), self.average, self.system)  # type: ignore[no-any-return,no-untyped-call]
+
+    @torch.no_grad()
+    def derivatives(self, image: Tensor, directions: Tensor) -> Tensor:
+        pixels = self._pixels(image[None])[0]
+        moved = (self.high - self.low) * directions.flatten(1) * (pixels > self._least)
+        by_element = sensitivity(self.system, solved(self.system, self.average @ pixels.double().numpy()))
+        return torch.as_tensor(by_element @ (self.average @ moved.double().numpy().T), dtype=image.dtype)
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """Return the conductivities (n, p) of images (n, *grid)."""
+        return (self.low + (self.high - self.low) * images.flatten(1)).clamp_min(self._least)
+
+    @property
+    def _least(self) -> float:
+        return LEAST * min(self.low, self.high)
 
     def for_data(self) -> ForwardModel:
         return Tomography(self.settings, self.grid, self.settings.cells[1])
