@@ -25,7 +25,7 @@ from msvae_microstructures.processes import gaussian_field, thresholded
 
 ORDER = 0.4  # what a cut in two leaves of the gain of the cut before: corners of phases converge like h^1.2
 METAL = {"youngs_modulus": 70e9, "poissons_ratio": 0.3, "yield_stress": 2e8, "hardening": 1e9}
-SMALL = (((16, 16), 2.0), ((6, 6, 6), 1.5))  # shapes and lengths where torch solves: uniform boundaries
+SMALL = (((16, 16), 2.0), ((4, 4, 4), 1.0))  # shapes and lengths where torch solves: uniform boundaries
 CONTRASTS = (2.0, 10.0, 100.0, 1000.0, 0.0)  # of the second phase to the first; 0 is a pore
 ESTIMATES = (  # what estimates, where it is called
     "msvae_voxelfe.backends.between_faces.estimated_refinement",

@@ -178,13 +178,14 @@ def large(potential: str) -> None:
             "partition.conserved=true", "dataset.composition=[0.5, 0.5]", "partition.temperatures=[1000.0]",
             "dataset.count=40", "partition.bits=0"]  # fmt: skip
     for seed in (0, 1):
-        for budget in (150, 300, 600, 1200):
-            more = [*base, f"seed={seed}", f"partition.budget={budget}"]
+        for budget in (150, 600, 2400):
+            more = [*base, f"seed={seed}", f"partition.budget={budget}", "partition.precision=1e-5"]
             own = found(EXAMPLES / "alloy-defects" / "solution.toml", more)
             e = own["estimates"][0]
             print(f"seed {seed}, {own['paid']} energies, {own['seconds']:.0f} s: log Z {e['log_z']:.4f} +- "
-                  f"{e['half_width']:.2g}, effective {e['effective']:.2f}, order {own['short_range_order'][0]}, energy "
-                  f"{e['means'][0] / 256 / ELECTRONVOLT:.6f} eV/site", flush=True)  # fmt: skip
+                  f"{e['half_width']:.2g}, {e['draws']} draws, effective {e['effective']:.2f}, order "
+                  f"{own['short_range_order'][0]['0 1']:.4f}, energy {e['means'][0] / 256 / ELECTRONVOLT:.6f} +- "
+                  f"{e['errors'][0] / 256 / ELECTRONVOLT:.1g} eV/site", flush=True)  # fmt: skip
     _metropolis(potential)
 
 
