@@ -9,7 +9,7 @@ import numpy as np
 from msvae import Context, seed_of
 from msvae_partition.campaign import Partition
 from msvae_partition.expansion.clusters import Clusters
-from msvae_partition.ledger import Ledger
+from msvae_partition.expansion.ledger import Ledger
 from msvae_partition.observables import Observables
 from msvae_partition.sampling.starts import Uniform
 

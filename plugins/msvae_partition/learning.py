@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from msvae import Array
-from msvae_partition.guess import Guess
+from msvae_partition.expansion.guess import Guess
 from msvae_partition.job import PILOT, Job
 from msvae_partition.sampling.annealing import Cooled, chosen
 from msvae_partition.sampling.starts import Uniform

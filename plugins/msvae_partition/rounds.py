@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from msvae import Array, TargetError, seed_of
-from msvae_partition.guess import Guess
+from msvae_partition.expansion.guess import Guess
 from msvae_partition.job import PILOT, Job
 from msvae_partition.learning import drawn
 from msvae_partition.sampling.annealing import Cooled, normalised, resampled

@@ -12,11 +12,11 @@ from msvae import Array, Context, Structures, StudyError, Table, TargetError, se
 from msvae_partition.campaign import Partition
 from msvae_partition.defects import FOUND, defects
 from msvae_partition.expansion.clusters import Clusters, Expansion
+from msvae_partition.expansion.guess import Guess
+from msvae_partition.expansion.ledger import Ledger
 from msvae_partition.expansion.symmetry import Lattice
-from msvae_partition.guess import Guess
 from msvae_partition.job import Job
 from msvae_partition.learning import learn
-from msvae_partition.ledger import Ledger
 from msvae_partition.models.ising import BOLTZMANN
 from msvae_partition.observables import Observables
 from msvae_partition.rounds import estimate

@@ -57,18 +57,30 @@ price = 20.0
 SYMBOLS = ("Al", "Co", "Cr", "Fe", "Ni", "Ti")
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
+def written(folder: Path) -> Path:
     """Return a study of a table that the data set's own example gives, with some classes unknown."""
     alloys = Compositions.example(300, 0)
-    with open(tmp_path / "alloys.csv", "w", newline="") as file:
+    with open(folder / "alloys.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["alloy", "single phase"])
         for k, (x, y) in enumerate(zip(alloys.values, alloys.properties["single phase"], strict=True)):
             formula = formula_of(alloys.specification.constituents, x.tolist())
             writer.writerow([formula, "" if k % 5 == 4 else int(y)])
-    (tmp_path / "study.toml").write_text(STUDY.replace("alloys.csv", str(tmp_path / "alloys.csv")))
-    return tmp_path / "study.toml"
+    (folder / "study.toml").write_text(STUDY.replace("alloys.csv", str(folder / "alloys.csv")))
+    return folder / "study.toml"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return written(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run of the study, whose model other runs of it may take."""
+    folder = tmp_path_factory.mktemp("screen")
+    launch(written(folder), folder / "run")
+    return folder / "run"
 
 
 def pool(run: Path) -> list[dict[str, str]]:
@@ -76,12 +88,12 @@ def pool(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_what_is_found_meets_the_constraints_and_is_of_the_asked_class(study: Path, tmp_path: Path) -> None:
-    for value in (1, 0):
-        model = [f"training.start_from={tmp_path / 'run1'}"] if value == 0 else []
-        launch(study, tmp_path / f"run{value}", overrides=[f"screen.value={value}", *model])
-        rows = pool(tmp_path / f"run{value}")
-        run = Run.open(tmp_path / f"run{value}")
+def test_what_is_found_meets_the_constraints_and_is_of_the_asked_class(whole: Path, tmp_path: Path) -> None:
+    launch(
+        whole.with_name("study.toml"), tmp_path / "run", overrides=["screen.value=0", f"training.start_from={whole}"]
+    )
+    for value, run in ((1, Run.open(whole)), (0, Run.open(tmp_path / "run"))):
+        rows = pool(run.path)
         reach = Known.of(run.study.need(Screen), run.structures.values).reach
         assert 0 < reach < 0.5
         assert {row["workflow"] for row in rows} >= {"candidates", "inversion"}
@@ -102,31 +114,32 @@ def test_what_is_found_meets_the_constraints_and_is_of_the_asked_class(study: Pa
 
 @pytest.mark.parametrize("n", [3, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.mpi
-def test_ranks_and_a_restart_find_the_same(study: Path, tmp_path: Path, mpiexec: Callable[..., Any], n: int) -> None:
-    study.write_text(study.read_text().replace("epochs = 25", "epochs = 2"))
-    launch(study, tmp_path / "serial")
+def test_ranks_and_a_restart_find_the_same(
+    study: Path, whole: Path, tmp_path: Path, mpiexec: Callable[..., Any], n: int
+) -> None:
+    study.write_text(study.read_text().replace("count = 3000", "count = 400"))
+    taken = f"training.start_from={whole}"
+    launch(study, tmp_path / "serial", overrides=[taken])
     expected = pool(tmp_path / "serial")
-    taken = f"training.start_from={tmp_path / 'serial'}"
     found = mpiexec(n, "-m", "msvae", "run", str(study), "--output", f"run{n}", "--set", taken)
     assert found.returncode == 0, found.stderr
     assert pool(tmp_path / f"run{n}") == expected
     (tmp_path / "serial" / "pool.csv").unlink()
-    launch(study, tmp_path / "serial", resume=True)
+    launch(study, tmp_path / "serial", overrides=[taken], resume=True)
     assert pool(tmp_path / "serial") == expected
 
 
-def test_the_class_that_is_asked_for_is_judged_and_the_pool_drawn(study: Path, tmp_path: Path) -> None:
+def test_the_class_that_is_asked_for_is_judged_and_the_pool_drawn(whole: Path) -> None:
     from msvae.report.page import write_report
 
-    launch(study, tmp_path / "run")
-    page = write_report(tmp_path / "run").read_text()
+    page = write_report(whole).read_text()
     assert "The best compositions of each workflow" in page
     assert "What the prediction depends on" in page
-    told = json.loads((tmp_path / "run" / "attribution.json").read_text())
+    told = json.loads((whole / "attribution.json").read_text())
     assert told["shapley"][FEATURES.index("elements themselves")] == max(told["shapley"])  # they decide the class
-    table = parquet.read_table(tmp_path / "run" / "pool.parquet").to_pylist()
-    assert [row["probability"] for row in table] == [float(row["probability"]) for row in pool(tmp_path / "run")]
-    run = Run.open(tmp_path / "run")
+    table = parquet.read_table(whole / "pool.parquet").to_pylist()
+    assert [row["probability"] for row in table] == [float(row["probability"]) for row in pool(whole)]
+    run = Run.open(whole)
     settings, x = run.study.need(Screen), run.structures.values.astype(float)
     both = [chances(run.model, Screen(settings.target, value=value), x) for value in (0, 1)]
     np.testing.assert_allclose(sum(both), 1.0, atol=1e-5)

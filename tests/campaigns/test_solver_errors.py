@@ -79,11 +79,35 @@ def test_label_names_both_errors_of_what_it_evaluated(study_file: Callable[..., 
     assert table.notes[-1].replace("'", "&#x27;") in page
 
 
+BARE = """
+from dataclasses import dataclass
+import msvae
+
+@dataclass(frozen=True)
+class Bare(msvae.Solver):
+    "The share of phase 1."
+    name = "bare"
+    kinds = ("phases",)
+    computes = (msvae.Quantity("conductivity", "W/m/K"),)
+
+    def evaluate(self, structures):
+        return {"conductivity": structures.fractions[:, 1]}
+
+@msvae.hook
+def msvae_solvers():
+    return [Bare]
+"""
+
+
 def test_a_solver_without_estimates_is_said_to_have_none(study_file: Callable[..., Path], tmp_path: Path) -> None:
-    overrides = ["solver.boundary='uniform-gradient'", "dataset.count=2", "model.heads=[]"]
-    table = launch(study_file("label"), tmp_path / "run", overrides=overrides)
+    study = study_file("label")
+    settings = study.read_text()
+    start, end = settings.index("[solver]"), settings.index("[architecture]")
+    study.write_text(settings[:start] + '[solver]\nname = "bare"\n' + settings[end:])
+    (tmp_path / "bare.py").write_text(BARE)
+    study.write_text('plugin_files = ["bare.py"]\n' + study.read_text())
+    table = launch(study, tmp_path / "run", overrides=["dataset.count=2", "model.heads=[]"])
     assert table is not None
-    assert table.rows[0][-2] == ""
     assert any(
         n.startswith("conductivity, 2 eval") and "discretisation not estimated, iteration " in n for n in table.notes
     )

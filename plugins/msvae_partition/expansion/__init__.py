@@ -1,1 +1,1 @@
-"""Lattices with their operations, and expansions of the energy in clusters of their sites."""
+"""The energy: lattices with their operations, expansions in clusters of sites, what was paid for, and guesses."""

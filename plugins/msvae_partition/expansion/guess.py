@@ -10,7 +10,7 @@ import numpy as np
 
 from msvae import Array
 from msvae_partition.expansion.clusters import Clusters, Expansion
-from msvae_partition.ledger import Ledger
+from msvae_partition.expansion.ledger import Ledger
 from msvae_partition.sampling.chains import Moves
 
 __all__ = ["Guess"]
