@@ -26,24 +26,26 @@ def learn(job: Job) -> list[dict[str, float]]:
         guess = Guess.of(job.clusters, job.ledger)
         rng = job.rng("learn", len(history))
         typical = [job.ledger.new(x) for x in _typical(job, guess, rng)]
-        new, left = [], []
-        size = -(-min(job.settings.batch * len(job.betas), most - len(job.ledger.known)) // len(typical))
-        for x in typical:
-            new.append(x[:size])
+        share = -(-min(job.settings.batch * len(job.betas), most - len(job.ledger.known)) // len(typical))
+        new = [x[:share] for x in typical]
         together = np.concatenate(new)
-        together = together[np.sort(np.unique(together, axis=0, return_index=True)[1])]
         if not len(together):
             return history
+        together = together[np.sort(np.unique(together, axis=0, return_index=True)[1])]
         job.ledger.pay(f"learn-{len(history)}", together)
-        for x, beta in zip(new, _betas(job), strict=True):
-            left.append(beta * (job.ledger.energies(x) - guess.expansion(x.astype(np.int64))))
-        errors = np.concatenate(left)
-        errors = errors[np.isfinite(errors)]
-        spread = float(errors.std()) if len(errors) else float("nan")
-        history.append({"paid": len(job.ledger.known), "spread": spread})
-        if len(errors) > 1 and spread < LEARNT:
+        errors = _errors(job, guess, new)
+        history.append({"paid": len(job.ledger.known), "spread": float(errors.std()) if len(errors) else float("nan")})
+        if len(errors) > 1 and errors.std() < LEARNT:
             return history
     return history
+
+
+def _errors(job: Job, guess: Guess, new: list[Array]) -> Array:
+    """Return (E - expansion) / kT of configurations, each at its temperature, without failed ones."""
+    left = [beta * (job.ledger.energies(x) - guess.expansion(x.astype(np.int64)))
+            for x, beta in zip(new, _betas(job), strict=True)]  # fmt: skip
+    errors = np.concatenate(left)
+    return errors[np.isfinite(errors)]
 
 
 def _betas(job: Job) -> list[float]:
