@@ -61,8 +61,15 @@ def _typical(job: Job, guess: Guess, rng: np.random.Generator) -> list[Array]:
     return found
 
 
-def drawn(cooled: Cooled, count: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return the rows (count,) of occupations drawn by their weights, and the batch of each."""
+def drawn(cooled: Cooled, count: int, rng: np.random.Generator, among: Array | None = None) -> tuple[Array, Array]:
+    """Return the rows (count,) of occupations drawn by their weights, and the batch of each.
+
+    among (n,): those that may be drawn; no rows if they weigh nothing.
+    """
     shares = np.exp(cooled.weights - logsumexp(cooled.weights)).ravel()
-    rows = chosen(shares, count, rng)
+    if among is not None:
+        shares = shares * among
+    if not shares.any():
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    rows = chosen(shares / shares.sum(), count, rng)
     return rows, rows // cooled.weights.shape[1]

@@ -74,12 +74,12 @@ def _round(job: Job, starts: Sequence[Start], number: int, count: int) -> Round 
     start = _chosen(job, guess, starts, number)
     cooled, least = _cooled(job, guess, start, rng), job.settings.draws
     while count >= least:
-        rows = [drawn(one, count, rng) for one in cooled]
+        rows = [drawn(one, count, rng, guess.unknown(one.population.occupations)) for one in cooled]
         taken = [one.population.occupations[r].astype(np.int64) for one, (r, _) in zip(cooled, rows, strict=True)]
         new = job.ledger.new(np.concatenate(taken))
         if len(new) <= job.ledger.left:
             job.ledger.pay(f"estimate-{number}", new)
-            parts = [[_draws(job, one, row, batch)] for one, (row, batch) in zip(cooled, rows, strict=True)]
+            parts = [[_draws(job, guess, one, own)] for one, own in zip(cooled, rows, strict=True)]
             return Round(guess, start, parts, count, len(new))
         count = int(0.8 * count)
     return None
@@ -93,9 +93,9 @@ def _precise(job: Job, last: Round, number: int) -> list[Estimate]:
         own = [2 * correction_error(merged(p), b) for p, b in zip(last.parts, job.betas, strict=True)]
         if all(e.half_width <= max(limit, 1.2 * c) for e, c in zip(found, own, strict=True)):
             break
-        rng, none = job.rng("more", number, more), np.zeros(0, dtype=np.int64)
+        rng, none = job.rng("more", number, more), (np.zeros(0, dtype=np.int64),) * 2
         for part, one in zip(last.parts, _cooled(job, last.guess, last.start, rng), strict=True):
-            part.append(_draws(job, one, none, none))
+            part.append(_draws(job, last.guess, one, none))
         found = last.estimates(job)
     return found
 
@@ -159,11 +159,13 @@ def _settled(guess: Guess, population: Population, beta: float, rng: np.random.G
     return population
 
 
-def _draws(job: Job, cooled: Cooled, rows: Array, batch: Array) -> Draws:
+def _draws(job: Job, guess: Guess, cooled: Cooled, own: tuple[Array, Array]) -> Draws:
+    rows, batch = own
     population, shares = cooled.population, normalised(cooled.weights)
     others = job.observables.values(population.occupations)
     values = np.column_stack([population.energies, population.energies**2, others])
     means = np.einsum("bm,bmf->bf", shares, values.reshape(*shares.shape, -1))
     weights = logsumexp(cooled.weights, axis=1) - np.log(cooled.weights.shape[1])
+    unknown = (shares * guess.unknown(population.occupations).reshape(shares.shape)).sum(axis=1)
     energies = job.ledger.energies(population.occupations[rows])
-    return Draws(weights, means, batch, energies, population.energies[rows], others[rows])
+    return Draws(weights, means, unknown, batch, energies, population.energies[rows], others[rows])

@@ -124,7 +124,15 @@ def draws(rng: np.random.Generator, size: int, bias: float) -> Draws:
     rows = rng.choice(1600, size, p=shares.ravel())
     own = guess.ravel()[rows]
     means = np.stack([(np.exp(weights) * guess**k).sum(1) / np.exp(weights).sum(1) for k in (1, 2)], axis=1)
-    return Draws(logsumexp(weights, axis=1) - np.log(50), means, rows // 50, own + bias * own, own, np.zeros((size, 0)))
+    return Draws(
+        logsumexp(weights, axis=1) - np.log(50),
+        means,
+        np.ones(32),
+        rows // 50,
+        own + bias * own,
+        own,
+        np.zeros((size, 0)),
+    )
 
 
 def test_intervals_hold_the_partition_function_as_often_as_they_say() -> None:

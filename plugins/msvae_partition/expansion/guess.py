@@ -49,6 +49,13 @@ class Guess:
         found = np.array([self._seen[name] for name in names])[where]
         return np.where(np.isfinite(found), found, expanded)
 
+    def unknown(self, occupations: Array) -> Array:
+        """Return whether each of occupations (n, N), whose energies were guessed, has not been paid for."""
+        if len(occupations) * self.ledger.lattice.operations.size > MANY:
+            return np.ones(len(occupations), dtype=bool)
+        keys, where = np.unique(occupations.astype(np.uint64) @ self._weights, return_inverse=True)
+        return np.isnan([self._seen[key] for key in keys.tolist()])[where]
+
     @cached_property
     def _weights(self) -> Array:
         """Random whole numbers (N,): sums of them, modulo 2^64, tell occupations apart."""

@@ -1,14 +1,14 @@
 """From annealed batches and evaluated draws to the partition function, its bounds and averages, with intervals.
 
 The partition function of a guess of the energy (what was paid for, an expansion elsewhere), estimated in B independent
-batches, is corrected by the energies that the solver finds of D draws from them: Z = mean over batches times mean over
-draws of exp(-beta (E - guess)), without bias for any guess (importance sampling after free-energy perturbation;
-Zwanzig 1954, J. Chem. Phys. 22, 1420).
+batches, is corrected by the energies that the solver finds of D draws among the share u of their weight whose energies
+are not known: Z = mean over batches times (1 - u + u times mean over draws of exp(-beta (E - guess))), without bias for
+any guess (importance sampling after free-energy perturbation; Zwanzig 1954, J. Chem. Phys. 22, 1420).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.special import logsumexp
@@ -28,12 +28,14 @@ class Draws:
 
     weights (B,): logarithms of the guess's partition function by each batch. means (B, f): averages of the
     observables over its occupations; of these the first two are the guessed energy and its square.
-    batch (D,): of each draw. energies, guesses (D,): the solver's and the guessed ones; NaN if the solver failed.
+    unknown (B,): share of a batch's weight whose energies are guessed; draws are among these. batch (D,): of each draw.
+    energies, guesses (D,): the solver's and the guessed ones; NaN if the solver failed.
     values (D, f - 2): the other observables.
     """
 
     weights: Array
     means: Array
+    unknown: Array
     batch: Array
     energies: Array
     guesses: Array
@@ -66,11 +68,9 @@ class Estimate:
 def merged(parts: list[Draws]) -> Draws:
     """Return the batches and draws of several rounds as one."""
     first = np.cumsum([0, *(len(p.weights) for p in parts[:-1])])
-    return Draws(
-        np.concatenate([p.weights for p in parts]), np.concatenate([p.means for p in parts]),
-        np.concatenate([p.batch + f for p, f in zip(parts, first, strict=True)]),
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in ("energies", "guesses", "values")),
-    )  # fmt: skip
+    columns = {field.name: np.concatenate([getattr(p, field.name) for p in parts]) for field in fields(Draws)}
+    columns["batch"] = np.concatenate([p.batch + f for p, f in zip(parts, first, strict=True)])
+    return Draws(**columns)
 
 
 def estimated(draws: Draws, beta: float, seed: int) -> Estimate:
@@ -83,24 +83,35 @@ def estimated(draws: Draws, beta: float, seed: int) -> Estimate:
     spread = student.ppf((1 + LEVEL) / 2, max(batches - 1, 1)) * np.sqrt(batches / max(batches - 1, 1))
     log_spread = float(logs[usable].std()) if usable.sum() > REPEATS // 2 else float("nan")
     errors = repeated[usable].std(axis=0) if usable.any() else np.full_like(means, np.nan)
-    known = np.isfinite(draws.energies)
-    c, change = sums.factors[known], beta * (draws.energies - draws.guesses)[known]
-    bound = float(draws.weights.mean() - change.mean()) if known.all() else float("-inf")
-    bound_error = float(np.hypot(_error(draws.weights), _error(change)))
+    known, share = np.isfinite(draws.energies), share_unknown(draws)
+    change = beta * (draws.energies - draws.guesses)[known]
+    c = np.exp(-change)
+    lower, raised, square = (share * float(v.sum()) / max(len(known), 1) for v in (change, c * change, c**2))
+    factor = 1 - share + share * float(c.sum()) / max(len(known), 1) if len(known) else 1.0
+    bound = float(draws.weights.mean()) - lower if known.all() else float("-inf")
     log_s = float(logsumexp(draws.weights) - np.log(batches))
     return Estimate(
-        beta, float(log_z), float(spread * log_spread), bound, bound_error,
-        log_s - float((c * change).sum() / c.sum()) if len(c) and known.all() else float("inf"),
-        float(c.sum() ** 2 / (len(draws.energies) * (c**2).sum())) if len(c) else 0.0,
+        beta, float(log_z), float(spread * log_spread), bound,
+        float(np.hypot(_error(draws.weights), share * _error(change) if len(change) else 0.0)),
+        log_s - raised / factor if known.all() else float("inf"),
+        factor**2 / (1 - share + square) if len(known) else 1.0,
         means, spread * errors, len(draws.energies), batches, int((~known).sum()),
     )  # fmt: skip
 
 
+def share_unknown(draws: Draws) -> float:
+    """Return the share of all batches' weight whose energies are guessed."""
+    shares = np.exp(draws.weights - logsumexp(draws.weights))
+    return float(shares @ draws.unknown)
+
+
 def correction_error(draws: Draws, beta: float) -> float:
     """Return the standard error that the draws alone bring to log Z."""
-    change = np.where(np.isfinite(draws.energies), -beta * (draws.energies - draws.guesses), -np.inf)
-    factors = np.exp(change - change.max(initial=-np.inf))
-    return float(factors.std() / factors.mean() / np.sqrt(len(factors))) if len(factors) else float("inf")
+    share = share_unknown(draws)
+    if not len(draws.energies):
+        return 0.0 if share == 0 else float("inf")
+    factors = np.nan_to_num(np.exp(-beta * (draws.energies - draws.guesses)))
+    return float(share * factors.std() / (1 - share + share * factors.mean()) / np.sqrt(len(factors)))
 
 
 def _error(values: Array) -> float:
@@ -111,12 +122,13 @@ def _error(values: Array) -> float:
 class _Sums:
     """What the estimate sums over batches (B), with and without draws.
 
-    shares (B,): partition functions of the batches over exp(shift). counts (B,): draws of each. factors (D,): the
-    draws' exp(-beta (E - guess)) over exp(level). corrected, plain (B, f): sums of factor times observable, and of
-    the guess's observable.
+    shares (B,): partition functions of the batches over exp(shift). unknown (B,): share of their weight. counts (B,):
+    draws of each. factors (D,): the draws' exp(-beta (E - guess)) over exp(level). corrected, plain (B, f): sums of
+    factor times observable, and of the guess's observable.
     """
 
     shares: Array
+    unknown: Array
     shift: float
     level: float
     means: Array
@@ -148,16 +160,18 @@ class _Sums:
             return total
 
         ones = np.ones(len(factors))
-        return cls(np.exp(draws.weights - shift), shift, level, means, summed(ones), factors, summed(factors),
-                   summed(exact), summed(expanded), middle)  # fmt: skip
+        return cls(np.exp(draws.weights - shift), draws.unknown, shift, level, means, summed(ones), factors,
+                   summed(factors), summed(exact), summed(expanded), middle)  # fmt: skip
 
     def result(self, times: Array) -> tuple[Array, Array]:
         """Return log Z (r,) and the means (r, f) for batches that count so many times (r, B)."""
         count, total = times @ self.counts, times @ self.shares
         with np.errstate(divide="ignore", invalid="ignore"):
-            factor = times @ self.weights / count  # over exp(level)
+            share, some = times @ (self.shares * self.unknown) / total, count > 0
+            drawn = np.where(some, times @ self.weights / count, np.exp(-self.level))
+            factor = (1 - share) * np.exp(-self.level) + share * drawn  # over exp(level)
             own = times @ (self.shares[:, None] * self.means) / total[:, None]
-            change = times @ (self.corrected - self.plain) / count[:, None]
+            change = share[:, None] * (times @ (self.corrected - self.plain)) / np.maximum(count, 1)[:, None]
             means = (own * np.exp(-self.level) + change) / factor[:, None]
             log_z = np.log(total / times.sum(axis=1)) + self.shift + np.log(factor) + self.level
         means[:, 1] -= means[:, 0] ** 2
