@@ -45,7 +45,8 @@ class Partition(Campaign):
         configurations that it learns from at once, at each temperature.
     batches: independent runs of the annealing at a time. particles: occupations of each. sweeps: moves of every site
         between two steps. rounds: further batches, at most, until the interval is as asked for.
-    draws: of these occupations, at each temperature, whose energies correct the expansion, at least.
+    draws: of these occupations, of those without a known energy, that are solved at each temperature to correct the
+        expansion, at least.
     bits: of the inverse VAE; 0 leaves it out. steps: of its training.
     start: of the annealing: "uniform" occupations; those of the "inverse-vae", which take fewer steps, but what the
         decoder never draws no interval shows; by "auto" what has less spread for its cost.
