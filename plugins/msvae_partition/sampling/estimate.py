@@ -46,9 +46,9 @@ class Draws:
 class Estimate:
     """log Z at an inverse temperature with the half-width of its 95 % interval, and what else follows.
 
-    bound, upper: between which log Z lies, but for their own standard errors. effective: effective sample size after the
-    correction, as a share of that before. means (f,) and errors (f,): energy per structure, its variance, other observables; the
-    errors are half-widths. failed: draws without an energy, counted as weight 0.
+    bound, upper: between which log Z lies, but for their own standard errors. effective: effective sample size after
+    the correction, as a share of that before. means (f,) and errors (f,): energy per structure, its variance, other
+    observables; the errors are half-widths. failed: draws without an energy, counted as weight 0.
     """
 
     beta: float
