@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from msvae.stages.context import Context
     from msvae.stages.labelling import labelled, the_structures
     from msvae.stages.training import trained, training_structures
-    from msvae.structures import Array, Crystal, Grid, Properties, Quantity, Specification, Structures
+    from msvae.structures import VACANCY, Array, Crystal, Grid, Properties, Quantity, Specification, Structures
     from msvae.structures.evaluations import Evaluation, Evaluations
     from msvae.structures.positions import Positions
     from msvae.structures.splits import split_of
@@ -88,6 +88,7 @@ _HOME = {
     "Component": "study.numbers",
     "Context": "stages.context",
     "Crystal": "structures",
+    "VACANCY": "structures",
     "Drawing": "report.drawing",
     "Evaluation": "structures.evaluations",
     "Evaluations": "structures.evaluations",
@@ -135,6 +136,7 @@ _HOME = {
 }
 
 __all__ = [
+    "VACANCY",
     "VAE",
     "Architecture",
     "Array",

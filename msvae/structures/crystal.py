@@ -14,7 +14,9 @@ from msvae.errors import DataError, PluginError
 from msvae.structures.properties import Array
 from msvae.structures.specification import Specification
 
-__all__ = ["Crystal"]
+__all__ = ["VACANCY", "Crystal"]
+
+VACANCY = "vacancy"  # the constituent that is no atom
 
 ANGSTROM = 1e-10  # m
 SAME = 1e-3  # relative difference of two lengths that rounding in a file explains
@@ -81,6 +83,15 @@ class Crystal:
                 "position, in fractions of the cell, for each of them, or the crystal's file"
             )
         return cls(_cell(np.diag(spacing)), _rows(np.array(sites, dtype=np.float64)))
+
+    @classmethod
+    def misfit(cls, specification: Specification, *, basis: Sequence[Vector], file: Path | None) -> str | None:
+        """Return the reason why `of` gives no crystal for occupations, or None if it does."""
+        try:
+            cls.of(specification, basis=basis, file=file)
+        except DataError as error:
+            return str(error)
+        return None
 
     @property
     def lengths(self) -> Vector:

@@ -13,10 +13,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 
 from msvae import (
+    VACANCY,
     Array,
     Count,
     Crystal,
-    DataError,
     Finite,
     PluginError,
     Positive,
@@ -34,7 +34,6 @@ __all__ = ["AseEnergy", "atoms_of"]
 
 ELECTRONVOLT = 1.602176634e-19  # J, exact (SI 2019)
 ANGSTROM = 1e-10  # m
-VACANCY = "vacancy"  # the constituent that is no atom
 Calculator = Rule(
     f"{', '.join(NAMED)}, or module:Class", lambda name: name in NAMED or 0 < name.find(":") < len(name) - 1
 )
@@ -87,13 +86,7 @@ class AseEnergy(Solver):
 
     def misfit(self, specification: Specification) -> str | None:
         reason = super().misfit(specification) or missing(self.calculator)
-        if reason is not None:
-            return reason
-        try:
-            self._crystal(specification)
-        except DataError as error:
-            return str(error)
-        return None
+        return reason or Crystal.misfit(specification, basis=self.basis, file=self.crystal)
 
     @classmethod
     def example(cls) -> AseEnergy:

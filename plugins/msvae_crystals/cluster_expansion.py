@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from msvae import (
+    VACANCY,
     Array,
     Crystal,
     DataError,
@@ -34,7 +35,6 @@ from msvae_crystals.expansion import Expansion, Terms, fitted
 __all__ = ["ClusterExpansion"]
 
 ELECTRONVOLT = 1.602176634e-19  # J, exact (SI 2019)
-VACANCY = "vacancy"  # the constituent that is no atom
 Descending = Rule("in descending order", lambda lengths: list(lengths) == sorted(lengths, reverse=True))
 
 

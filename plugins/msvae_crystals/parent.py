@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from msvae import Crystal, Dataset, Distinct, Grid, Length, Specification
 
-__all__ = ["SITES", "Occupations"]
+__all__ = ["SITES", "Occupations", "check_rest"]
 
 SITES = {"sc": 1, "bcc": 2, "fcc": 4}
 
@@ -41,3 +42,11 @@ class Occupations(Dataset, ABC):
     def specification(self, crystal: Crystal, shape: tuple[int, ...]) -> Specification:
         """Return what all structures of a grid of so many unit cells have in common."""
         return Specification("occupation", len(crystal.sites), Grid.of(shape, crystal.lengths), self.species)
+
+
+def check_rest(species: Sequence[str], fractions: Sequence[object], what: str) -> None:
+    """Raise ValueError if the last of the species is not the only one without a fraction."""
+    if len(fractions) != len(species) - 1:
+        raise ValueError(
+            f"fractions has a {what} for every species but the last, {len(species) - 1}, found {len(fractions)}"
+        )

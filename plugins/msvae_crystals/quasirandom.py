@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from msvae import Array, Count, Fraction, Quantity, Rule, Structures, Unit, seed_of
-from msvae_crystals.parent import Occupations
+from msvae_crystals.parent import Occupations, check_rest
 from msvae_crystals.short_range_order import shells_of, warren_cowley
 
 HOT, COLD = 1.0, 1e-4  # temperatures at begin and end, in units of a typical change of the objective
@@ -39,11 +39,7 @@ class SpecialQuasirandom(Occupations):
     steps: Count = 20_000
 
     def __post_init__(self) -> None:
-        if len(self.fractions) != len(self.species) - 1:
-            raise ValueError(
-                f"fractions has a number for every species but the last, {len(self.species) - 1}, found "
-                f"{len(self.fractions)}"
-            )
+        check_rest(self.species, self.fractions, "number")
 
     def load(self, seed: int) -> Structures:
         crystal = self.parent()

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from msvae import Array, Count, Crystal, NonNegative, Positive, Quantity, Seconds, Structures, Unit, seed_of
-from msvae_lammps.interaction import ANGSTROM, BAR, ELECTRONVOLT, VOIGT, LammpsSolver, atoms_of
+from msvae_lammps.interaction import ANGSTROM, BAR, ELECTRONVOLT, VOIGT, LammpsSolver, atoms_of, check_relaxed
 from msvae_lammps.program import STEP, Failure, Program
 
 __all__ = ["LammpsElastic"]
@@ -88,11 +88,7 @@ class LammpsElastic(LammpsSolver):
         if cell:
             lammps.minimize(tolerance, self.steps, cell=True)
         left = lammps.minimize(tolerance, self.steps, line="forcezero") * ELECTRONVOLT / ANGSTROM
-        if not left <= self.force:
-            raise Failure(
-                f"it did not relax: after {self.steps} steps a force of {left:.1e} N is left, more than "
-                f"{self.force:.1e} N"
-            )
+        check_relaxed(left, self.force, self.steps)
 
     def _lengths(self, lammps: Program, box: Array, seed: int) -> tuple[Array, Array]:
         """Return the lengths of the cell's edges in m, and their standard error."""

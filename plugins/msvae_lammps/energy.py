@@ -20,10 +20,11 @@ from msvae_lammps.interaction import (
     VOIGT,
     LammpsSolver,
     atoms_of,
+    check_relaxed,
     displaced,
     elements,
 )
-from msvae_lammps.program import Failure, Program
+from msvae_lammps.program import Program
 
 __all__ = ["LammpsEnergy"]
 
@@ -87,11 +88,7 @@ class LammpsEnergy(LammpsSolver):
             left = lammps.minimize(
                 self.force / ELECTRONVOLT * ANGSTROM, self.steps, cell=self.relax == "cell"
             ) * (ELECTRONVOLT / ANGSTROM)  # fmt: skip
-            if not left <= self.force:
-                raise Failure(
-                    f"it did not relax: after {self.steps} steps a force of {left:.1e} N is left, more than "
-                    f"{self.force:.1e} N"
-                )
+            check_relaxed(left, self.force, self.steps)
         found = self._found(lammps, atoms.species, atoms.occupied, structure.specification)
         if self.relax != "none" and all(structure.specification.grid.periodic):
             note = displaced(atoms, lammps.box, lammps.positions)

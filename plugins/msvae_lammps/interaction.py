@@ -15,6 +15,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from msvae import (
+    VACANCY,
     Array,
     Crystal,
     DataError,
@@ -32,11 +33,11 @@ __all__ = [
     "BAR",
     "ELECTRONVOLT",
     "NOTE",
-    "VACANCY",
     "VOIGT",
     "Atoms",
     "LammpsSolver",
     "atoms_of",
+    "check_relaxed",
     "displaced",
     "elements",
 ]
@@ -46,7 +47,6 @@ ANGSTROM = 1e-10  # m
 BAR = 1e5  # Pa
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 NOTE = "note"  # what qualifies a result, among its properties
-VACANCY = "vacancy"  # the constituent that is no atom
 NEAR = 0.7e-10  # m: no two nuclei in a solid come so near
 WORD = re.compile(r"[\w.+/*:-]+")  # what may stand in a LAMMPS command: nothing that quotes, continues or substitutes
 PROGRAMS = {"python", "mliap"}  # interactions that are Python, from a module or a pickle
@@ -99,13 +99,10 @@ class LammpsSolver(Solver):
         if self.potential is not None and not Path(self.potential).is_file():
             return f"potential '{self.potential}' is not a file: give the path of one that LAMMPS reads"
         reason = super().misfit(specification)
+        reason = reason or Crystal.misfit(specification, basis=self.basis, file=self.crystal)
         if reason is not None:
             return reason
-        try:
-            crystal = self._crystal(specification)
-        except DataError as error:
-            return str(error)
-        if tilted(crystal) and not all(specification.grid.periodic):
+        if tilted(self._crystal(specification)) and not all(specification.grid.periodic):
             return "a cell without right angles is periodic along all axes: set periodic = true, or another crystal"
         return None
 
@@ -167,6 +164,12 @@ class LammpsSolver(Solver):
                 raise DataError(f"LAMMPS cannot read the path '{path}': move the file to one without quotes or $")
             lines.append(f'pair_coeff * * "{path}" {" ".join(names)}')
         return lines
+
+
+def check_relaxed(left: float, force: float, steps: int) -> None:
+    """Raise Failure if the largest force that is left after so many steps, in N, is above the one that may be."""
+    if not left <= force:
+        raise Failure(f"it did not relax: after {steps} steps a force of {left:.1e} N is left, more than {force:.1e} N")
 
 
 def elements(constituents: Sequence[str]) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from pydantic import Field
 
 from msvae import (
     Crystal,
-    DataError,
     Finite,
     PluginError,
     Properties,
@@ -113,13 +112,7 @@ class LammpsScript(Solver):
         if not self.script.is_file():
             return f"script '{self.script}' is not a file: give the path of a LAMMPS input script"
         reason = super().misfit(specification)
-        if reason is not None:
-            return reason
-        try:
-            self._crystal(specification)
-        except DataError as error:
-            return str(error)
-        return None
+        return reason or Crystal.misfit(specification, basis=self.basis, file=self.crystal)
 
     def evaluate(self, structures: Structures) -> Properties:
         crystal = self._crystal(structures.specification)

@@ -42,7 +42,7 @@ def learn(job: Job) -> list[dict[str, float]]:
 
 def _errors(job: Job, guess: Guess, new: list[Array]) -> Array:
     """Return (E - expansion) / kT of configurations, each at its temperature, without failed ones."""
-    left = [beta * (job.ledger.energies(x) - guess.expansion(x.astype(np.int64)))
+    left = [beta * (job.ledger.energies(x) - guess.expansion(x))
             for x, beta in zip(new, _betas(job), strict=True)]  # fmt: skip
     errors = np.concatenate(left)
     return errors[np.isfinite(errors)]
@@ -57,7 +57,7 @@ def _typical(job: Job, guess: Guess, rng: np.random.Generator) -> list[Array]:
     start, found = Uniform(job.ledger.lattice, job.uniform.counts), []
     for cooled in start.cooled(guess.moves, _betas(job), PILOT, job.settings.sweeps, rng):
         rows, _ = drawn(cooled, job.settings.batch, rng)
-        found.append(cooled.population.occupations[rows].astype(np.int64))
+        found.append(cooled.population.occupations[rows])
     return found
 
 

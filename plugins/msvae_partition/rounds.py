@@ -73,13 +73,14 @@ def _round(job: Job, starts: Sequence[Start], number: int, count: int) -> Round 
     guess, rng = Guess.of(job.clusters, job.ledger), job.rng("estimate", number)
     start = _chosen(job, guess, starts, number)
     cooled, least = _cooled(job, guess, start, rng), job.settings.draws
+    unknown = [guess.unknown(one.population.occupations) for one in cooled]
     while count >= least:
-        rows = [drawn(one, count, rng, guess.unknown(one.population.occupations)) for one in cooled]
-        taken = [one.population.occupations[r].astype(np.int64) for one, (r, _) in zip(cooled, rows, strict=True)]
+        rows = [drawn(one, count, rng, among) for one, among in zip(cooled, unknown, strict=True)]
+        taken = [one.population.occupations[r] for one, (r, _) in zip(cooled, rows, strict=True)]
         new = job.ledger.new(np.concatenate(taken))
         if len(new) <= job.ledger.left:
             job.ledger.pay(f"estimate-{number}", new)
-            parts = [[_draws(job, guess, one, own)] for one, own in zip(cooled, rows, strict=True)]
+            parts = [[_draws(job, *one)] for one in zip(cooled, unknown, rows, strict=True)]
             return Round(guess, start, parts, count, len(new))
         count = int(0.8 * count)
     return None
@@ -95,7 +96,7 @@ def _precise(job: Job, last: Round, number: int) -> list[Estimate]:
             break
         rng, none = job.rng("more", number, more), (np.zeros(0, dtype=np.int64),) * 2
         for part, one in zip(last.parts, _cooled(job, last.guess, last.start, rng), strict=True):
-            part.append(_draws(job, last.guess, one, none))
+            part.append(_draws(job, one, last.guess.unknown(one.population.occupations), none))
         found = last.estimates(job)
     return found
 
@@ -132,20 +133,19 @@ def _cooled(job: Job, guess: Guess, start: Start, rng: np.random.Generator) -> l
         population, expanded = cooled.population, cooled.population.energies
         population = replace(population, energies=guess.energies(population.occupations, expanded))
         weights = cooled.weights - beta * (population.energies - expanded).reshape(shape)
+        is_expansion = bool((population.energies == expanded).all())
         population, weights = resampled(population, weights, rng)
-        found.append(Cooled(_settled(guess, population, beta, rng), weights))
+        found.append(Cooled(population if is_expansion else _settled(guess, population, beta, rng), weights))
     return found
 
 
 def _settled(guess: Guess, population: Population, beta: float, rng: np.random.Generator) -> Population:
-    """Return a population of guessed energies after moves by the expansion that are accepted by these, if they differ.
+    """Return a population of guessed energies after moves by the expansion that are accepted by these.
 
     Delayed acceptance (Christen and Fox 2005, J. Comput. Graph. Stat. 14, 795): what the expansion takes for rare, and
     is known not to be, is visited as often as it should be.
     """
     expanded = guess.expansion(population.occupations)
-    if (population.energies == expanded).all():
-        return population
     for _ in range(SETTLE):
         before = replace(population, energies=expanded.copy())
         new = guess.moves.sweep(before, 0.0, beta, rng, TRIES)
@@ -159,13 +159,14 @@ def _settled(guess: Guess, population: Population, beta: float, rng: np.random.G
     return population
 
 
-def _draws(job: Job, guess: Guess, cooled: Cooled, own: tuple[Array, Array]) -> Draws:
+def _draws(job: Job, cooled: Cooled, unknown: Array, own: tuple[Array, Array]) -> Draws:
+    """Return batches and draws. unknown (n,): occupations without a known energy. own: rows and batches of draws."""
     rows, batch = own
     population, shares = cooled.population, normalised(cooled.weights)
     others = job.observables.values(population.occupations)
     values = np.column_stack([population.energies, population.energies**2, others])
     means = np.einsum("bm,bmf->bf", shares, values.reshape(*shares.shape, -1))
     weights = logsumexp(cooled.weights, axis=1) - np.log(cooled.weights.shape[1])
-    unknown = (shares * guess.unknown(population.occupations).reshape(shares.shape)).sum(axis=1)
+    guessed = (shares * unknown.reshape(shares.shape)).sum(axis=1)
     energies = job.ledger.energies(population.occupations[rows])
-    return Draws(weights, means, unknown, batch, energies, population.energies[rows], others[rows])
+    return Draws(weights, means, guessed, batch, energies, population.energies[rows], others[rows])

@@ -69,7 +69,7 @@ def _job(context: Context, settings: Partition) -> Job:
     lattice, free = _lattice(settings, structures)
     background = structures.values[0].ravel()
     ledger = Ledger(context, settings, structures, lattice, free, background)
-    occupations = structures.values.reshape(len(structures), -1).astype(np.int64)[:, free]
+    occupations = structures.values.reshape(len(structures), -1)[:, free]
     if settings.conserved:
         rng = np.random.default_rng(seed_of(context.study.seed, "first"))
         occupations = rng.permuted(np.tile(occupations[0], (len(structures), 1)), axis=1)

@@ -16,8 +16,8 @@ from msvae.files.structures import structures_to_bytes
 from msvae_crystals.clusters import correlations, orbits
 from msvae_crystals.expansion import Terms, fitted
 from msvae_crystals.short_range_order import shells_of
+from msvae_crystals.solid_solution import SolidSolution
 from msvae_crystals.symmetry import operations
-from msvae_microstructures.solid_solution import SolidSolution
 
 EV, A = 1.602176634e-19, 3.56e-10
 FCC = Crystal.cubic(4, A)

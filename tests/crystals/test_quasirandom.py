@@ -11,7 +11,7 @@ import pytest
 from msvae import Crystal
 from msvae_crystals.quasirandom import SpecialQuasirandom, _Pairs
 from msvae_crystals.short_range_order import shells_of, warren_cowley
-from msvae_microstructures.solid_solution import SolidSolution
+from msvae_crystals.solid_solution import SolidSolution
 
 
 def test_shells_have_the_coordination_numbers_of_the_crystals() -> None:

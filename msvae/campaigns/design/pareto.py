@@ -19,7 +19,7 @@ from msvae.campaigns.design.loop.questions import Conversation
 from msvae.dispatch.tasks import Task
 from msvae.errors import TargetError
 from msvae.metrics.pareto import front, hypervolume
-from msvae.metrics.solver_errors import percent
+from msvae.metrics.solver_errors import percent, relative_errors
 from msvae.run.table import Table
 from msvae.sampling.search.problem import Known, Problem
 from msvae.sampling.search.searchers.random import RandomSearch
@@ -120,9 +120,8 @@ def _errors(design: InverseDesign, table: Evaluations, rows: Array) -> list[str]
     cells = []
     for objective in design.objectives:
         if objective.property in table.errors:
-            errors, values = (component_values(p, objective.of)[rows] for p in (table.errors, table.properties))
-            relative = np.divide(errors, np.abs(values), out=np.full(len(rows), np.nan), where=values != 0)
-            cells.append([percent(r) for r in relative])
+            values, errors = (component_values(p, objective.of)[rows] for p in (table.properties, table.errors))
+            cells.append([percent(ratio) for ratio in relative_errors(values, errors)])
         else:
             cells.append(["not estimated"] * len(rows))
     return [" / ".join(both) for both in zip(*cells, strict=True)]

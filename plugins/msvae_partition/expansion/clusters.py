@@ -71,11 +71,14 @@ class Clusters:
             first = number
         return cls(lattice, tuple(members), tuple(orbits), np.array(counts), np.array(radii))
 
+    def values(self, occupations: Array) -> Array:
+        """Return the site functions (n, decorated sites) of occupations (n, N)."""
+        functions = site_functions(self.lattice.species)
+        return functions[occupations].reshape(len(occupations), functions.shape[1] * occupations.shape[1])
+
     def sums(self, occupations: Array) -> Array:
         """Return the sum (n, orbits) over every orbit of the products of site functions, for occupations (n, N)."""
-        functions = site_functions(self.lattice.species)
-        values = functions[occupations].reshape(len(occupations), functions.shape[1] * occupations.shape[1])
-        total = np.zeros((len(occupations), len(self.multiplicity)))
+        values, total = self.values(occupations), np.zeros((len(occupations), len(self.multiplicity)))
         for members, orbits in zip(self.members, self.orbits, strict=True):
             if len(members):
                 products = values[:, members].prod(axis=2)
@@ -180,8 +183,7 @@ class Expansion:
 
     def __call__(self, occupations: Array) -> Array:
         """Return the energies (n,) of occupations (n, N)."""
-        functions = site_functions(self.clusters.lattice.species)
-        values = functions[occupations].reshape(len(occupations), functions.shape[1] * occupations.shape[1])
+        values = self.clusters.values(occupations)
         total = np.full(len(occupations), self.constant)
         for members, orbits in zip(self.clusters.members, self.clusters.orbits, strict=True):
             weights = self.coefficients[orbits]

@@ -72,4 +72,4 @@ class Ledger:
         rows = np.frombuffer(b"".join(self.known), dtype=np.uint8).reshape(-1, self.lattice.sites)
         energies = np.array([*self.known.values()])
         usable = np.isfinite(energies)
-        return rows[usable].astype(np.int64), energies[usable]
+        return rows[usable], energies[usable]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,16 +14,6 @@ from msvae import Array, Finite, Positive, Properties, Quantity, Solver, Specifi
 __all__ = ["BOLTZMANN", "Ising", "LatticeGas"]
 
 BOLTZMANN = 1.380649e-23  # J/K, exact (SI 2019)
-
-
-def _two_sites(name: str, specification: Specification) -> str | None:
-    """Return why a model of one site a cell with two constituents does not fit, or None."""
-    if specification.channels != 1 or len(specification.constituents) != 2:
-        return (
-            f"'{name}' takes one site in a unit cell with two constituents, found {specification.channels} with "
-            f"{len(specification.constituents)}"
-        )
-    return None
 
 
 def bonds(values: Array, periodic: Sequence[bool]) -> Array:
@@ -38,7 +29,34 @@ def bonds(values: Array, periodic: Sequence[bool]) -> Array:
 
 
 @dataclass(frozen=True)
-class Ising(Solver):
+class LatticeModel(Solver, ABC):
+    """Energy per site of a square or cubic lattice of one site a cell, with two constituents."""
+
+    kinds = ("occupation",)
+    dimensions = (1, 2, 3)
+    computes = (Quantity("energy", "J"),)
+
+    def misfit(self, specification: Specification) -> str | None:
+        reason = super().misfit(specification)
+        if reason is None and (specification.channels, len(specification.constituents)) != (1, 2):
+            reason = (
+                f"'{self.name}' takes one site in a unit cell with two constituents, found {specification.channels} "
+                f"with {len(specification.constituents)}"
+            )
+        return reason
+
+    def evaluate(self, structures: Structures) -> Properties:
+        grid = structures.specification.grid
+        total = self.total(structures.values[:, 0].astype(np.float64), grid.periodic)
+        return Properties({"energy": total / int(np.prod(grid.shape))})
+
+    @abstractmethod
+    def total(self, second: Array, periodic: Sequence[bool]) -> Array:
+        """Return the energies (n,) in J of lattices on which the second constituent is, 1, or not, 0 (n, *grid)."""
+
+
+@dataclass(frozen=True)
+class Ising(LatticeModel):
     """The Ising model: energy per site of spins -1 (first constituent) and +1 on a square or cubic lattice.
 
     coupling: J of the energy -J sum s_i s_j - h sum s_i; by default k_B times a kelvin, so that temperatures in K are
@@ -46,28 +64,21 @@ class Ising(Solver):
     """
 
     name = "ising"
-    kinds = ("occupation",)
-    dimensions = (1, 2, 3)
-    computes = (Quantity("energy", "J"),)
     coupling: Annotated[Finite, Unit("J")] = BOLTZMANN
     field: Annotated[Finite, Unit("J")] = 0.0
-
-    def misfit(self, specification: Specification) -> str | None:
-        return super().misfit(specification) or _two_sites(self.name, specification)
 
     @classmethod
     def example(cls) -> Ising:
         return cls()
 
-    def evaluate(self, structures: Structures) -> Properties:
-        spins = 2.0 * structures.values[:, 0] - 1
-        sites = max(int(np.prod(spins.shape[1:])), 1)
-        total = -self.coupling * bonds(spins, structures.specification.grid.periodic)
-        return Properties({"energy": (total - self.field * spins.sum(axis=tuple(range(1, spins.ndim)))) / sites})
+    def total(self, second: Array, periodic: Sequence[bool]) -> Array:
+        spins = 2.0 * second - 1
+        alone = spins.sum(axis=tuple(range(1, spins.ndim)))
+        return np.asarray(-self.coupling * bonds(spins, periodic) - self.field * alone)
 
 
 @dataclass(frozen=True)
-class LatticeGas(Solver):
+class LatticeGas(LatticeModel):
     """A lattice gas: energy per site of particles (second constituent) on a square or cubic lattice.
 
     attraction: that two neighbours gain. The Ising model of coupling attraction / 4, with another origin and field
@@ -75,21 +86,11 @@ class LatticeGas(Solver):
     """
 
     name = "lattice-gas"
-    kinds = ("occupation",)
-    dimensions = (1, 2, 3)
-    computes = (Quantity("energy", "J"),)
     attraction: Annotated[Positive, Unit("J")] = 4 * BOLTZMANN
-
-    def misfit(self, specification: Specification) -> str | None:
-        return super().misfit(specification) or _two_sites(self.name, specification)
 
     @classmethod
     def example(cls) -> LatticeGas:
         return cls()
 
-    def evaluate(self, structures: Structures) -> Properties:
-        particles = structures.values[:, 0].astype(np.float64)
-        sites = max(int(np.prod(particles.shape[1:])), 1)
-        return Properties(
-            {"energy": -self.attraction * bonds(particles, structures.specification.grid.periodic) / sites}
-        )
+    def total(self, second: Array, periodic: Sequence[bool]) -> Array:
+        return -self.attraction * bonds(second, periodic)

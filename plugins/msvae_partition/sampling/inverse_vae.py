@@ -21,6 +21,7 @@ from msvae import Array
 __all__ = ["InverseVAE", "Sample", "fit"]
 
 WIDTH = 128
+RATE = 3e-3  # of learning
 CLIPPED = 10.0  # norm of a gradient
 
 
@@ -110,32 +111,28 @@ def _network(inputs: int, outputs: int, gain: float = 1.0) -> nn.Sequential:
 
 def fit(
     vae: InverseVAE, energy: Callable[[Array], Array], betas: Sequence[float], *, steps: int, batch: int, seed: int
-) -> list[float]:
-    """Train at inverse temperatures in turn; return the loss at each step, less the smallest bound's scale.
+) -> None:
+    """Train at inverse temperatures in turn, for steps of a batch of occupations.
 
     Score-function gradients with the mean of the other samples as a baseline (leave-one-out; Kool, van Hoof, Welling
     2019). energy: of occupations (n, N).
     """
-    history = []
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        optimiser = torch.optim.AdamW(vae.parameters(), lr=3e-3)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
+        optimiser = torch.optim.AdamW(vae.parameters(), lr=RATE)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+        beta = torch.tensor(betas, dtype=torch.float32).repeat(-(-batch // len(betas)))[:batch, None]
         for step in range(steps):
-            beta = torch.tensor(betas, dtype=torch.float32).repeat(-(-batch // len(betas)))[:batch, None]
             ramp = min(1.0, 2 * (step + 1) / steps)  # from high temperature down
-            loss, value = _loss(vae, energy, beta * ramp)
             optimiser.zero_grad()
-            loss.backward()
+            _loss(vae, energy, beta * ramp).backward()
             nn.utils.clip_grad_norm_(vae.parameters(), CLIPPED)
             optimiser.step()
             schedule.step()
-            history.append(value)
-    return history
 
 
-def _loss(vae: InverseVAE, energy: Callable[[Array], Array], beta: Tensor) -> tuple[Tensor, float]:
-    """Return a loss whose gradient is that of the mean bound, and the mean bound, for each inverse temperature."""
+def _loss(vae: InverseVAE, energy: Callable[[Array], Array], beta: Tensor) -> Tensor:
+    """Return a loss whose gradient is that of the mean bound, for each inverse temperature."""
     y = torch.bernoulli(torch.full((len(beta), vae.bits), 0.5))
     logits = vae(y, beta)
     with torch.no_grad():
@@ -148,4 +145,4 @@ def _loss(vae: InverseVAE, energy: Callable[[Array], Array], beta: Tensor) -> tu
         own = beta[:, 0] == value
         count = max(int(own.sum()), 2)
         advantage[own] = (bound[own] - bound[own].mean()) * count / (count - 1)
-    return (advantage * density - back).mean(), float(bound.mean())
+    return (advantage * density - back).mean()
