@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from msvae.cli.parameters import Set
+from msvae.cli.parameters import PluginFiles, Set, add_files
 from msvae.cli.printing import say, say_plain
 from msvae.dispatch import world
 
@@ -23,12 +23,14 @@ def solve(
     settings: Set = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     fields: Annotated[Path | None, typer.Option(help="folder for the solver's fields (.vtu) and pictures")] = None,
+    plugin_files: PluginFiles = None,
 ) -> None:
     """Compute properties of structures in files; --set KEY=.. for the solver, --set dataset.KEY=.. for reading."""
     from msvae.cli.solving import solve_files
 
     if world.rank() > 0:
         return
+    add_files(plugin_files)
     results = solve_files(solver, files, settings or [], fields)
     if as_json:
         say_plain(json.dumps(results, indent=1) + "\n")
