@@ -35,7 +35,13 @@ Servers = Rule(
     lambda urls: all(re.fullmatch(r"https?://[^\s/]+(/\S*)?", url) for url in urls),
 )
 
-Apart = Rule("outputs with names of their own", lambda found: len({o.name for o in found}) == len(found))
+
+def _apart(outputs: Sequence[Any]) -> bool:
+    names = [o["name"] if isinstance(o, Mapping) else o.name for o in outputs]  # as read from a study, or as made
+    return len(set(names)) == len(names)
+
+
+Apart = Rule("outputs with names of their own", _apart)
 Input = Literal["values", "fractions"] | tuple[Finite, ...]
 
 
