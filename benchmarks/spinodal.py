@@ -33,6 +33,7 @@ def generator(_):
     for name, n, cells, gradient, step, marks in (
         ("published parameters", 64, 6, 0.0175, 5e-6, (200, 400, 1000, 2000)),
         ("3.4 times as large", 256, 64, 0.0015, 5e-7, (160, 320, 640, 1280)),
+        ("the same, later", 256, 64, 0.0015, 5e-7, (1280, 2560, 5120)),
     ):
         for mean in (0.5, 0.63):
             marked = np.array(marks) * step
