@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from scipy import stats
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
@@ -78,6 +79,26 @@ def predicted(vae, test):
     }
 
 
+def recalibrated(vae, held_out, test):
+    """Return the probabilities (n,) of the class 1 of `test`, by name of what is fitted to held-out alloys.
+
+    Platt (1999, Advances in Large Margin Classifiers, 61): a logistic regression of the log-odds. Isotonic (Zadrozny
+    and Elkan 2002, KDD, 694): the monotone step function of least squares.
+    """
+    odds = []
+    for alloys in (held_out, test):
+        chance = np.clip(vae.guess_conditions(alloys)[CLASS][:, 1].astype(float), 1e-6, 1 - 1e-6)
+        odds.append(np.log(chance / (1 - chance)))
+    known = held_out.properties[CLASS]
+    platt = LogisticRegression().fit(odds[0][:, None], known)
+    isotonic = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(odds[0], known)
+    return {
+        "temperature": 1 / (1 + np.exp(-odds[1])),
+        "Platt": platt.predict_proba(odds[1][:, None])[:, 1],
+        "isotonic": isotonic.predict(odds[1]),
+    }
+
+
 def scores(vae, train, test, judge, seed):
     """Return the figures of a model on held-out alloys. judge: returns the class of compositions (n, elements)."""
     truth = test.properties[CLASS]
@@ -85,7 +106,12 @@ def scores(vae, train, test, judge, seed):
     probe = RandomForestClassifier(200, min_samples_leaf=3, random_state=seed)
     scored = vae.aggregate.scores(z, vae.network_conditions(truth[:, None], len(test)).numpy())
     probes = {}
-    for name, values in (("latents", z), ("normal scores", scored)):
+    drawn = vae.draw(test, seed)
+    scored_draws = vae.aggregate.scores(drawn, vae.network_conditions(truth[:, None], len(test)).numpy())
+    for name, values in (
+        ("means of the latents", z), ("their normal scores", scored),
+        ("draws of the latents", drawn), ("the draws' normal scores", scored_draws),
+    ):  # fmt: skip
         found = cross_val_predict(probe, values, truth, cv=5, method="predict_proba")[:, 1]
         probes[f"probe of the class from {name}: AUC"] = max(roc_auc_score(truth, found), 0.5)
     again = vae.decode(z, truth[:, None])
@@ -195,7 +221,7 @@ def main() -> None:
     table = element_table(data.specification.constituents)
     truth = data.properties[CLASS]
     described = np.hstack([table.features(data.values), data.values])
-    rows, others, effects, said = [], {}, [], []
+    rows, others, effects, said = [], {}, [], {}
     for seed in range(arguments.splits):
         sides = split_of(data, 0.2, seed)
         train, test = sides.train, sides.held_out
@@ -213,7 +239,9 @@ def main() -> None:
         vae = trained(data[train], seed, model, training, network, flow=not arguments.brief)
         found = predicted(vae, data[test]) if arguments.brief else scores(vae, data[train], data[test], judge, seed)
         rows.append({**found, "seconds": time.perf_counter() - start})
-        said.append((vae.guess_conditions(data[test])[CLASS][:, 1], truth[test]))
+        validation = data[train][split_of(data[train], training.held_back, seed).held_out]
+        for name, chance in recalibrated(vae, validation, data[test]).items():
+            said.setdefault(name, []).append((chance, truth[test]))
         effects.append(attribution(vae, data[train], 0, 1, seed))
         for name, accuracy, auc in () if arguments.brief else controls(described, train, test, truth, seed):
             others.setdefault(name, []).append((accuracy, auc))
@@ -222,9 +250,11 @@ def main() -> None:
     for name in rows[0]:
         column = [row[name] for row in rows]
         print(f"| {name} | {np.mean(column):.3f} | {np.std(column):.3f} |")
-    if said:
-        found, of_one, of_all = pooled(said)
-        print(f"| calibration error of all splits together | {found:.3f} | |")
+    for name, each in said.items():
+        own = [calibration_error(*one) for one in each]
+        found, of_one, of_all = pooled(each)
+        print(f"| calibration error, {name} | {np.mean(own):.3f} | {np.std(own):.3f} |")
+        print(f"| the same of all splits together | {found:.3f} | |")
         print(f"| of perfect probabilities: one split; together | {of_one:.3f}; {of_all:.3f} | |")
     if len(effects) > 2:
         print("attributions agree between splits (Spearman):", agreement(effects))

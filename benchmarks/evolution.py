@@ -1,6 +1,7 @@
 """Latent dynamics of spinodal patterns against persistence, networks on pixels, and simulators with large steps.
 
 python benchmarks/evolution.py controls RUN [--frames 20]  # accuracy and time of simulators with large steps
+python benchmarks/evolution.py py_pde RUN [--frames 2]     # py-pde beside the dynamics: pip install py-pde numba
 python benchmarks/evolution.py backward RUN [--frames 20]  # samples of earlier frames, and frames between two
 python benchmarks/evolution.py dynamics RUN [--epochs 2]   # the kinds of dynamics, on held-out simulations
 
@@ -28,6 +29,7 @@ from msvae_evolution.prediction import DYNAMICS, loaded
 from msvae_evolution.series import TIME, Series, sides
 from msvae_microstructures import processes
 
+STABLE = 0.8  # of the largest stable step of explicit Euler
 OCTAVE = ((0, 1), (1, 3), (4, 9))  # frames of which the second has twice the time of the first
 
 
@@ -50,7 +52,7 @@ def controls(asked):
     for name, own, dataset in (("dynamics", settings, study.dataset), ("dynamics, no simulator", plain, None)):
         makers[name] = _maker(Forecaster(code, dynamics, own, dataset))
     for grid in (64, 32):
-        for step in (5e-6, 2e-5, 1e-4, 5e-4):
+        for step in (5e-6, 1e-5, 1.4e-5, 2e-5, 1e-4, 5e-4):
             makers[f"spectral, {grid} x {grid}, step {step:g}"] = lambda given, end, g=grid, h=step: _spectral(
                 given, end, g, h
             )
@@ -65,7 +67,6 @@ def controls(asked):
         reference = reference or error
         print(f"| {name} | {error:.4f} | {error / reference:.3f} | {1e3 * cost:.2f} |", flush=True)
     _batches(Forecaster(code, dynamics, plain, None), structures, cases)
-    _py_pde(structures, cases[:3])
 
 
 def _maker(forecaster):
@@ -116,29 +117,42 @@ def _batches(forecaster, structures, cases):
     print(f"\n{len(rows)} frames together: {1e3 * (time.process_time() - begun) / len(rows):.2f} ms of a frame")
 
 
-def _py_pde(structures, cases):
-    """Print error and time of py-pde, if it is installed: finite differences, adaptive steps."""
-    try:
-        import pde
-    except ImportError:
-        print("\npy-pde is not installed")
-        return
+def py_pde(asked):
+    """Print error and time of py-pde: finite differences, compiled, the largest stable step of explicit Euler."""
+    import pde
 
-    def made(given, end, n):
-        c = _resampled(given.values[0, 0].astype(np.float64), n)
-        height, gradient = (float(given.properties[name][0]) for name in ("height", "gradient"))
-        grid = pde.CartesianGrid([[0, 1], [0, 1]], [n, n], periodic=True)
-        equation = pde.PDE({"c": f"laplace({2 * height}*c*(1-c)*(1-2*c) - {gradient}*laplace(c))"})
-        state = pde.ScalarField(grid, c)
-        span = end - float(given.properties[TIME][0])
-        found = equation.solve(state, t_range=span, dt=1e-8, adaptive=True, tracker=None)
-        return _resampled(found.data, 64)
+    run = Run.open(asked.run)
+    structures, code, series, (_, _, test), study = _given(run)
+    plain = dataclasses.replace(study.campaign, relaxation=0.0)
+    make = _maker(Forecaster(code, loaded(code, study.campaign, run.path / DYNAMICS), plain, None))
+    cases = [(series.rows[s][a], series.rows[s][b]) for s in test[: asked.frames] for a, b in OCTAVE]
+    error, cost = _measured(make, structures, cases)
+    print(f"{len(cases)} frames, py-pde {pde.__version__}\n")
+    print("| method | pixel error | processor time of a frame (ms), without compiling |\n| --- | --- | --- |")
+    print(f"| dynamics alone | {error:.4f} | {1e3 * cost:.2f} |", flush=True)
+    for n in (32, 64, 128):
+        errors, costs = [], []
+        for first, last in cases:
+            end = float(structures.properties[TIME][last])
+            spent, made = _with_py_pde(pde, structures[int(first)], n, end)
+            costs.append(spent)
+            errors.append(((made - structures.values[last, 0]) ** 2).mean())
+        print(f"| py-pde, {n} x {n} | {np.sqrt(np.mean(errors)):.4f} | {1e3 * np.median(costs):,.1f} |", flush=True)
 
-    for n in (32, 64):
-        error, cost = _measured(lambda given, end, n=n: made(given, end, n), structures, cases)
-        print(
-            f"py-pde {pde.__version__}, {n} x {n}, adaptive, {len(cases)} frames: error {error:.4f}, {cost:.2f} s each"
-        )
+
+def _with_py_pde(pde, given, n, end):
+    """Return processor time (s), without compiling, and the frame that py-pde makes on n x n pixels.
+
+    Explicit Euler is stable below steps of 2 / (gradient |k|^4 + 2 height |k|^2), |k|^2 = 8 / spacing^2.
+    """
+    c = _resampled(given.values[0, 0].astype(np.float64), n)
+    height, gradient = (float(given.properties[name][0]) for name in ("height", "gradient"))
+    equation = pde.PDE({"c": f"laplace({2 * height}*c*(1-c)*(1-2*c) - {gradient}*laplace(c))"})
+    k2, span = 8.0 * n**2, end - float(given.properties[TIME][0])
+    step = STABLE * 2 / (gradient * k2**2 + 2 * height * k2)
+    start = pde.ScalarField(pde.CartesianGrid([[0, 1], [0, 1]], [n, n], periodic=True), c)
+    found = equation.solve(start, t_range=span, dt=span / np.ceil(span / step), solver="euler", tracker=None)
+    return equation.diagnostics["controller"]["profiler"]["solver"], _resampled(found.data, 64)
 
 
 def backward(asked):
@@ -201,7 +215,7 @@ def dynamics(asked):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for function in (controls, backward, dynamics):
+    for function in (controls, py_pde, backward, dynamics):
         command = commands.add_parser(function.__name__)
         command.set_defaults(function=function)
         command.add_argument("run", type=Path)

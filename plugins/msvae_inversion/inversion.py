@@ -42,7 +42,7 @@ Outcome = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is given. places: chart and latents of each image, from which samples begin. weights: of controls.
+    """What a worker is given. places: charts and latents of each image, from which samples begin. weights: of controls.
 
     misfits: of each image over the noise. width: of intervals, in deviations to each side. quantities: of the stage.
     """
@@ -51,7 +51,7 @@ class Job:
     charts: str
     changed: tuple[int, ...]
     quantities: tuple[Quantity, ...]
-    places: tuple[tuple[int, tuple[float, ...]], ...] = ()
+    places: tuple[tuple[tuple[int, tuple[float, ...]], ...], ...] = ()
     misfits: tuple[float, ...] = ()
     width: float = 0.0
     weights: tuple[float, ...] = ()
@@ -69,7 +69,7 @@ def run(context: Context, settings: Invert) -> Table:
         context, "descend", job, _descended, settings.starts * len(problem.measured.data), _descents(problem)
     )
     best = best_starts(found, settings.starts)
-    samples = _samples(context, settings, job, problem, best) if settings.samples else None
+    samples = _samples(context, settings, job, problem, found) if settings.samples else None
     controls = _controls(context, settings, job, problem)
     return table_of(problem, best, samples, controls)
 
@@ -168,36 +168,48 @@ def best_starts(found: Evaluations, starts: int) -> Evaluations:
     return found.where(misfit.argmin(axis=1) + starts * np.arange(len(misfit)))
 
 
-def _samples(context: Context, settings: Invert, job: Job, problem: Problem, best: Evaluations) -> Evaluations:
-    places = tuple(
-        (int(k), tuple(z.tolist())) for k, z in zip(best.properties["chart"], best.properties["latents"], strict=True)
-    )
-    own = replace(job, places=places, misfits=tuple(best.properties["misfit"].tolist()))
+def _samples(context: Context, settings: Invert, job: Job, problem: Problem, found: Evaluations) -> Evaluations:
+    best = best_starts(found, settings.starts)
+    own = replace(job, places=_places(found, settings.starts), misfits=tuple(best.properties["misfit"].tolist()))
     if settings.calibration:
         scores = (Quantity("scores", "1", problem.grid),)
         unseen = _stage(context, "calibrate", job, _calibrated, settings.calibration, scores)
         own = replace(own, width=float(np.nanquantile(unseen.properties["scores"], settings.interval)))
     names = {"mean": problem.grid, "deviation": problem.grid, "low": problem.grid, "high": problem.grid, "accepted": ()}
     quantities = tuple(Quantity(name, "1", shape) for name, shape in names.items())
-    return _stage(context, "sample", own, _sampled, len(places), quantities)
+    return _stage(context, "sample", own, _sampled, len(own.places), quantities)
+
+
+def _places(found: Evaluations, starts: int) -> tuple[tuple[tuple[int, tuple[float, ...]], ...], ...]:
+    """Return of each image where its descents end with the lowest misfit of their chart, the lowest of all first."""
+    places = []
+    for first in range(0, len(found), starts):
+        own = found.where(first + np.flatnonzero(found.done[first : first + starts]))
+        ends: dict[int, tuple[float, ...]] = {}
+        for row in np.argsort(own.properties["misfit"], kind="stable"):
+            ends.setdefault(int(own.properties["chart"][row]), tuple(own.properties["latents"][row].tolist()))
+        places.append(tuple(ends.items()))
+    return tuple(places)
 
 
 def _calibrated(problem: Problem, job: Job, index: int) -> Outcome:
     """Return how far the pixels of an unseen image are from the mean of its posterior, over their deviation."""
     data = problem.measured.unseen_data[index]
     starts = [_descent(problem, data, start) for start in range(problem.settings.starts)]
-    found, misfits = min(starts, key=lambda one: float(one[1][-1]))
-    _, (mean, deviation, *_) = _posterior(problem, data, (found.chart, found.latents), float(misfits[-1]), -1 - index)
+    starts.sort(key=lambda one: float(one[1][-1]))
+    ends: dict[int, Tensor] = {}
+    for found, _ in starts:
+        ends.setdefault(found.chart, found.latents)
+    _, (mean, deviation, *_) = _posterior(problem, data, [*ends.items()], float(starts[0][1][-1]), -1 - index)
     scores = np.abs(problem.measured.unseen[index] - mean) / deviation
     return {"scores": scores.reshape(problem.grid)}
 
 
 def _sampled(problem: Problem, job: Job, index: int) -> Outcome:
     """Return the posterior of an image."""
-    chart, latents = job.places[index]
-    place = chart, torch.tensor(latents, dtype=torch.float64)
+    places = [(chart, torch.tensor(latents, dtype=torch.float64)) for chart, latents in job.places[index]]
     data = problem.measured.data[index]
-    found, (mean, deviation, low, high) = _posterior(problem, data, place, job.misfits[index], index)
+    found, (mean, deviation, low, high) = _posterior(problem, data, places, job.misfits[index], index)
     if job.width:
         low, high = mean - job.width * deviation, mean + job.width * deviation
     limits = {"deviation": deviation, "low": low, "high": high}
@@ -208,13 +220,13 @@ def _sampled(problem: Problem, job: Job, index: int) -> Outcome:
 
 
 def _posterior(
-    problem: Problem, data: Array, place: tuple[int, Tensor], misfit: float, number: int
+    problem: Problem, data: Array, places: Sequence[tuple[int, Tensor]], misfit: float, number: int
 ) -> tuple[Posterior, tuple[Array, ...]]:
     """Return the posterior of data (m,), and mean, deviation and limits (p,) of its pixels. number: of the seeds."""
     settings, charts = problem.settings, problem.charts
     found = posterior(
-        charts, problem.likelihood(data, misfit), place, samples=settings.samples, thinning=settings.thinning,
-        seed=seed_of(problem.seed, "langevin", number) % (1 << 62),
+        charts, problem.likelihood(data, misfit), places, samples=settings.samples, thinning=settings.thinning,
+        power=settings.evidence, seed=seed_of(problem.seed, "langevin", number) % (1 << 62),
     )  # fmt: skip
     seed = seed_of(problem.seed, "interval", number)
     mean, deviation, low, high = intervals(charts, found, settings.interval, seed, problem.cut)

@@ -96,7 +96,11 @@ class Invert(Campaign):
     metric: "images" (Riemannian gradient descent, as in the source), or "data", whose steps are Gauss
         and Newton's and cost two forward models for each dimension of a chart.
     discrepancy: a descent ends where the root mean square misfit is so many times the noise (Morozov).
-    samples: of the posterior of each image; 0 for none. thinning: Langevin steps between two of them.
+    samples: of the posterior of each image, on all charts that a descent ends in; 0 for none. thinning: Langevin steps
+        between two of them.
+    evidence: the power of each chart's share of the posterior with which it is given samples. Below 1 where the noise
+        and the errors of the model are known but roughly, for shares are then too unequal (Miller and Dunson 2019,
+        J. Am. Stat. Assoc. 114, 1113); with 0 all charts are given as many.
     model_errors: of so many images that the charts have not seen, the errors of charts and of the mesh in the data are
         taken; their mean and covariance are then part of the noise of the posterior (Kaipio and Somersalo 2007,
         J. Comput. Appl. Math. 198, 493). With 0, the misfit of the best image is.
@@ -123,6 +127,7 @@ class Invert(Campaign):
     discrepancy: Positive = 1.0
     samples: Natural = 0
     thinning: Count = 5
+    evidence: Fraction = 1.0
     model_errors: Natural = 0
     calibration: Natural = 0
     cut: bool = False

@@ -69,14 +69,34 @@ def test_samples_are_of_the_exact_posterior_of_a_linear_model(chart: ImageCharts
     data = matrix @ chart.decode(0, 0.5 * torch.ones(1, 8, dtype=torch.float64))[0]
     likelihood = Likelihood(lambda x: matrix @ x, lambda _, d: matrix @ d.T, data, weight)
     zero = torch.zeros(8, dtype=torch.float64)
-    found = posterior(chart, likelihood, (0, zero), samples=4000, thinning=1, seed=0)
+    found = posterior(chart, likelihood, [(0, zero)], samples=4000, thinning=1, seed=0)
+    ((_, latents),) = found.parts
     slope = likelihood.weighted(matrix @ chart.basis.T @ chart.jacobian(0, zero[None])[0])
     covariance = torch.linalg.inv(slope.T @ slope + torch.eye(8, dtype=torch.float64))
     mean = covariance @ slope.T @ likelihood.weighted(data - matrix @ chart.decode(0, zero[None])[0])
     assert found.accepted > 0.95
     deviation = covariance.diagonal().sqrt()
-    assert ((found.latents.mean(dim=0) - mean).abs() < 0.15 * deviation).all()
-    assert ((found.latents.std(dim=0) / deviation - 1).abs() < 0.1).all()
+    assert ((latents.mean(dim=0) - mean).abs() < 0.15 * deviation).all()
+    assert ((latents.std(dim=0) / deviation - 1).abs() < 0.1).all()
+
+
+def test_charts_are_sampled_in_proportion_to_their_share_of_the_posterior() -> None:
+    rng = np.random.default_rng(1)
+    middles = np.repeat([[4.0, 0, 0, 0], [-4.0, 0, 0, 0]], 300, axis=0)
+    charts = fit_charts(middles + 0.5 * rng.standard_normal((600, 4)), Shape(2, 3, 4, 4, 8), epochs=0, seed=0)
+    first = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
+    likelihood = Likelihood(lambda x: first @ x[:, None], lambda _, d: (d @ first)[None], torch.tensor([0.3]).double(),
+                            torch.tensor(0.5, dtype=torch.float64))  # fmt: skip
+    starts = [(k, torch.zeros(3, dtype=torch.float64)) for k in range(2)]
+    found = posterior(charts, likelihood, starts, samples=200, thinning=1, seed=0)
+    shares = {k: len(latents) / 200 for k, latents in found.parts}
+    evidence = []
+    for k in range(2):  # by prior samples of each chart
+        z = torch.as_tensor(rng.standard_normal((100_000, 3)))
+        rest = 0.5 * (charts.decode(k, z) @ first - 0.3)
+        evidence.append(float(charts.weights[k].exp() * torch.exp(-0.5 * rest**2).mean()))
+    assert 0.05 < min(evidence) / sum(evidence) < 0.45
+    assert shares == pytest.approx({k: e / sum(evidence) for k, e in enumerate(evidence)}, abs=0.02)
 
 
 def test_calibrated_intervals_hold_what_they_say_and_need_unseen_images(tmp_path: Path) -> None:

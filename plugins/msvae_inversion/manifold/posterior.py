@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ FIRST = 0.5  # length of the first step
 ASCENTS, FALL = 20, 1e-2  # Gauss-Newton steps to the mode, at most, and the fall in nats that one has to bring
 PARTS = (1.0, 0.5, 0.25, 0.1)  # of such a step, which are tried in turn
 
+Place = tuple[int, Tensor]  # a chart, and latents in it
 Energy = Callable[[Tensor], tuple[float, Tensor]]  # of latents (d,): -log density, and its gradient (d,)
 
 
@@ -42,40 +43,77 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class Posterior:
-    """Latents (s, d) of samples in chart `chart`, and the share of the steps that were accepted."""
+    """Samples of the posterior: charts and latents (s, d) in them, and the share of the steps that were accepted."""
 
-    chart: int
-    latents: Tensor
+    parts: tuple[Place, ...]
     accepted: float
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A mode of the posterior in a chart: latents (d,), a root R of H^-1 = R R^T there, and -log density.
+
+    evidence: log of the chart's share of the posterior but for a constant, of the normal distribution N(mode, H^-1).
+    """
+
+    place: Place
+    root: Tensor
+    energy: Energy
+    evidence: float
 
 
 def posterior(
     charts: ImageCharts,
     likelihood: Likelihood,
-    place: tuple[int, Tensor],
+    places: Sequence[Place],
     *,
     samples: int,
     thinning: int,
     seed: int,
+    power: float = 1.0,
 ) -> Posterior:
-    """Return samples of p(z | data) in the chart of a place, under the standard normal prior of its latents.
+    """Return samples of p(k, z | data) in the charts of places, under their weights and the normal prior of latents.
 
-    They begin at the mode z* that Gauss-Newton steps lead to from the place. Steps are of the preconditioned
-    Crank-Nicolson Langevin algorithm (Cotter, Roberts, Stuart and White 2013, Stat. Sci. 28, 424, equation 4.10) for
-    w = H^1/2 (z - z*), H = J^T W^T W J + I at the mode: were the posterior normal, w would be N(0, I) and every step
-    accepted, in any number of dimensions.
+    Places are of different charts. Each leads to a mode; each chart is given samples in proportion to a power of its
+    evidence, by Laplace's approximation at the mode.
     """
-    energy = _energy(charts, likelihood, place)
-    mode = _mode(charts, likelihood, energy, place)
+    modes = [_mode(charts, likelihood, place) for place in places]
+    evidence = torch.tensor([mode.evidence for mode in modes], dtype=torch.float64)
+    chances = torch.softmax(power * evidence, dim=0)
+    parts, taken = [], 0.0
+    for number, (mode, count) in enumerate(zip(modes, _shares(chances, samples), strict=True)):
+        if count:
+            latents, accepted = _chain(mode, count, thinning, seed + number)
+            parts.append((mode.place[0], latents))
+            taken += accepted * count / samples
+    return Posterior(tuple(parts), taken)
+
+
+def _shares(chances: Tensor, count: int) -> list[int]:
+    """Return how many of `count` belong to each of some probabilities (k,); the largest remainders are rounded up."""
+    asked = chances * count
+    shares = asked.floor()
+    short = count - int(shares.sum())
+    shares[(asked - shares).argsort(descending=True, stable=True)[:short]] += 1
+    return [int(share) for share in shares]
+
+
+def _chain(mode: Mode, samples: int, thinning: int, seed: int) -> tuple[Tensor, float]:
+    """Return latents (samples, d) of a chart's posterior, and the share of steps that were accepted.
+
+    Steps are of the preconditioned Crank-Nicolson Langevin algorithm (Cotter, Roberts, Stuart and White 2013, Stat.
+    Sci. 28, 424, equation 4.10) for w = H^1/2 (z - z*), H = J^T W^T W J + I at the mode z*: were the posterior normal,
+    w would be N(0, I) and every step accepted, in any number of dimensions.
+    """
+    centre, root = mode.place[1], mode.root
     rng = torch.Generator().manual_seed(seed)
-    root = _root(_precision(charts, likelihood, place[0], mode))  # H^-1 = root root^T
 
     def beyond_normal(w: Tensor) -> tuple[float, Tensor]:
         """Return what -log p of w is above |w|^2 / 2, and its gradient."""
-        value, slope = energy(mode + root @ w)
+        value, slope = mode.energy(centre + root @ w)
         return value - 0.5 * float(w @ w), root.T @ slope - w
 
-    w, length, kept, taken = torch.zeros_like(mode), FIRST, [], 0
+    w, length, kept, taken = torch.zeros_like(centre), FIRST, [], 0
     here = beyond_normal(w)
     for step in range(BURN_IN + samples * thinning):
         noise = torch.randn(len(w), generator=rng, dtype=w.dtype)
@@ -89,8 +127,8 @@ def posterior(
         if step < BURN_IN:
             length = float(np.clip(length * np.exp(ADAPTED * (chance - TARGET)), 1e-4, 2.0))
         elif (step - BURN_IN) % thinning == thinning - 1:
-            kept.append(mode + root @ w)
-    return Posterior(place[0], torch.stack(kept).detach(), taken / (samples * thinning))
+            kept.append(centre + root @ w)
+    return torch.stack(kept).detach(), taken / (samples * thinning)
 
 
 def _forth(w: Tensor, moved: Tensor, here: tuple[float, Tensor], length: float) -> float:
@@ -99,7 +137,7 @@ def _forth(w: Tensor, moved: Tensor, here: tuple[float, Tensor], length: float) 
     return float(value + 0.5 * (moved - w) @ slope + length / 4 * (w + moved) @ slope + length / 4 * slope @ slope)
 
 
-def _energy(charts: ImageCharts, likelihood: Likelihood, place: tuple[int, Tensor]) -> Energy:
+def _energy(charts: ImageCharts, likelihood: Likelihood, place: Place) -> Energy:
     """Return -log p(z | data) and its gradient; the former is infinite beyond the edge of the chart of a place."""
     k, start = place
     edge = 1.01 * max(float(charts.reach[k]), float(start.norm()))
@@ -114,9 +152,10 @@ def _energy(charts: ImageCharts, likelihood: Likelihood, place: tuple[int, Tenso
     return energy
 
 
-def _mode(charts: ImageCharts, likelihood: Likelihood, energy: Energy, place: tuple[int, Tensor]) -> Tensor:
-    """Return the latents (d,) of a mode of the posterior, by Gauss-Newton steps from a place."""
+def _mode(charts: ImageCharts, likelihood: Likelihood, place: Place) -> Mode:
+    """Return a mode of the posterior, by Gauss-Newton steps from a place."""
     k, z = place
+    energy = _energy(charts, likelihood, place)
     value, slope = energy(z)
     for _ in range(ASCENTS):
         step = torch.linalg.solve(_precision(charts, likelihood, k, z), slope)
@@ -128,7 +167,9 @@ def _mode(charts: ImageCharts, likelihood: Likelihood, energy: Energy, place: tu
                 break
         if value == before:
             break
-    return z
+    precision = _precision(charts, likelihood, k, z)
+    evidence = float(charts.weights[k]) - value - 0.5 * float(torch.linalg.slogdet(precision)[1])
+    return Mode((k, z), _root(precision), energy, evidence)
 
 
 def intervals(
@@ -139,7 +180,7 @@ def intervals(
     What the charts leave out of unseen images is added to the samples as normal noise of each pixel. cut: what of an
     image (s, p) the model sees.
     """
-    images = cut(charts.decode(found.chart, found.latents)).numpy()
+    images = cut(torch.cat([charts.decode(k, latents) for k, latents in found.parts])).numpy()
     rng = np.random.default_rng(seed)
     whole = images + charts.rest.numpy() * rng.standard_normal(images.shape)
     low, high = np.quantile(whole, [(1 - probability) / 2, (1 + probability) / 2], axis=0)
