@@ -1,4 +1,4 @@
-"""`msvae run`, `status`, `reproduce` and `report`: run a campaign, and look at its results."""
+"""`msvae run`, `status`, `reproduce`, `reread` and `report`: run a campaign, and look at its results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands about runs."""
-    for command in (run, status, reproduce, report):
+    for command in (run, status, reproduce, reread, report):
         app.command()(command)
 
 
@@ -98,6 +98,22 @@ def reproduce(
     table = again(directory, place, overrides=settings or [], resume=resume, trust=trust)
     if table is not None:
         _print_result(table)
+
+
+def reread(
+    directory: Annotated[Path, typer.Argument(help="a run's directory")],
+    study: Annotated[Path | None, typer.Option(help="study with other outputs, in place of the run's own")] = None,
+    output: Annotated[Path | None, typer.Option(help="where the results go; by default DIRECTORY-reread")] = None,
+    trust: Trust = False,
+    settings: Set = None,
+) -> None:
+    """Read what the solver's program left behind again, with other outputs, without solving."""
+    from msvae.campaigns.reread import reread as again
+
+    place = output or directory.with_name(f"{directory.name}-reread")
+    table = again(directory, place, study=study, overrides=settings or [], trust=trust)
+    if table is not None:
+        _print_result(table, f"run: {place}")
 
 
 def report(directory: Annotated[Path, typer.Argument(help="a run's directory")], trust: Trust = False) -> None:

@@ -30,7 +30,7 @@ from msvae.dispatch.threads import limit_threads
 from msvae.files.structures import packed_values, read_structures
 from msvae.plugins.interfaces import Solver
 from msvae.seeds import seed_of
-from msvae.structures import Array, Structures
+from msvae.structures import Array, Quantity, Structures
 from msvae.structures.evaluations import Evaluation, Evaluations, Status
 from msvae.study import Study
 
@@ -161,7 +161,9 @@ def _structure(recipe: Recipe, task: Task) -> Structures:
         assert recipe.structures is not None
         return _structures(recipe.structures)[task.index]
     conditions = None if task.conditions is None else np.atleast_2d(task.conditions)
-    return model_of(recipe).decode(np.atleast_2d(task.latents), conditions)
+    latents = np.atleast_2d(task.latents)
+    known = Quantity("latents", "1", latents.shape[1:])  # so that a solver may be given what it was decoded from
+    return model_of(recipe).decode(latents, conditions).with_properties({"latents": latents}, [known])
 
 
 @lru_cache(maxsize=2)

@@ -143,9 +143,11 @@ class Solver(Plugin):
 
     computes: the properties that `evaluate` returns, with units and shapes.
     ranks: number of MPI ranks that one evaluation takes, where the study does not say.
+    executes: settings that name or make programs: those of a stranger's run are executed only if it is trusted.
     """
 
     computes: ClassVar[tuple[Quantity, ...]] = ()
+    executes: ClassVar[tuple[str, ...]] = ()
     ranks: ClassVar[int] = 1
 
     @abstractmethod
@@ -178,6 +180,17 @@ class Solver(Plugin):
 
         None, the default, if a solver has no gradient. See msvae.differentiable for its use with torch.
         """
+        return None
+
+    def write_inputs(self, structure: Structures) -> Path | None:
+        """Write what a program would be given for one structure, without running it, and return the folder.
+
+        None, the default, if the solver runs no program.
+        """
+        return None
+
+    def folder_of(self, structure: Structures) -> Path | None:
+        """Return the folder that a program leaves behind for one structure, if it is kept; by default None."""
         return None
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:

@@ -22,11 +22,17 @@ OTHERS = ("cache", "path"), ("design", "start_from"), ("part", "file")  # keys t
 
 
 def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> None:
-    """Raise RunError if a study names a file outside its run, or a program: "module:name".
+    """Raise RunError if a study names a file outside its run, or a program: "module:name", or what a solver executes.
 
     overrides: "key.path=value" from the user, whose values are trusted.
     """
     own = [tuple(parse_assignment(text)[0]) for text in overrides]
+    for key, name in _programs(study):
+        if not any(key[: len(mine)] == mine for mine in own):
+            raise RunError(
+                f"'{run}' names a program as {'.'.join(key)}, '{name}', which would be executed: add --trust, or "
+                f"--set {'.'.join(key)}=..."
+            )
     for key, path in _named(study):
         if any(key[: len(mine)] == mine for mine in own) or _is_inside(key, path, run):
             continue
@@ -34,12 +40,6 @@ def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> Non
             f"'{run}' names '{path}' as {'.'.join(key)}, which is not data of the run and would be read or written: "
             f"add --trust, or --set {'.'.join(key)}=..."
         )
-    for key, name in _programs(study):
-        if not any(key[: len(mine)] == mine for mine in own):
-            raise RunError(
-                f"'{run}' names a program as {'.'.join(key)}, '{name}', which would be executed: add --trust, or "
-                f"--set {'.'.join(key)}=..."
-            )
     engine = study.executor.name
     if ":" in engine and ("executor", "name") not in own:
         raise RunError(
@@ -76,7 +76,10 @@ def _tables(study: Study) -> dict[str, Any]:
 
 
 def _programs(study: Study) -> Iterator[tuple[Key, str]]:
-    """Yield the keys of a study whose values are "module:name", and those values."""
+    """Yield the keys of a study whose values are "module:name" or what its solver executes, and those values."""
+    for name in study.solver.executes if study.solver is not None else ():
+        if getattr(study.solver, name):
+            yield ("solver", name), next((str(text) for _, text in _texts(getattr(study.solver, name), ())), "")
     for table, plugin in _tables(study).items():
         for key, value in _texts(plugin, (table,)):
             if isinstance(value, str) and PROGRAM.fullmatch(value):
