@@ -2,6 +2,7 @@
 #   make demo      the main job, over MPI             make test      lint, types, tests (the fast ones)
 #   make test-all  the slow tests too                 make bench     benchmarks against peers
 #   make coverage  what the tests run through         make clean     removes all that these made
+#   make test-external   real programs as solvers; installs CalculiX, FEniCSx and GetDP where it may (Debian, root)
 # PYTHON=python3.12 make ...    picks another interpreter for the environment
 # VENV=/path EXTRAS=dev CONSTRAINTS=/dev/null make ...
 #                               uses an environment of your own and keeps its CUDA torch and its cluster's mpi4py
@@ -20,7 +21,7 @@ THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 PYTEST := $(THREADS) $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: setup demo test test-all coverage lint lint-format lint-rules lint-types bench clean
+.PHONY: setup demo test test-all test-external coverage lint lint-format lint-rules lint-types bench clean
 
 setup: $(VENV)/.installed
 
@@ -59,6 +60,12 @@ coverage: setup
 
 test-all: lint
 	$(PYTEST) $(SIDE_BY_SIDE) $(TEST_ARGS) </dev/null
+
+# what cannot be installed is skipped, and said
+test-external: setup
+	if test "$$(id -u)" = 0 && command -v apt-get > /dev/null; then \
+		apt-get install --yes --no-install-recommends calculix-ccx getdp python3-dolfinx > /dev/null || true; fi
+	$(PYTEST) tests/external -rs $(TEST_ARGS) </dev/null
 
 bench: setup .venv-muspectre/bin/python
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS),bench]'

@@ -171,6 +171,14 @@ class Solver(Plugin):
         """For how many phases, from phase 0, the solver has a material; None, as here, where it needs none."""
         return None
 
+    @property
+    def together(self) -> int:
+        """How many structures one call of `evaluate` is given, where a call costs much; 1, as here, else.
+
+        In a process of its own, on several ranks together, and where a search asks for one at a time, it is one.
+        """
+        return 1
+
     def expected_costs(self, structures: Structures) -> Array | None:
         """Return the expected cost (n,) of each structure in any unit, so that long ones start first; None if equal."""
         return None

@@ -119,8 +119,9 @@ def main() -> None:
     answer: dict[str, Any] = {}
     try:
         program = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, env=environment, start_new_session=True
-        )
+            arguments, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, env=environment, start_new_session=True,
+            preexec_fn=_die_with_guard,  # noqa: PLW1509 - there is one thread
+        )  # fmt: skip
         os.close(writer)
         answer = watched(program, reader, output, float(seconds))
     except OSError as error:
@@ -133,6 +134,11 @@ def main() -> None:
         drained(reader, output)
         output.close()
         sys.stdout.write(json.dumps(answer))
+
+
+def _die_with_guard() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _leave(*_: Any) -> None:

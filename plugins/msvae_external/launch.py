@@ -61,7 +61,7 @@ class Command:
         own = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), repr(self.timeout), OUTPUT, str(MOST)]
         try:
             process = subprocess.Popen([*own, *self.arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                       cwd=folder)  # fmt: skip
+                                       cwd=folder, start_new_session=True)  # fmt: skip
         except (OSError, ValueError) as error:  # of arguments that are too long, or have a zero byte
             return {"error": str(error)}
         try:
@@ -79,7 +79,7 @@ class Command:
 def resolved(program: str, environment: Mapping[str, str]) -> str:
     """Return the path of a program, which the study may give from the current directory; as it is if there is none."""
     if os.sep in program:
-        return str(Path(program).resolve()) if Path(program).exists() else program
+        return os.path.abspath(program) if os.path.exists(program) else program  # a link has a meaning of its own
     return shutil.which(program, path=environment.get("PATH", os.defpath)) or program
 
 

@@ -142,6 +142,10 @@ class External(Solver):
             return f"solver.command: there is no program '{program}': install it, give its path, or a setup script"
         return None
 
+    @property
+    def together(self) -> int:
+        return self.batch
+
     def evaluate(self, structures: Structures) -> Properties:
         quantities = self.quantities(structures.specification)
         arrays = {q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities}
@@ -159,6 +163,12 @@ class External(Solver):
             for name, value in answer.items():
                 arrays[name][k] = value
         return Properties(arrays, failures)
+
+    def evaluate_on(self, communicator: Any, structures: Structures) -> Properties:
+        if communicator.Get_rank() == 0:  # the program has ranks of its own
+            return self.evaluate(structures)
+        quantities = self.quantities(structures.specification)
+        return Properties({q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities})
 
     def _known(self, job: Job) -> Mapping[str, Array] | Failure | None:
         """Return what a finished folder of a structure says; None if its program is to run."""

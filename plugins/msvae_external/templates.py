@@ -37,7 +37,10 @@ def text_of(text: str, what: str) -> str:
 @lru_cache(maxsize=256)
 def _compiled(text: str) -> tuple[Template, frozenset[str]]:
     """Return a template, and the names that it asks for."""
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False,
+        optimized=False,  # nothing is computed while a study is read, which may be a stranger's
+    )  # fmt: skip
     namespace = environment.globals["namespace"]
     environment.globals = {"range": safe_range, "zip": zip, "enumerate": enumerate, "namespace": namespace}
     return environment.from_string(text), frozenset(find_undeclared_variables(environment.parse(text)))
@@ -49,6 +52,8 @@ def check(text: str) -> str | None:
         _compiled(text)
     except TemplateError as error:
         return _said(error)
+    except (RecursionError, MemoryError, OverflowError) as error:
+        return f"it is nested too deep ({type(error).__name__})"
     return None
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import msvae
-from msvae import Quantity, Structures, StudyError
+from msvae import Quantity, Run, Structures, StudyError, TargetError
+from msvae.campaigns.launch import launch
 
 Make = Callable[..., Any]
 Voxels = Callable[..., Structures]
@@ -135,6 +136,35 @@ def test_a_program_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> No
         time.sleep(0.05)
 
 
+ISOLATED = """
+campaign = "label"
+[dataset]
+name = "simulated"
+count = 1
+shape = [4, 4]
+[solver]
+name = "external"
+command = ["sh", "-c", "echo $$ >> {mark}; sleep 600 & wait"]
+outputs = [{{ name = "a", pattern = "(a)" }}]
+scratch = "{scratch}"
+[executor]
+isolation = "process"
+timeout = 2.0
+retries = {{ timeout = 0 }}
+max_failures = 3
+"""
+
+
+def test_a_program_ends_with_its_isolated_solver(tmp_path: Path) -> None:
+    study, mark = tmp_path / "study.toml", tmp_path / "mark"
+    study.write_text(ISOLATED.format(mark=mark, scratch=tmp_path / "scratch"))
+    with pytest.raises(TargetError, match=r"took longer than the 2 s of executor\.timeout"):
+        launch(study, tmp_path / "run")
+    assert mark.exists()
+    while any(Path(f"/proc/{process}").exists() for process in mark.read_text().split()):
+        time.sleep(0.05)
+
+
 CASES = """
 import json, sys
 i, strain = int(sys.argv[1]), float(sys.argv[2])
@@ -237,6 +267,37 @@ def test_one_launch_solves_a_batch(external: Make, voxels: Voxels, tmp_path: Pat
     np.testing.assert_array_equal(found["share"][~lost], shares[~lost])
     assert list(found.failures) == np.flatnonzero(lost).tolist()
     assert len(count.read_text()) == 2 + 4  # two launches, and one of which each structure is tried by itself
+
+
+BATCHES = """
+campaign = "label"
+[dataset]
+name = "simulated"
+count = 7
+shape = [4, 4]
+[solver]
+name = "external"
+batch = 3
+command = ["{python}", "-I", "-c", {program!r}, "{count}", "{{{{ members }}}}"]
+inputs = [{{ file = "x.txt", text = "{{{{ fractions[1] }}}}" }}]
+outputs = [{{ name = "share", file = "y.txt", column = ["0"] }}]
+scratch = "{scratch}"
+"""
+
+
+def test_a_campaign_launches_a_program_for_a_batch(tmp_path: Path) -> None:
+    program = (
+        "import sys; open(sys.argv[1], 'a').write(str(len(sys.argv) - 2)); "
+        "[open(m + '/y.txt', 'w').write(open(m + '/x.txt').read()) for m in sys.argv[2:]]"
+    )
+    study, count = tmp_path / "study.toml", tmp_path / "count"
+    names = {"python": sys.executable, "program": program, "count": count, "scratch": tmp_path / "scratch"}
+    study.write_text(BATCHES.format(**names))
+    launch(study, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    np.testing.assert_allclose(run.evaluations.properties["share"], run.structures.fractions[:, 1], rtol=1e-12)
+    assert count.read_text() == "331"
+    assert (run.evaluations["cost"] > 0).all()
 
 
 def test_the_environment_is_a_scripts_without_our_mpi(

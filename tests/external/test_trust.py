@@ -48,6 +48,12 @@ def test_a_template_reaches_nothing_but_its_names(external: Make, voxels: Voxels
         assert template[:20] in found.failures[0] or found.failures[0].startswith("input 'a': ")
 
 
+def test_a_strangers_template_computes_nothing_when_its_study_is_read(external: Make) -> None:
+    external(inputs=[{"file": "a", "text": "{{ 'a' * 10 ** 12 }}{{ 9 ** 9 ** 9 }}"}])
+    with pytest.raises(StudyError, match="is no template"):
+        external(inputs=[{"file": "a", "text": "{{ " + "(" * 5000 + ")" * 5000 + " }}"}])
+
+
 def test_a_property_of_any_name_writes_no_file(external: Make, voxels: Voxels, tmp_path: Path) -> None:
     for name in ("../../x", "/etc/x", "a;touch x", "a\nb", "{{ 7 * 7 }}", "__class__"):
         structure = voxels().with_properties({name: [7.0]}, [Quantity(name)])
