@@ -12,6 +12,7 @@ from rich.console import Console
 from msvae.cli import plugins as plugin_commands
 from msvae.cli import runs, studies
 from msvae.cli.printing import log_to_stderr, say
+from msvae.cli.serving import serve
 from msvae.cli.solve import solve
 from msvae.dispatch import world
 from msvae.errors import MsvaeError
@@ -52,5 +53,6 @@ def main() -> None:
 
 runs.add_to(app)
 app.command()(solve)
+app.command()(serve)
 app.add_typer(studies.app, name="study")
 app.add_typer(plugin_commands.app, name="plugin")

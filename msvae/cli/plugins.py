@@ -1,27 +1,30 @@
-"""`msvae plugin list`, `show` and `check`."""
+"""`msvae plugin list`, `show`, `check` and `new`."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from msvae import plugins
+from msvae.cli.parameters import PluginFiles, add_files
 from msvae.cli.printing import print_table, say
 from msvae.dispatch import world
 from msvae.errors import PluginError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, show and check plugins.", no_args_is_help=True)
+app = typer.Typer(help="List, show, check and start plugins.", no_args_is_help=True)
 
 
 @app.command("list")
-def plugin_list() -> None:
+def plugin_list(plugin_files: PluginFiles = None) -> None:
     """List the plugins that loaded, and those that did not and why."""
     if world.rank() > 0:
         return
+    add_files(plugin_files)
     found = plugins.registry()
     rows = [
         (e.family, e.plugin.name, " ".join(getattr(e.plugin, "kinds", ())), e.distribution, _first_line(e.plugin))
@@ -34,10 +37,11 @@ def plugin_list() -> None:
 
 
 @app.command("show")
-def plugin_show(name: str) -> None:
+def plugin_show(name: str, plugin_files: PluginFiles = None) -> None:
     """Print the inputs, outputs and settings of a plugin."""
     if world.rank() > 0:
         return
+    add_files(plugin_files)
     from msvae.study.schema import descriptions
 
     console = Console(soft_wrap=True)
@@ -60,12 +64,13 @@ def plugin_show(name: str) -> None:
 
 
 @app.command("check")
-def plugin_check(name: str) -> None:
-    """Run the conformance checks of a plugin; exit code 1 if one fails."""
-    from msvae.plugins.conformance import checks
+def plugin_check(name: str, plugin_files: PluginFiles = None) -> None:
+    """Run the conformance checks of a plugin, and say what a structure costs; exit code 2 if a check fails."""
+    from msvae.plugins.conformance import checks, costs
 
     if world.rank() > 0:
         return
+    add_files(plugin_files)
     console, failures = Console(soft_wrap=True), 0
     for check in (c for entry in plugins.registry().named(name) for c in checks(entry.plugin)):
         try:
@@ -76,6 +81,25 @@ def plugin_check(name: str) -> None:
             say(console, f"FAILED  {check}: {type(error).__name__}: {error}")
     if failures:
         raise PluginError(f"plugin '{name}' breaks {failures} of its promises: see the lines above")
+    for cost in (c for entry in plugins.registry().named(name) for c in costs(entry.plugin)):
+        say(console, f"cost    {cost}")
+
+
+@app.command("new")
+def plugin_new(
+    name: Annotated[str, typer.Argument(help="what studies will call it; lower case with hyphens")],
+    kind: Annotated[str, typer.Option(help="solver, dataset, architecture or searcher")] = "solver",
+    output: Annotated[Path, typer.Option(help="folder in which the package's folder is made")] = Path(),
+) -> None:
+    """Write an installable package with a plugin that works, its test and a study; change it into your own."""
+    from msvae.cli.kit import write_package
+
+    if world.rank() > 0:
+        return
+    console = Console(soft_wrap=True)
+    for path in write_package(name, kind, output):
+        say(console, str(path))
+    say(console, f"next: msvae run {output / name / 'study.toml'}")
 
 
 def _first_line(plugin: type) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from msvae.cli.parameters import Set
+from msvae.cli.parameters import PluginFiles, Set, add_files
 from msvae.cli.printing import say, say_plain
 from msvae.dispatch import world
 
@@ -28,12 +28,14 @@ def solve(
     study: Annotated[Path | None, typer.Option(help="study whose [solver] is taken")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="keep and show the folder of a solver's program")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="write the input of a solver's program, and stop")] = False,
+    plugin_files: PluginFiles = None,
 ) -> None:
     """Compute properties of structures in files; --set KEY=.. for the solver, --set dataset.KEY=.. for reading."""
     from msvae.cli.solving import Asked, solve_files
 
     if world.rank() > 0:
         return
+    add_files(plugin_files)
     results = solve_files(solver, files, settings or [], Asked(fields, study, keep, dry_run))
     if as_json:
         say_plain(json.dumps(results, indent=1) + "\n")

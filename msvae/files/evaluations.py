@@ -49,8 +49,7 @@ def evaluations_to_bytes(table: Evaluations) -> bytes:
         if table.packed is not None:
             file.create_dataset("packed", data=table.packed, compression="gzip", compression_opts=1)
     body = memoryview(buffer.getbuffer())[HEAD:]
-    head = MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n"
-    return head.ljust(HEAD, b"\0") + body
+    return _head(hashlib.sha256(body).hexdigest()) + body
 
 
 def read_evaluations(path: Path) -> Evaluations:
@@ -77,8 +76,12 @@ def _verify(file: BinaryIO) -> None:
         raise ValueError("its first line is not the expected one")
     while piece := file.read(1 << 20):
         digest.update(piece)
-    if head[len(MAGIC) :].rstrip(b"\0\n") != digest.hexdigest().encode():
+    if head != _head(digest.hexdigest()):
         raise ValueError("its content does not have the SHA-256 that it was written with")
+
+
+def _head(digest: str) -> bytes:
+    return (MAGIC + digest.encode() + b"\n").ljust(HEAD, b"\0")
 
 
 def _read(file: Any) -> Evaluations:

@@ -1,4 +1,4 @@
-"""Paths, executors and programs outside a run that its study names; they are refused if the run is not trusted."""
+"""Paths, executors, programs and servers outside a run that its study names; refused if the run is not trusted."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ __all__ = ["check_outside"]
 
 Key = tuple[str, ...]
 PLUGINS = ("dataset", "architecture", "solver")
-PROGRAM = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")  # "module:name"
+ACTS = (  # what a text names, its form, and what would be done
+    ("a program", re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"), "which would be executed"),  # "module:name"
+    ("a server", re.compile(r"\w+://.*", re.DOTALL), "to which structures would be sent"),
+)
 OTHERS = ("cache", "path"), ("design", "start_from"), ("part", "file")  # keys that are paths, though not by their type
 
 
 def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> None:
-    """Raise RunError if a study names a file outside its run, or a program: "module:name", or what a solver executes.
+    """Raise RunError if a study names a file outside its run, or what acts: a program, or a server.
 
     overrides: "key.path=value" from the user, whose values are trusted.
     """
     own = [tuple(parse_assignment(text)[0]) for text in overrides]
-    for key, name in _programs(study):
+    for key, name, what, act in _acting(study):
         if not any(key[: len(mine)] == mine for mine in own):
             raise RunError(
-                f"'{run}' names a program as {'.'.join(key)}, '{name}', which would be executed: add --trust, or "
-                f"--set {'.'.join(key)}=..."
+                f"'{run}' names {what} as {'.'.join(key)}, '{name}', {act}: add --trust, or --set {'.'.join(key)}=..."
             )
     for key, path in _named(study):
         if any(key[: len(mine)] == mine for mine in own) or _is_inside(key, path, run):
@@ -75,15 +77,18 @@ def _tables(study: Study) -> dict[str, Any]:
     return {name: getattr(study, name) for name in PLUGINS} | {study.campaign.table: study.campaign, **study.more}
 
 
-def _programs(study: Study) -> Iterator[tuple[Key, str]]:
-    """Yield the keys of a study whose values are "module:name" or what its solver executes, and those values."""
-    for name in study.solver.executes if study.solver is not None else ():
-        if getattr(study.solver, name):
-            yield ("solver", name), next((str(text) for _, text in _texts(getattr(study.solver, name), ())), "")
+def _acting(study: Study) -> Iterator[tuple[Key, str, str, str]]:
+    """Yield keys whose values name programs or servers, those values, what they are, and what is done."""
+    solver, (program, _, executed) = study.solver, ACTS[0]
+    for name in solver.executes if solver is not None else ():
+        if getattr(solver, name):
+            first = next((str(text) for _, text in _texts(getattr(solver, name), ())), "")
+            yield ("solver", name), first, program, executed
     for table, plugin in _tables(study).items():
         for key, value in _texts(plugin, (table,)):
-            if isinstance(value, str) and PROGRAM.fullmatch(value):
-                yield key[:2], value
+            for what, form, act in ACTS:
+                if isinstance(value, str) and form.fullmatch(value):
+                    yield key[:2], value, what, act
 
 
 def _texts(value: Any, key: Key) -> Iterator[tuple[Key, str | Path]]:

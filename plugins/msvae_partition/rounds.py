@@ -16,6 +16,7 @@ from msvae_partition.learning import drawn
 from msvae_partition.sampling.annealing import Cooled, normalised, resampled
 from msvae_partition.sampling.chains import Population
 from msvae_partition.sampling.estimate import Draws, Estimate, correction_error, estimated, merged
+from msvae_partition.sampling.pooling import pooled_means
 from msvae_partition.sampling.starts import Start, spread
 
 __all__ = ["estimate"]
@@ -49,12 +50,12 @@ def estimate(job: Job, starts: Sequence[Start]) -> tuple[list[Estimate], list[di
     last: Round | None = None
     count = job.settings.draws
     while True:
-        now = _round(job, starts, len(course), count)
+        now = _round(job, starts, len(course), count, last.count if last else job.settings.draws)
         if now is None:
             break
         last = now
         found = last.estimates(job)
-        course.append({"paid": len(job.ledger.known), "log_z": [e.log_z for e in found],
+        course.append({"paid": len(job.ledger.known), "draws": now.count, "log_z": [e.log_z for e in found],
                        "half_width": [e.half_width for e in found]})  # fmt: skip
         count = max(_draws_needed(job, last, found), last.count)
         rare = 0 < last.paid <= RARE * last.count * len(job.betas) and len(course) < AGAIN
@@ -68,11 +69,14 @@ def estimate(job: Job, starts: Sequence[Start]) -> tuple[list[Estimate], list[di
     return _precise(job, last, len(course)), course, last.start.name
 
 
-def _round(job: Job, starts: Sequence[Start], number: int, count: int) -> Round | None:
-    """Return a round with this number of draws at each temperature; with fewer, or None, where the budget is short."""
+def _round(job: Job, starts: Sequence[Start], number: int, count: int, least: int) -> Round | None:
+    """Return a round with this number of draws at each temperature; where the budget is short with fewer, or None.
+
+    least: draws that it has to have; fewer than an earlier round's would be less precise than that.
+    """
     guess, rng = Guess.of(job.clusters, job.ledger), job.rng("estimate", number)
     start = _chosen(job, guess, starts, number)
-    cooled, least = _cooled(job, guess, start, rng), job.settings.draws
+    cooled = _cooled(job, guess, start, rng)
     unknown = [guess.unknown(one.population.occupations) for one in cooled]
     while count >= least:
         rows = [drawn(one, count, rng, among) for one, among in zip(cooled, unknown, strict=True)]
@@ -80,8 +84,7 @@ def _round(job: Job, starts: Sequence[Start], number: int, count: int) -> Round 
         new = job.ledger.new(np.concatenate(taken))
         if len(new) <= job.ledger.left:
             job.ledger.pay(f"estimate-{number}", new)
-            parts = [[_draws(job, *one)] for one in zip(cooled, unknown, rows, strict=True)]
-            return Round(guess, start, parts, count, len(new))
+            return Round(guess, start, [[part] for part in _parts(job, cooled, unknown, rows)], count, len(new))
         count = int(0.8 * count)
     return None
 
@@ -95,8 +98,10 @@ def _precise(job: Job, last: Round, number: int) -> list[Estimate]:
         if all(e.half_width <= max(limit, 1.2 * c) for e, c in zip(found, own, strict=True)):
             break
         rng, none = job.rng("more", number, more), (np.zeros(0, dtype=np.int64),) * 2
-        for part, one in zip(last.parts, _cooled(job, last.guess, last.start, rng), strict=True):
-            part.append(_draws(job, one, last.guess.unknown(one.population.occupations), none))
+        cooled = _cooled(job, last.guess, last.start, rng)
+        unknown = [last.guess.unknown(one.population.occupations) for one in cooled]
+        for part, new in zip(last.parts, _parts(job, cooled, unknown, [none] * len(cooled)), strict=True):
+            part.append(new)
         found = last.estimates(job)
     return found
 
@@ -159,14 +164,20 @@ def _settled(guess: Guess, population: Population, beta: float, rng: np.random.G
     return population
 
 
-def _draws(job: Job, cooled: Cooled, unknown: Array, own: tuple[Array, Array]) -> Draws:
-    """Return batches and draws. unknown (n,): occupations without a known energy. own: rows and batches of draws."""
-    rows, batch = own
-    population, shares = cooled.population, normalised(cooled.weights)
-    others = job.observables.values(population.occupations)
-    values = np.column_stack([population.energies, population.energies**2, others])
-    means = np.einsum("bm,bmf->bf", shares, values.reshape(*shares.shape, -1))
-    weights = logsumexp(cooled.weights, axis=1) - np.log(cooled.weights.shape[1])
-    guessed = (shares * unknown.reshape(shares.shape)).sum(axis=1)
-    energies = job.ledger.energies(population.occupations[rows])
-    return Draws(weights, means, guessed, batch, energies, population.energies[rows], others[rows])
+def _parts(job: Job, cooled: list[Cooled], unknown: list[Array], drawn: list[tuple[Array, Array]]) -> list[Draws]:
+    """Return batches and draws at every temperature.
+
+    unknown: K arrays (n,), occupations without a known energy. drawn: K times the rows and the batches of draws.
+    """
+    others = [job.observables.values(one.population.occupations) for one in cooled]
+    values = [np.column_stack([one.population.energies, one.population.energies**2, other])
+              for one, other in zip(cooled, others, strict=True)]  # fmt: skip
+    parts = []
+    for one, other, new, (rows, batch), means in zip(
+        cooled, others, unknown, drawn, pooled_means(cooled, job.betas, values), strict=True
+    ):
+        weights = logsumexp(one.weights, axis=1) - np.log(one.weights.shape[1])
+        guessed = (normalised(one.weights) * new.reshape(one.weights.shape)).sum(axis=1)
+        energies = job.ledger.energies(one.population.occupations[rows])
+        parts.append(Draws(weights, means, guessed, batch, energies, one.population.energies[rows], other[rows]))
+    return parts

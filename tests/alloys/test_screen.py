@@ -112,7 +112,8 @@ def test_what_is_found_meets_the_constraints_and_is_of_the_asked_class(whole: Pa
         assert 0.9 < best[0] <= best[1] + 1e-4
 
 
-@pytest.mark.parametrize("n", [3, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.mpi
 def test_ranks_and_a_restart_find_the_same(
     study: Path, whole: Path, tmp_path: Path, mpiexec: Callable[..., Any], n: int

@@ -86,7 +86,9 @@ def values(run: Run, stage: str) -> dict[str, Any]:
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("campaign", list(STAGES))
+@pytest.mark.parametrize(
+    "campaign", [c if c == "push-forward" else pytest.param(c, marks=pytest.mark.slow) for c in STAGES]
+)
 def test_killed_and_on_two_and_four_ranks_it_gives_the_same_part(
     study_file: Callable[..., Path],
     tmp_path: Path,

@@ -93,7 +93,9 @@ def questions(path: Path) -> Any:
     return Run.open(path).store("search-0").load().latents
 
 
-@pytest.mark.parametrize("searcher", ["composite", "random", pytest.param("gaussian-process", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "searcher", ["composite", *(pytest.param(s, marks=pytest.mark.slow) for s in ("random", "gaussian-process"))]
+)
 def test_a_killed_search_goes_on_with_the_same_questions(
     study_file: Callable[..., Path],
     tmp_path: Path,

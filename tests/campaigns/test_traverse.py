@@ -39,7 +39,8 @@ def study(study_file: Callable[..., Path]) -> Callable[..., Path]:
     return write
 
 
-@pytest.mark.parametrize("n", [3, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.mpi
 def test_ranks_and_a_restart_traverse_the_same(
     study: Callable[..., Path], tmp_path: Path, mpiexec: Callable[..., Any], n: int

@@ -102,7 +102,8 @@ def test_frames_between_two_and_properties_are_in_the_report(study: Path, tmp_pa
         assert caption in page
 
 
-@pytest.mark.parametrize("n", [3, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.mpi
 def test_ranks_and_a_restart_give_the_same(study: Path, tmp_path: Path, mpiexec: Callable[..., Any], n: int) -> None:
     launch(study, tmp_path / "serial")

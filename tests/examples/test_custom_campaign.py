@@ -49,6 +49,7 @@ def test_the_example_has_fewer_than_sixty_lines() -> None:
     assert len((EXAMPLE / "evolution_strategy.py").read_text().splitlines()) < 60
 
 
+@pytest.mark.slow
 def test_it_runs_over_ranks_and_a_killed_one_goes_on_to_the_same_end(
     tmp_path: Path,
     study: Path,

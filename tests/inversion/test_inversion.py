@@ -139,7 +139,8 @@ def outcome(run: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("n", [3, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.mpi
 def test_ranks_and_a_restart_find_the_same(
     study: Path, tmp_path: Path, mpiexec: Callable[..., Any], killed: Callable[..., None],

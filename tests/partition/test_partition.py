@@ -110,6 +110,19 @@ def test_a_wrong_expansion_is_corrected_by_the_draws(study: Path, tmp_path: Path
     assert estimate["bound"] < ising((4, 6), 0.1) < estimate["upper"]
 
 
+def test_a_precision_out_of_reach_leaves_the_budget_to_the_draws(study: Path, tmp_path: Path) -> None:
+    """Rounds have more draws each until nothing is left for more; none with few replaces one with many."""
+    launch(study, tmp_path / "run", overrides=[
+        "partition.pairs=1", "partition.triplets=0", "partition.budget=600", "partition.precision=1e-12",
+        "dataset.shape=[6, 6]", "partition.draws=16", "partition.rounds=1", "partition.learning=0.1",
+    ])  # fmt: skip
+    found = found_in(tmp_path / "run")
+    counts = [c["draws"] for c in found["convergence"]]
+    assert counts == sorted(counts)
+    assert found["paid"] > 300
+    assert found["estimates"][0]["draws"] == counts[-1] > 16
+
+
 def test_chemical_potentials_and_a_composition_select_occupations(study: Path, tmp_path: Path) -> None:
     """A field h of the Ising model is a difference of potentials 2 h; a fixed composition counts its states."""
     potentials = f"partition.potentials=[{-0.5 * BOLTZMANN}, {0.5 * BOLTZMANN}]"

@@ -17,6 +17,7 @@ from msvae_partition.sampling.annealing import anneal
 from msvae_partition.sampling.chains import Moves, Population
 from msvae_partition.sampling.estimate import Draws, estimated
 from msvae_partition.sampling.inverse_vae import InverseVAE, fit
+from msvae_partition.sampling.pooling import pooled_means
 from msvae_partition.sampling.starts import FromInverseVAE, Uniform
 
 
@@ -169,3 +170,21 @@ def test_a_path_that_was_found_is_taken_again() -> None:
     list(anneal(moves, (Population.of(energy, start.drawn(80, rng)), np.zeros((2, 40))), (1.0, 3.0), start.path,
                 sweeps=1, rng=rng))  # fmt: skip
     assert start.path.steps == steps
+
+
+def test_what_is_rare_in_the_cold_is_known_from_warmer_occupations() -> None:
+    """Exact averages within the batches' errors at each temperature, of states that no cold batch has drawn too."""
+    energy, betas, shape = expansion((3, 3), 2, seed=4), (0.5, 2.0, 6.0), (16, 200)
+    states = every(9, 2, None)
+    logs = [-beta * energy(states) - logsumexp(-beta * energy(states)) for beta in betas]
+    rare = energy(states) > energy(states).min() + 2.0
+    rng = np.random.default_rng(6)
+    cooled = list(Uniform(energy.clusters.lattice, None).cooled(Moves(energy, conserved=False), betas, shape, 1, rng))
+    values = [(energy(one.population.occupations) > energy(states).min() + 2.0)[:, None].astype(float)
+              for one in cooled]  # fmt: skip
+    pooled = pooled_means(cooled, betas, values)
+    for mean, exact in zip(pooled, logs, strict=True):
+        error = mean.std(ddof=1) / 4
+        assert abs(mean.mean() - np.exp(exact)[rare].sum()) < 4 * error
+        assert error < 0.1 * mean.mean()
+    assert not values[-1].any()

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import msvae
@@ -55,6 +55,7 @@ def clean(read: Callable[[], object]) -> bool:
 
 
 @given(DAMAGE)
+@example((112, 10, None, b""))  # the end of the first line
 @FEW
 def test_damaged_evaluations(tmp_path: Path, damage: tuple[int, int, int | None, bytes]) -> None:
     rows = [Evaluation(k, f"{k:016x}", "done", {"q": np.array([1.0, k])}, latents=np.ones(2)) for k in range(5)]

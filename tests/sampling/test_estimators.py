@@ -35,7 +35,7 @@ def truth() -> dict[str, float]:
     return {"mean": y.mean(), "low": np.quantile(y, 0.05), "high": np.quantile(y, 0.95), "tail": float((y > 3).mean())}
 
 
-@pytest.mark.parametrize("noise", [0.3, 3.0])
+@pytest.mark.parametrize("noise", [0.3, pytest.param(3.0, marks=pytest.mark.slow)])
 def test_intervals_of_mean_quantiles_and_tail_cover_as_often_as_they_say(noise: float, truth: dict[str, float]) -> None:
     hits = dict.fromkeys(truth, 0)
     means, plain = [], []

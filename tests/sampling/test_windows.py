@@ -58,6 +58,7 @@ def grid_pattern(windows: Windows, part: Structures) -> float:
     return float(2 * np.abs(np.fft.rfft(by_place / by_place.mean())[1]) / step)
 
 
+@pytest.mark.slow
 def test_patches_that_settle_keep_no_trace_of_the_windows_grid_and_groups_get_their_fractions(vae: VAE) -> None:
     windows = windows_of(vae, (128, 128))
     latents = vae.sample_latents(len(windows.corners), 1)

@@ -15,12 +15,12 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from msvae.errors import DataError
+from msvae.plugins.conformance.leaks import leak
 from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Searcher, Settings, Solver
-from msvae.plugins.leaks import leak
 from msvae.structures import Array, Grid, Kind, Specification, Structures
 from msvae.structures.splits import split_of
 
-__all__ = ["Check", "checks", "example_structures", "leak"]
+__all__ = ["Check", "cases", "checks", "example_structures", "networks"]
 
 ENOUGH = 32  # structures of an example that is split
 GRIDS = {0: (), 1: (8,), 2: (8, 8), 3: (6, 6, 6)}
@@ -80,7 +80,8 @@ def checks(plugin: type[Plugin | Campaign | Searcher]) -> list[Check]:
     return list(maker(plugin))
 
 
-def _cases(plugin: type[Plugin]) -> Iterator[tuple[Kind, int]]:
+def cases(plugin: type[Plugin]) -> Iterator[tuple[Kind, int]]:
+    """Yield each kind and number of dimensions that a plugin takes or gives."""
     for kind, dimensions in product(plugin.kinds, plugin.dimensions):
         if (kind == "composition") == (dimensions == 0):
             yield kind, dimensions
@@ -144,12 +145,12 @@ def _frozen(plugin: type[Plugin]) -> None:
 def architecture_checks(plugin: type[Architecture]) -> Iterator[Check]:
     """Yield the checks of an architecture: shapes, gradients, state, for each kind and dimension."""
     yield Check("settings are frozen", lambda: _frozen(plugin))
-    for kind, d in _cases(plugin):
+    for kind, d in cases(plugin):
         yield Check(f"networks map the declared shapes ({kind}, {d}D)", partial(_shapes, plugin, kind, d))
         yield Check(f"gradients reach every parameter ({kind}, {d}D)", partial(_gradients, plugin, kind, d))
 
 
-def _networks(
+def networks(
     plugin: type[Architecture], kind: Kind, dimensions: int
 ) -> tuple[Any, Any, Specification, tuple[int, ...]]:
     """Return an encoder, a decoder, their specification, and the grid of its latents."""
@@ -167,7 +168,7 @@ def _networks(
 def _shapes(plugin: type[Architecture], kind: Kind, dimensions: int) -> None:
     import torch
 
-    encoder, decoder, specification, sites = _networks(plugin, kind, dimensions)
+    encoder, decoder, specification, sites = networks(plugin, kind, dimensions)
     for n in (1, 3):
         features, wanted = encoder(torch.zeros(n, 2, *specification.grid.shape)), (n, 5, *sites)
         assert features.shape == wanted, f"the encoder gave {tuple(features.shape)}, expected {wanted}"
@@ -179,7 +180,7 @@ def _shapes(plugin: type[Architecture], kind: Kind, dimensions: int) -> None:
 def _gradients(plugin: type[Architecture], kind: Kind, dimensions: int) -> None:
     import torch
 
-    encoder, decoder, specification, sites = _networks(plugin, kind, dimensions)
+    encoder, decoder, specification, sites = networks(plugin, kind, dimensions)
     given = torch.randn(4, 2, *specification.grid.shape), torch.randn(4, 4, *sites)
     for module, inputs in zip((encoder, decoder), given, strict=True):
         module(inputs).square().sum().backward()
@@ -190,7 +191,7 @@ def _gradients(plugin: type[Architecture], kind: Kind, dimensions: int) -> None:
 def solver_checks(plugin: type[Solver]) -> Iterator[Check]:
     """Yield the checks of a solver, for each kind and dimension."""
     yield Check("settings are frozen and survive pickling", lambda: _pickles(plugin))
-    for kind, d in _cases(plugin):
+    for kind, d in cases(plugin):
         for promise, check in SOLVER_PROMISES.items():
             yield Check(f"{promise} ({kind}, {d}D)", partial(_solver_check, check, plugin, kind, d))
 
