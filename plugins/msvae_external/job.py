@@ -59,13 +59,16 @@ class Job:
 
     def write(self, folder: Path) -> None:
         """Write the input files of every load case, and put beside them what the study names."""
+        first = self.places(folder)[0][1]
         for case, place in self.places(folder):
             place.mkdir(exist_ok=True)
             names = self.names(place, **case)
             for given in self.solver.inputs:
                 target = place / given.file
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if given.format:
+                if given.format and place != first:  # a large mesh is made once
+                    shutil.copy(first / given.file, target)
+                elif given.format:
                     writers.write(self.structure, target, given)
                 else:
                     target.write_text(templates.rendered(_text(given), names, f"input '{given.file}'"))

@@ -73,15 +73,15 @@ Take = Literal["last", "first", "all", "mean", "sum", "minimum", "maximum"]
 
 @dataclass(frozen=True)
 class Input(Settings):
-    """An input file: a template, or the structure in a format.
+    """What is written into the program's folder: a template with names put in, or the structure in a format.
 
     file: its name in the folder of the program.
     text: the template, in the study; or template: the file with it. In it {{ }} and {% %} are those of Jinja2, and
         names are those that `msvae plugin show external` lists.
     format: of the structure, instead: "raw" (bytes of phases or float32, last axis fastest), "npy", "tiff", "vti",
         "vtkhdf", "damask" (grid of DAMASK), "dream3d" (HDF5), "abaqus" (voxels as elements, for CalculiX and Abaqus;
-        sets of phases and faces), "gmsh" (mesh 2.2, with groups of phases and faces), "exodus" (needs meshio with
-        netCDF4), "lammps" (atoms of an occupation).
+        sets of phases and faces), "gmsh" (mesh 2.2, with groups of phases and faces), "exodus" (needs
+        `msvae[exodus]`), "lammps" (atoms of an occupation).
     periodic: "abaqus" with equations that tie opposite faces to a reference node for each axis, whose displacements are
         those of the mean displacement gradient times the edge.
     factor: that turns m into the program's unit of length; files of "tiff", "vti" and "lammps" have units of their own.

@@ -300,6 +300,48 @@ def test_a_campaign_launches_a_program_for_a_batch(tmp_path: Path) -> None:
     assert (run.evaluations["cost"] > 0).all()
 
 
+LATENTS = """
+campaign = "inverse-design"
+seed = 3
+[dataset]
+name = "simulated"
+count = 24
+shape = [8, 8]
+[solver]
+name = "external"
+command = ["{python}", "-I", "-c", "print('share = {{{{ fractions[1] }}}}', 'latents = {{{{ latents | length }}}}')"]
+outputs = [
+    {{ name = "share", pattern = 'share = (\\S+)' }},
+    {{ name = "width", pattern = 'latents = (\\S+)' }},
+]
+scratch = "{scratch}"
+[architecture]
+name = "perceptron"
+width = 8
+[model]
+latents = 3
+features = 8
+[training]
+epochs = 2
+[design]
+searcher = "random"
+budget = 3
+control_budget = 2
+targets = [{{ property = "share", value = 0.5, tolerance = 1e-6 }}]
+"""
+
+
+def test_a_program_is_given_the_latents_that_a_structure_was_decoded_from(tmp_path: Path) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text(LATENTS.format(python=sys.executable, scratch=tmp_path / "scratch"))
+    launch(study, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    for stage in run.stages:
+        expected = 3.0 if stage.startswith(("search", "control")) else 0.0
+        assert set(run.store(stage).load().properties["width"].tolist()) == {expected}, stage
+    assert any(stage.startswith("search") for stage in run.stages)
+
+
 def test_the_environment_is_a_scripts_without_our_mpi(
     external: Make, voxels: Voxels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

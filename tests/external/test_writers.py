@@ -90,6 +90,18 @@ def test_meshes_have_an_element_for_every_voxel(voxels: Voxels, tmp_path: Path, 
             assert mesh.field_data["YMAX"].tolist() == [1004, len(shape) - 1]
 
 
+def test_exodus_has_a_block_for_each_phase(voxels: Voxels, tmp_path: Path) -> None:
+    pytest.importorskip("netCDF4")
+    structure = voxels()
+    write(structure, tmp_path / "a.e", Input("a.e", format="exodus", factor=1e6))
+    mesh = meshio.read(tmp_path / "a.e")
+    lengths, shape = np.array(structure.specification.grid.lengths) * 1e6, structure.specification.grid.shape
+    for phase, block in enumerate(mesh.cells):
+        places = np.floor(mesh.points[block.data].mean(axis=1) / lengths * shape).astype(int)
+        assert (structure.labels[0][tuple(places.T)] == phase).all()
+        assert len(block.data) == (structure.labels == phase).sum()
+
+
 def test_periodic_equations_hold_for_every_affine_field_and_tie_every_last_node(voxels: Voxels, tmp_path: Path) -> None:
     structure = voxels()
     write(structure, tmp_path / "a.inp", Input("a.inp", format="abaqus", periodic=True))

@@ -55,10 +55,14 @@ def _rows(text: str, heading: re.Match[str], chosen: Sequence[str]) -> Array:
     """Return the numbers (rows, columns) of a table, of the chosen columns or all, without the names of rows."""
     columns = [name.strip() for name in (heading["names"] or "").split(",") if name.strip()]
     values = [name for name in columns if name not in LABELS]
-    rows = [[number(part) for part in line.split()] for line in text.splitlines() if line.strip()]
-    if not rows or len({len(row) for row in rows}) != 1:
+    parts = text.split()
+    width = len(text.strip().split("\n", 1)[0].split())
+    if not parts or len(parts) % width or len(parts) // width != sum(1 for line in text.splitlines() if line.strip()):
         raise Failure(f"table '{heading['what']}' has no rows, or rows of several lengths")
-    found = np.array(rows)
+    try:
+        found = np.array(parts, dtype=np.float64).reshape(-1, width)
+    except ValueError:  # Fortran's exponents, or no numbers
+        found = np.array([number(part) for part in parts]).reshape(-1, width)
     labels = found.shape[1] - len(values) if values else 1
     if labels < 0 or labels >= found.shape[1]:
         raise Failure(f"table '{heading['what']}' has {found.shape[1]} columns, fewer than its heading names")

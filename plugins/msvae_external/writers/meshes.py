@@ -56,9 +56,9 @@ def exodus(structure: Structures, path: Path, given: Input) -> None:
     """Write an Exodus mesh with a block for each phase; Failure without meshio and netCDF4."""
     try:
         import meshio
-        import netCDF4  # type: ignore[import-not-found]  # noqa: F401 - meshio needs it
+        import netCDF4  # noqa: F401 - meshio needs it
     except ImportError as error:
-        raise Failure(f"Exodus files need meshio and netCDF4 ({error}): pip install 'msvae[fields]' netCDF4") from None
+        raise Failure(f"Exodus files need meshio and netCDF4 ({error}): pip install 'msvae[exodus]'") from None
     mesh, labels = Mesh(structure.specification.grid, given.factor), structure.labels[0].ravel()
     kind = {2: "quad", 3: "hexahedron"}[mesh.grid.dimensions]
     blocks = [(kind, mesh.cells[labels == phase]) for phase in np.unique(labels)]
