@@ -123,12 +123,13 @@ def _row(found: Mapping[str, Any], place: int) -> Properties:
     """Return what properties of a batch say of one of its structures."""
     families = (found, *(getattr(found, family, {}) for family in ESTIMATES))
     arrays, errors, left = ({name: np.asarray(a)[place : place + 1] for name, a in f.items()} for f in families)
-    failures, notes = (
-        {0: texts[place]} if place in texts else {} for texts in (getattr(found, k, {}) for k in ("failures", "notes"))
+    failures, notes, statuses = (
+        {0: values[place]} if place in values else {}
+        for values in (getattr(found, name, {}) for name in ("failures", "notes", "statuses"))
     )
     counts = getattr(found, "iterations", None)
     iterations = None if counts is None else counts[place : place + 1]
-    return Properties(arrays, failures, errors, left, iterations, notes)
+    return Properties(arrays, failures, errors, left, iterations, notes, statuses)
 
 
 def _evaluated(recipe: Recipe, task: Task, answer: tuple[Properties, float] | None = None) -> Evaluation:

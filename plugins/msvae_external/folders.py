@@ -83,7 +83,7 @@ class Folders:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
             _failures[self.root] += 1
-            raise Failure(f"{error}; its folder is kept: {self.settle(folder, name)}") from None
+            raise Failure(f"{error}; its folder is kept: {self.settle(folder, name)}", error.status) from None
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

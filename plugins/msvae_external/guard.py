@@ -1,25 +1,22 @@
 """One run of a program: it ends with its time, with whoever asked for it, and leaves no process behind.
 
-    python guard.py PARENT SECONDS OUTPUT MOST PROGRAM ARGUMENT...    # the program's environment as JSON to its input
+    python guard.py PARENT SECONDS OUTPUT MOST PROGRAM ARGUMENT...
 
+The program's environment comes to its input, as NAME=VALUE and a zero byte for each variable.
 The program's standard output and error go to the file OUTPUT: the first MOST bytes, and the last ones. What became
-of it is written to standard output, as JSON: code (negative for a signal), seconds over its time (timeout), or why it
-could not be started (error). It imports nothing of msvae, so that it starts fast.
+of it is written to standard output: "code NUMBER" (negative for a signal), "timeout", "error WHY" if it could not be
+started, or nothing if it was not wanted any more. It imports little and nothing of msvae, so that it starts fast.
 """
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 TAIL = 1 << 16  # bytes at the end of a long output that are kept
 PIECE = 1 << 16
@@ -55,11 +52,10 @@ class Output:
 def descendants(process: int) -> list[int]:
     """Return the processes that a process has started, and theirs."""
     found: list[int] = []
-    with suppress(OSError):
+    with suppress(OSError):  # one has ended meanwhile
         for task in os.listdir(f"/proc/{process}/task"):
-            with suppress(OSError):
-                children = Path(f"/proc/{process}/task/{task}/children").read_text().split()
-                for child in map(int, children):
+            with open(f"/proc/{process}/task/{task}/children") as file:
+                for child in map(int, file.read().split()):
                     found += [child, *descendants(child)]
     return found
 
@@ -69,7 +65,7 @@ def end_all() -> None:
     for _ in range(100):
         left = descendants(os.getpid())
         for process in left:
-            with suppress(ProcessLookupError, PermissionError):
+            with suppress(OSError):  # it has ended, or is not ours any more
                 os.kill(process, signal.SIGKILL)
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -79,21 +75,48 @@ def end_all() -> None:
         time.sleep(0.01)
 
 
-def watched(program: subprocess.Popen[bytes], reader: int, output: Output, seconds: float) -> dict[str, Any]:
+def started(arguments: list[str], environment: dict[bytes, bytes], writer: int) -> int:
+    """Start a program and return its process; OSError if it cannot be."""
+    reason, teller = os.pipe()  # that closes by itself when the program begins
+    process = os.fork()
+    if process == 0:
+        try:
+            os.setsid()
+            _tell_kernel(PR_SET_PDEATHSIG, signal.SIGKILL)
+            for number in (signal.SIGPIPE, signal.SIGTERM):  # Python ignores the first
+                signal.signal(number, signal.SIG_DFL)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(writer, 1)
+            os.dup2(writer, 2)
+            os.execve(arguments[0], arguments, environment)
+        except BaseException as error:
+            os.write(teller, str(getattr(error, "errno", None) or 0).encode())
+        finally:
+            os._exit(127)
+    os.close(teller)
+    why = os.read(reason, 100)
+    os.close(reason)
+    if why:
+        raise OSError(int(why), os.strerror(int(why)))
+    return process
+
+
+def watched(process: int, reader: int, output: Output, seconds: float) -> str:
     """Return what becomes of a program; its output is taken meanwhile."""
     last = time.monotonic() + seconds
-    process = os.pidfd_open(program.pid) if hasattr(os, "pidfd_open") else None
-    while program.poll() is None:
+    sign = [os.pidfd_open(process)] if hasattr(os, "pidfd_open") else []
+    while True:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return f"code {os.waitstatus_to_exitcode(status)}"
         left = last - time.monotonic()
         if left <= 0:
-            return {"timeout": seconds}
-        ready = select.select([reader] + ([] if process is None else [process]), [], [], min(left, GLANCE))[0]
-        if reader in ready:
+            return "timeout"
+        if reader in select.select([reader, *sign], [], [], min(left, GLANCE))[0]:
             piece = os.read(reader, PIECE)
             output.add(piece)
             if not piece:  # it has closed its output and goes on
                 time.sleep(GLANCE / 10)
-    return {"code": program.returncode}
 
 
 def drained(reader: int, output: Output) -> None:
@@ -106,26 +129,21 @@ def drained(reader: int, output: Output) -> None:
 
 def main() -> None:
     parent, seconds, place, most, *arguments = sys.argv[1:]
-    environment = json.load(sys.stdin)
+    given = sys.stdin.buffer.read().split(b"\0")[:-1]
+    environment = dict(pair.split(b"=", 1) for pair in given)
     signal.signal(signal.SIGTERM, _leave)
-    if sys.platform == "linux":
-        library = ctypes.CDLL(None)
-        library.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        library.prctl(PR_SET_CHILD_SUBREAPER, 1)
+    _tell_kernel(PR_SET_PDEATHSIG, signal.SIGTERM)
+    _tell_kernel(PR_SET_CHILD_SUBREAPER, 1)
     if os.getppid() != int(parent):
         return
-    output = Output(place, int(most))
+    output, answer = Output(place, int(most)), ""
     reader, writer = os.pipe()
-    answer: dict[str, Any] = {}
     try:
-        program = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, env=environment, start_new_session=True,
-            preexec_fn=_die_with_guard,  # noqa: PLW1509 - there is one thread
-        )  # fmt: skip
+        process = started(arguments, environment, writer)
         os.close(writer)
-        answer = watched(program, reader, output, float(seconds))
+        answer = watched(process, reader, output, float(seconds))
     except OSError as error:
-        answer = {"error": error.strerror or str(error)}
+        answer = f"error {error.strerror or error}"
     except Ended:
         pass
     finally:
@@ -133,15 +151,15 @@ def main() -> None:
         end_all()
         drained(reader, output)
         output.close()
-        sys.stdout.write(json.dumps(answer))
+        sys.stdout.write(answer)
 
 
-def _die_with_guard() -> None:
+def _tell_kernel(option: int, value: int) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(option, value)
 
 
-def _leave(*_: Any) -> None:
+def _leave(*_: object) -> None:
     raise Ended
 
 

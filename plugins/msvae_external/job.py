@@ -156,7 +156,7 @@ def _read(reading: Reading, places: Sequence[tuple[Case | None, Path]], known: M
         except Failure as error:
             said = last_words(place / OUTPUT)
             of_case = f" of case {case.name}" if case else ""
-            raise Failure(f"{error}{of_case}" + (f"; it wrote: {said}" if said else "")) from None
+            raise Failure(f"{error}{of_case}" + (f"; it wrote: {said}" if said else ""), error.status) from None
     if len({value.shape for value in values}) > 1:
         raise Failure(f"'{reading.name}' has other shapes in other load cases: {[value.shape for value in values]}")
     return np.stack(values) if places[0][0] is not None else values[0]
@@ -171,7 +171,7 @@ def _shaped(value: Array, output: Output, dimensions: int) -> Array:
             f"'{output.name}' has the shape {list(value.shape)} in the program's output, {list(sizes)} in the study"
         )
     if not np.isfinite(value).all():
-        raise Failure(f"'{output.name}' is not a finite number")
+        raise Failure(f"'{output.name}' is not a finite number", "invalid")
     return value.reshape(sizes)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -11,7 +10,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from msvae_external import guard
 from msvae_external.failures import Failure
@@ -41,31 +39,32 @@ class Command:
 
     def run(self, folder: Path) -> None:
         """Run it in a folder, where its output is left in a file; Failure unless it ends as it should."""
-        answer = self._guarded(folder)
+        what, _, more = self._guarded(folder).partition(" ")
         said = last_words(folder / OUTPUT)
         wrote = f"; it wrote: {said}" if said else ""
-        code = answer.get("code")
-        if "error" in answer:
-            raise Failure(f"'{self.arguments[0]}' cannot be started: {answer['error']}")
-        if "timeout" in answer:
-            raise Failure(f"'{self.name}' took longer than timeout = {self.timeout:g} s and was ended{wrote}")
-        if code is None:
-            raise Failure(f"'{self.name}' was ended from outside{wrote}")
-        if code < 0:
-            raise Failure(f"'{self.name}' was ended by {_signal(-code)}{wrote}")
-        if code not in self.success:
-            raise Failure(f"'{self.name}' ended with exit code {code}{wrote}")
+        if what == "error":
+            raise Failure(f"'{self.arguments[0]}' cannot be started: {more}")
+        if what == "timeout":
+            took = f"took longer than timeout = {self.timeout:g} s"
+            raise Failure(f"'{self.name}' {took} and was ended{wrote}", "timeout")
+        if what != "code":
+            raise Failure(f"'{self.name}' was ended from outside{wrote}", "crashed")
+        if int(more) < 0:
+            raise Failure(f"'{self.name}' was ended by {_signal(-int(more))}{wrote}", "crashed")
+        if int(more) not in self.success:
+            raise Failure(f"'{self.name}' ended with exit code {more}{wrote}")
 
-    def _guarded(self, folder: Path) -> dict[str, Any]:
+    def _guarded(self, folder: Path) -> str:
         """Return what the guard of the program says of it."""
         own = [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), repr(self.timeout), OUTPUT, str(MOST)]
+        environment = b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in self.environment.items())
         try:
             process = subprocess.Popen([*own, *self.arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                        cwd=folder, start_new_session=True)  # fmt: skip
         except (OSError, ValueError) as error:  # of arguments that are too long, or have a zero byte
-            return {"error": str(error)}
+            return f"error {error}"
         try:
-            answer, _ = process.communicate(json.dumps(dict(self.environment)).encode())
+            return process.communicate(environment)[0].decode(errors="replace")
         except BaseException:
             process.terminate()
             try:
@@ -73,7 +72,6 @@ class Command:
             except subprocess.TimeoutExpired:
                 process.kill()
             raise
-        return dict(json.loads(answer)) if answer.startswith(b"{") else {}
 
 
 def resolved(program: str, environment: Mapping[str, str]) -> str:

@@ -20,7 +20,7 @@ from msvae import Array, Count, PluginError, Properties, Quantity, Seconds, Solv
 from msvae_external import templates, writers
 from msvae_external.batches import launched_together
 from msvae_external.environment import environment_of
-from msvae_external.failures import Failure
+from msvae_external.failures import Failure, Status
 from msvae_external.folders import Folders, Keep
 from msvae_external.job import Job, properties_in
 from msvae_external.launch import resolved
@@ -150,6 +150,7 @@ class External(Solver):
         quantities = self.quantities(structures.specification)
         arrays = {q.name: np.full((len(structures), *q.sizes), np.nan) for q in quantities}
         failures: dict[int, str] = {}
+        statuses: dict[int, Status] = {}
         jobs = [Job(self, structures[k]) for k in range(len(structures))]
         answers = {k: answer for k, job in enumerate(jobs) if (answer := self._known(job)) is not None}
         left = [k for k in range(len(jobs)) if k not in answers]
@@ -158,11 +159,11 @@ class External(Solver):
             answers.update(zip(group, self._solved([jobs[k] for k in group]), strict=True))
         for k, answer in answers.items():
             if isinstance(answer, Failure):
-                failures[k] = str(answer)
+                failures[k], statuses[k] = str(answer), answer.status
                 continue
             for name, value in answer.items():
                 arrays[name][k] = value
-        return Properties(arrays, failures)
+        return Properties(arrays, failures, statuses=statuses)
 
     def evaluate_on(self, communicator: Any, structures: Structures) -> Properties:
         if communicator.Get_rank() == 0:  # the program has ranks of its own

@@ -17,6 +17,7 @@ import pytest
 import msvae
 from msvae import Run, Study
 from msvae.campaigns.launch import launch
+from msvae.dispatch.evaluation import evaluate
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -135,7 +136,9 @@ def test_each_fault_of_a_program_is_labelled(example: str, fault: str, tmp_path:
     script.chmod(0o755)
     study = Study.load(EXAMPLES / f"external-{example}" / "study.toml", [*settings, "solver.timeout=3.0"])
     solver: Any = dataclasses.replace(study.need_solver(), launcher=(str(script),))  # type: ignore[call-arg]
-    assert says in solver.evaluate(checkers()).failures[0]
+    outcome = evaluate(solver, checkers(), index=0)
+    assert says in outcome.message
+    assert outcome.status == {"crash": "crashed", "hang": "timeout"}.get(fault, "failed")
 
 
 @calculix

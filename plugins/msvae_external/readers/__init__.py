@@ -39,7 +39,7 @@ def read(folder: Path, reading: Reading, names: Mapping[str, Any]) -> Array:
     try:
         found = np.asarray(READERS[reading.source](place, reading, names), dtype=float)
     except Failure as error:
-        raise Failure(f"'{reading.name}' is not in {where}: {error}") from None
+        raise Failure(f"'{reading.name}' is not in {where}: {error}", error.status) from None
     if not np.isfinite(found).all():
-        raise Failure(f"'{reading.name}' in {where} is not a finite number")
+        raise Failure(f"'{reading.name}' in {where} is not a finite number", "invalid")
     return found * reading.factor
