@@ -111,7 +111,7 @@ def _solved(solver: Solver, file: Path, reading: dict[str, Any], asked: Asked) -
 
 def _written(solver: Solver, structure: Structures, file: str, k: int) -> dict[str, Any]:
     """Return the result of a structure whose input was written; StudyError if the solver runs no program."""
-    folder = solver.write_inputs(structure)
+    folder = solver.folder_of(structure, inputs=True)
     if folder is None:
         raise StudyError(f"solver '{solver.name}' runs no program that is given an input: leave out --dry-run")
     return {"file": file, "index": k, "structure": structure.ids[0], "status": "written", "message": "",

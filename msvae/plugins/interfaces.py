@@ -173,10 +173,7 @@ class Solver(Plugin):
 
     @property
     def together(self) -> int:
-        """How many structures one call of `evaluate` is given, where a call costs much; 1, as here, else.
-
-        In a process of its own, on several ranks together, and where a search asks for one at a time, it is one.
-        """
+        """How many structures one call of `evaluate` is given where a call costs much; 1, as here, else."""
         return 1
 
     def expected_costs(self, structures: Structures) -> Array | None:
@@ -190,15 +187,8 @@ class Solver(Plugin):
         """
         return None
 
-    def write_inputs(self, structure: Structures) -> Path | None:
-        """Write what a program would be given for one structure, without running it, and return the folder.
-
-        None, the default, if the solver runs no program.
-        """
-        return None
-
-    def folder_of(self, structure: Structures) -> Path | None:
-        """Return the folder that a program leaves behind for one structure, if it is kept; by default None."""
+    def folder_of(self, structure: Structures, *, inputs: bool = False) -> Path | None:
+        """Return the folder that a program leaves behind for one structure, or a new one with its inputs; or None."""
         return None
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:

@@ -15,10 +15,10 @@ import numpy as np
 
 from msvae import Array, Structures
 from msvae_external import formulas, readers, templates, writers
-from msvae_external.environment import environment_of
 from msvae_external.failures import Failure
-from msvae_external.launch import Command, last_words, resolved
 from msvae_external.names import Names
+from msvae_external.running.environment import environment_of
+from msvae_external.running.launch import Command, last_words, resolved
 from msvae_external.settings import OUTPUT, Case, Output, Reading
 
 if TYPE_CHECKING:

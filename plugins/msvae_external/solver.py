@@ -19,13 +19,13 @@ from pydantic import Field
 from msvae import Array, Count, PluginError, Properties, Quantity, Seconds, Solver, Specification, Structures
 from msvae_external import templates, writers
 from msvae_external.batches import launched_together
-from msvae_external.environment import environment_of
 from msvae_external.failures import Failure, Status
-from msvae_external.folders import Folders, Keep
 from msvae_external.job import Job, properties_in
-from msvae_external.launch import resolved
 from msvae_external.names import KNOWN
-from msvae_external.settings import Arguments, Case, Input, Inside, Message, Output, Reading, Values, Words
+from msvae_external.running.environment import environment_of
+from msvae_external.running.folders import FINISHED, VALUES, Folders, Keep
+from msvae_external.running.launch import resolved
+from msvae_external.settings import OUTPUT, Arguments, Case, Input, Inside, Message, Output, Reading, Values, Words
 
 __all__ = ["External"]
 
@@ -196,18 +196,15 @@ class External(Solver):
         except Failure as error:
             return [error]
 
-    def write_inputs(self, structure: Structures) -> Path:
-        """Write the input files of a batch of one into a new folder, run nothing, and return the folder."""
+    def folder_of(self, structure: Structures, *, inputs: bool = False) -> Path:
+        if not inputs:
+            return self.folders.of(structure.ids[0])
         try:
             folder = self.folders.new(f"{structure.ids[0]}-input")
             Job(self, structure).write(folder)
         except Failure as error:
             raise PluginError(str(error)) from None
         return folder
-
-    def folder_of(self, structure: Structures) -> Path:
-        """Return the folder that is kept of a structure."""
-        return self.folders.of(structure.ids[0])
 
 
 def _check_names(solver: External) -> None:
@@ -221,8 +218,12 @@ def _check_names(solver: External) -> None:
     if taken:
         raise ValueError(f"'{taken[0]}' stands for two things: give outputs, readings and variables other names")
     cases = [case.name for case in solver.cases]
-    files = [given.file for given in solver.inputs] + [path.name for path in (*solver.link, *solver.copy)]
-    for what, names in (("cases", cases), ("files of inputs, link and copy", files)):
+    files = [OUTPUT, FINISHED, VALUES, *(given.file for given in solver.inputs)]
+    files += [path.name for path in (*solver.link, *solver.copy)]
+    for what, names in (
+        ("cases", cases),
+        (f"files of inputs, link and copy (with {OUTPUT}, {FINISHED} and {VALUES})", files),
+    ):
         if len({*names}) < len(names):
             raise ValueError(f"two {what} have one name: give them others")
 

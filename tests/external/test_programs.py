@@ -150,6 +150,18 @@ def test_what_calculix_says_of_its_input_is_in_the_message(settings: list[str]) 
     assert "*ERROR in calinput" in why
 
 
+@calculix
+@pytest.mark.parametrize("phase", [0, 1])
+def test_calculix_gives_the_stiffness_of_one_phase(settings: list[str], phase: int) -> None:
+    solver: Any = Study.load(EXAMPLES / "external-calculix" / "study.toml", settings).need_solver()
+    found = solver.evaluate(msvae.Structures.from_labels([np.full((2, 2, 2), phase)], 1e-6, phases=2))
+    young, nu = PHASES[phase].values()
+    lam, mu = young * nu / ((1 + nu) * (1 - 2 * nu)), young / (2 * (1 + nu))
+    expected = np.diag([2 * mu] * 3 + [mu] * 3)
+    expected[:3, :3] += lam
+    assert worst(found["stiffness"], expected[None]) < 1e-6
+
+
 @fenicsx
 def test_what_a_rank_of_fenicsx_raises_is_in_the_message(settings: list[str]) -> None:
     solver: Any = Study.load(EXAMPLES / "external-fenicsx" / "study.toml", settings).need_solver()

@@ -24,7 +24,7 @@ import numpy as np
 from msvae import Array, Structures
 from msvae_external.failures import Failure
 
-__all__ = ["FINISHED", "Folders", "Keep"]
+__all__ = ["FINISHED", "VALUES", "Folders", "Keep"]
 
 FINISHED = "finished.json"  # in a folder whose programs have ended as they should, with what formulas need
 VALUES = "values.npy"

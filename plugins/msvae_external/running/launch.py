@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from msvae_external import guard
 from msvae_external.failures import Failure
+from msvae_external.running import guard
 from msvae_external.settings import OUTPUT
 
 __all__ = ["Command", "last_words", "resolved"]
