@@ -13,7 +13,7 @@ from msvae.errors import RunError
 from msvae.files.border import holds
 from msvae.study import Study, parse_assignment
 
-__all__ = ["check_outside"]
+__all__ = ["check_acting", "check_outside"]
 
 Key = tuple[str, ...]
 PLUGINS = ("dataset", "architecture", "solver")
@@ -29,12 +29,8 @@ def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> Non
 
     overrides: "key.path=value" from the user, whose values are trusted.
     """
-    own = [tuple(parse_assignment(text)[0]) for text in overrides]
-    for key, name, what, act in _acting(study):
-        if not any(key[: len(mine)] == mine for mine in own):
-            raise RunError(
-                f"'{run}' names {what} as {'.'.join(key)}, '{name}', {act}: add --trust, or --set {'.'.join(key)}=..."
-            )
+    check_acting(study, run, overrides)
+    own = _own(overrides)
     for key, path in _named(study):
         if any(key[: len(mine)] == mine for mine in own) or _is_inside(key, path, run):
             continue
@@ -48,6 +44,21 @@ def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> Non
             f"'{run}' names an executor of its own, '{engine}', which would be executed: add --trust, or "
             "--set executor.name='serial'"
         )
+
+
+def check_acting(study: Study, run: Path, overrides: Sequence[str] = ()) -> None:
+    """Raise RunError if a study names what acts: a program, what a solver executes, or a server."""
+    own = _own(overrides)
+    for key, name, what, act in _acting(study):
+        if not any(key[: len(mine)] == mine for mine in own):
+            raise RunError(
+                f"'{run}' names {what} as {'.'.join(key)}, '{name}', {act}: add --trust, or --set {'.'.join(key)}=..."
+            )
+
+
+def _own(overrides: Sequence[str]) -> list[Key]:
+    """Return the keys that the user has set."""
+    return [tuple(parse_assignment(text)[0]) for text in overrides]
 
 
 def _is_inside(key: Key, path: str, run: Path) -> bool:

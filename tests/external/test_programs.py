@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -70,7 +71,7 @@ def test_stiffnesses_are_those_of_elasticity_under_mpi_dispatch(
 ) -> None:
     """10 structures of 8^3 voxels on 3 ranks: one mesh and one periodic condition, two programs."""
     script = f"solver.link=['{EXAMPLES / 'external-fenicsx' / 'stiffness.py'}']"
-    more = [*settings, *([script] if "fenicsx" in example else [])]
+    more = [*settings, "solver.keep='always'", *([script] if "fenicsx" in example else [])]
     given = [part for text in more for part in ("--set", text)]
     study = ("-m", "msvae", "run", str(EXAMPLES / example))
     done = mpiexec(3, *study, "--output", str(tmp_path / "run"), "--no-report", *given, limit=900)
@@ -81,6 +82,8 @@ def test_stiffnesses_are_those_of_elasticity_under_mpi_dispatch(
     assert len(set(table["rank"].tolist())) == 2
     expected = msvae.load_solver("elasticity", phases=PHASES, tolerance=1e-8).evaluate(run.structures)["stiffness"]
     assert worst(table.properties["stiffness"], expected) < 1e-6
+    found = [json.loads(file.read_text())["ranks"] for file in (tmp_path / "scratch").rglob("stiffness.json")]
+    assert found == ([2] * 10 if "fenicsx" in example else [])
 
 
 @calculix

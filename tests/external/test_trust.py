@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import msvae
 from msvae import Quantity, Run, RunError, Specification, Structures, StudyError
 from msvae.campaigns.launch import launch
 from msvae.campaigns.reproduce import reproduce
 from msvae.campaigns.reread import reread
+from msvae.cli.app import app
+from msvae.serve.models import models_of
 
 Make = Callable[..., Any]
 Voxels = Callable[..., Structures]
@@ -99,6 +104,8 @@ def test_a_strangers_study_runs_its_command_only_with_trust(tmp_path: Path) -> N
     assert Run.open(tmp_path / "run").study.need_solver().name == "external"
     with pytest.raises(RunError, match="add --trust"):
         reread(tmp_path / "run", tmp_path / "again")
+    with pytest.raises(RunError, match="add --trust"):
+        models_of(tmp_path / "run")
     assert not mark.exists()
     reproduce(tmp_path / "run", tmp_path / "again", trust=True)
     assert mark.exists()
@@ -127,13 +134,6 @@ def test_finished_folders_are_read_again_with_other_outputs(tmp_path: Path) -> N
 def test_solve_shows_the_folder_or_writes_the_input_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import json
-
-    import numpy as np
-    from typer.testing import CliRunner
-
-    from msvae.cli.app import app
-
     mark, study, image = tmp_path / "mark", tmp_path / "study.toml", tmp_path / "image.npy"
     text = STUDY.format(python=sys.executable, mark=str(mark), scratch=tmp_path / "scratch").replace("always", "never")
     study.write_text(text + 'inputs = [{ file = "in.txt", text = "{{ fractions[1] }}" }]\n')
