@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from msvae import Finite, Positive, Quantity, Rule, Settings
+from msvae import Finite, Natural, Positive, Quantity, Rule, Settings
 from msvae_external import formulas, templates
 
 __all__ = ["OUTPUT", "Arguments", "Case", "Input", "Inside", "Message", "Output", "Reading", "Values", "Words"]
@@ -84,6 +84,7 @@ class Input(Settings):
         `msvae[exodus]`), "lammps" (atoms of an occupation).
     periodic: "abaqus" with equations that tie opposite faces to a reference node for each axis, whose displacements are
         those of the mean displacement gradient times the edge.
+    empty: phases, such as pores, of which "abaqus" has no elements.
     factor: that turns m into the program's unit of length; files of "tiff", "vti" and "lammps" have units of their own.
     crystal: for "lammps", the CIF or POSCAR file of the unit cell. basis: of one with right angles, instead.
     """
@@ -93,6 +94,7 @@ class Input(Settings):
     template: Path | None = None
     format: Format = ""
     periodic: bool = False
+    empty: tuple[Natural, ...] = ()
     factor: Positive = 1.0
     crystal: Path | None = None
     basis: tuple[tuple[Finite, Finite, Finite], ...] = ()

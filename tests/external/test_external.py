@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -372,6 +373,36 @@ def test_a_launcher_stands_before_the_command(external: Make, voxels: Voxels) ->
     assert solver.evaluate(voxels())["share"].tolist() == [7.0]
     steps = external("print(1)", steps=[[sys.executable, "-c", "print('share = 4')"]])
     assert steps.evaluate(voxels())["share"].tolist() == [4.0]
+
+
+def test_a_template_may_be_a_file_a_case_have_its_own_command_and_codes_be_success(
+    external: Make, voxels: Voxels, tmp_path: Path
+) -> None:
+    (tmp_path / "in.jinja").write_text("{% for n in shape %}{{ n * scale }} {% endfor %}")
+    program = "import sys; print('share =', sum(map(float, open('in.txt').read().split()))); sys.exit(4)"
+    other = [sys.executable, "-I", "-c", "print('share = -1')"]
+    solver = external(
+        program,
+        inputs=[{"file": "in.txt", "template": str(tmp_path / "in.jinja")}],
+        cases=[{"name": "a", "variables": {"scale": 1}}, {"name": "b", "variables": {"scale": 2}, "command": other}],
+        outputs=[{"name": "share", "pattern": r"share = (\S+)", "shape": [2]}],
+        success=[0, 4],
+    )
+    assert solver.evaluate(voxels())["share"].tolist() == [[9.0, -1.0]]
+    before = solver.folders.root
+    (tmp_path / "in.jinja").write_text("1")
+    assert msvae.load_solver("external", **{**_settings(solver), "success": [0]}).folders.root != before
+
+
+def _settings(solver: Any) -> dict[str, Any]:
+    """Return the settings of a solver as a study has them."""
+    text = msvae.Study.parse(
+        'campaign = "label"\n[dataset]\nname = "simulated"\n[solver]\nname = "conductivity"\n'
+        "phases = [{ conductivity = 1.0 }]\n"
+    )
+    tables = dict(dataclasses.replace(text, solver=solver).tables["solver"])
+    tables.pop("name")
+    return tables
 
 
 def test_a_program_that_is_not_there_is_said_before_anything_runs(external: Make, voxels: Voxels) -> None:

