@@ -2,6 +2,7 @@
 #   make demo      the main job, over MPI             make test      lint, types, tests (the fast ones)
 #   make test-all  the slow tests too                 make bench     benchmarks against peers
 #   make coverage  what the tests run through         make clean     removes all that these made
+#   make test-slurm  the job scripts under a Slurm    make dist      wheels, tried in an empty environment
 #   make test-external   real programs as solvers; installs CalculiX, FEniCSx and GetDP where it may (Debian, root)
 # PYTHON=python3.12 make ...    picks another interpreter for the environment
 # VENV=/path EXTRAS=dev CONSTRAINTS=/dev/null make ...
@@ -21,7 +22,7 @@ THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 PYTEST := $(THREADS) $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: setup demo test test-all test-external coverage lint lint-format lint-rules lint-types bench clean
+.PHONY: setup demo test test-all test-external test-slurm coverage lint lint-format lint-rules lint-types dist bench clean
 
 setup: $(VENV)/.installed
 
@@ -67,6 +68,18 @@ test-external: setup
 		apt-get install --yes --no-install-recommends calculix-ccx getdp python3-dolfinx > /dev/null || true; fi
 	$(PYTEST) tests/external -rs $(TEST_ARGS) </dev/null
 
+# wheels into dist/: one for any machine, one with compiled kernels; both tried in an environment without a compiler
+dist: setup
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	MSVAE_PREBUILT=1 $(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(BIN)/python tests/try_wheels.py dist $(CONSTRAINTS)
+
+# a Slurm of its own, as processes on this machine: needs root, and Debian's packages (installed where apt-get is)
+test-slurm: setup
+	command -v slurmctld >/dev/null || test -x /usr/sbin/slurmctld || apt-get install -y --quiet slurm-wlm munge
+	$(PYTEST) -m slurm tests/slurm $(TEST_ARGS) </dev/null
+
 bench: setup .venv-muspectre/bin/python
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS),bench]'
 	OMP_NUM_THREADS=2 OMP_WAIT_POLICY=PASSIVE $(BIN)/python benchmarks/solvers.py </dev/null
@@ -82,4 +95,4 @@ bench: setup .venv-muspectre/bin/python
 	.venv-muspectre/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) muSpectre
 
 clean:
-	rm -rf $(VENV) .venv-muspectre runs .coverage* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-muspectre runs dist .coverage* .pytest_cache .mypy_cache .ruff_cache

@@ -129,6 +129,8 @@ def drive(campaign: str) -> None:
     except MsvaeError as error:
         sys.stderr.write(f"{error}\n")
         world.leave(error.code)
+        world.finish()
         sys.exit(error.code)
     for row in table.rows if table else ():
         sys.stdout.write(visible("  ".join(row)) + "\n")
+    world.finish()

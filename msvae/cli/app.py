@@ -46,7 +46,11 @@ def main() -> None:
     except MsvaeError as error:
         say(Console(stderr=True, soft_wrap=True), f"msvae: {error}")
         world.leave(error.code)
+        world.finish()
         sys.exit(error.code)
+    except SystemExit:
+        world.finish()
+        raise
     except KeyboardInterrupt:
         sys.exit(130)
 

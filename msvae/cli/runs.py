@@ -1,4 +1,4 @@
-"""`msvae run`, `status`, `reproduce`, `reread` and `report`: run a campaign, and look at its results."""
+"""`msvae run`, `status`, `reproduce`, `reread`, `report` and `merge`: run a campaign, and look at its results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands about runs."""
-    for command in (run, status, reproduce, reread, report):
+    for command in (run, status, reproduce, reread, report, merge):
         app.command()(command)
 
 
@@ -68,9 +68,12 @@ def status(
     directory: Annotated[Path, typer.Argument(help="a run's directory")],
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="print it again every two seconds until the end")] = False,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="exit with 0 if it is done, 75 stopped, 76 lost, 1 failed, 3 running")
+    ] = False,
 ) -> None:
     """Show the progress of a run, also while it runs, from any machine that sees its directory."""
-    from msvae.run.status import status_of
+    from msvae.run.status import CODES, status_of
 
     while True:
         state = status_of(directory)
@@ -80,6 +83,8 @@ def status(
             rows = [(k.replace("_", " "), str(v)) for k, v in state.items() if v is not None]
             print_table(Console(soft_wrap=True), str(directory), ("", ""), rows)
         if not follow or state["state"] != "running":
+            if exit_code:
+                raise typer.Exit(CODES.get(state["state"], 1))
             return
         time.sleep(2.0)
 
@@ -122,6 +127,23 @@ def report(directory: Annotated[Path, typer.Argument(help="a run's directory")],
 
     if world.rank() == 0:
         say(Console(soft_wrap=True), str(write_report(directory, trust=trust)))
+
+
+def merge(
+    directories: Annotated[list[Path], typer.Argument(help="directories of runs that differ in their seed")],
+    output: Annotated[Path | None, typer.Option(help="JSON file for the numbers")] = None,
+    trust: Trust = False,
+) -> None:
+    """Merge replicates of a push-forward, as an array of jobs makes them, into one result with one interval."""
+    from msvae.campaigns.push_forward.merging import merged
+    from msvae.files.atomic import write_atomically
+
+    if world.rank() > 0:
+        return
+    table, plain = merged(directories, trust=trust)
+    if output is not None:
+        write_atomically(output, json.dumps(plain, indent=1).encode())
+    _print_result(table)
 
 
 def _statuses(asked: list[str]) -> list[str]:

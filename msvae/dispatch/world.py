@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ __all__ = [
     "agreed",
     "communicator",
     "desert",
+    "finish",
     "launched",
     "leave",
     "rank",
@@ -28,6 +30,7 @@ __all__ = [
 
 Value = TypeVar("Value")
 
+PATIENCE = 20.0  # s that a rank at its end waits for the others
 LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_RANK")
 
 
@@ -103,6 +106,24 @@ def leave(code: int | None = None) -> None:
     while _deserted:
         _deserted.pop().Abort(code)
     os._exit(code)  # an abort may come back before the job has ended
+
+
+def finish() -> None:
+    """End MPI in good order if every rank is at its end, whatever it exits with.
+
+    Without it mpi4py's own end of a program that exits with another code than 0 is an abort of the job: a launcher
+    reports 137 for 75 then, and segments of shared memory are left behind. A rank that does not come within some
+    seconds is stuck or has raised, and that abort is right.
+    """
+    world = communicator()
+    if world is None or _deserted or sys.modules["mpi4py.MPI"].Is_finalized():
+        return
+    everybody, until = world.Ibarrier(), time.monotonic() + PATIENCE
+    while not everybody.Test():
+        if time.monotonic() > until:
+            return
+        time.sleep(0.005)
+    sys.modules["mpi4py.MPI"].Finalize()
 
 
 def tidy() -> None:

@@ -1,4 +1,4 @@
-"""C kernels of plugins: compiled on first use and kept in the user's cache."""
+"""C kernels of plugins: compiled on first use and kept in the user's cache, or brought along by a wheel."""
 
 from __future__ import annotations
 
@@ -16,32 +16,41 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from msvae.plugins import prebuilt
+
 __all__ = ["native_library"]
 
-# what lets sums be vectorised; -ffast-math itself would set the whole process to flush subnormal numbers to zero, which
-# scipy's search trees do not survive
-REORDERED = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math")
-FLAGS = ("-O3", "-march=native", *REORDERED, "-fopenmp-simd", "-fPIC", "-shared", "-pthread", "-std=gnu11")
 log = logging.getLogger(__name__)
 
 
 def native_library(
     source: Path, *, headers: Sequence[Path] = (), definitions: Sequence[str] = ()
 ) -> ctypes.CDLL | None:
-    """Return the shared library of a C source; None if it is not cached and cannot be built.
+    """Return the shared library of a C source; None if it is not cached, cannot be built, and no package brought it.
 
     headers: its own included headers; a change in one triggers a rebuild. definitions: of macros, "NAME=VALUE". The
     compiler is `CC`, cc or gcc, and may use all instructions of this processor. MSVAE_COMPILER_FLAGS: additional last
     flags, such as "-O1 -fsanitize=address,undefined" to find memory errors. MSVAE_NO_COMPILER: use no compiler.
     """
     if os.environ.get("MSVAE_NO_COMPILER"):
-        return None
-    flags = [*FLAGS, *(f"-D{definition}" for definition in definitions)]
+        return _brought(source, headers, definitions)
+    flags = [*prebuilt.FLAGS, "-march=native", *(f"-D{definition}" for definition in definitions)]
     flags += shlex.split(os.environ.get("MSVAE_COMPILER_FLAGS", ""))
     try:
         return ctypes.CDLL(str(_built(source, headers, flags)))
     except (OSError, subprocess.SubprocessError) as error:
-        _say_once(_why(error))
+        library = _brought(source, headers, definitions)
+        if library is None:
+            _say_once(_why(error))
+        return library
+
+
+def _brought(source: Path, headers: Sequence[Path], definitions: Sequence[str]) -> ctypes.CDLL | None:
+    """Return the library that the package was built with, for a processor like this one."""
+    path = prebuilt.found(source, headers, definitions)
+    try:
+        return None if path is None else ctypes.CDLL(str(path))
+    except OSError:  # damaged
         return None
 
 

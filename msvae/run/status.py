@@ -10,7 +10,9 @@ from typing import Any
 from msvae.errors import RunError
 from msvae.files.border import check_folder, read_json
 
-__all__ = ["status_of"]
+__all__ = ["CODES", "status_of"]
+
+CODES = {"done": 0, "stopped": 75, "lost": 76, "failed": 1, "running": 3}  # of `msvae status --exit-code`
 
 
 def status_of(directory: Path) -> dict[str, Any]:

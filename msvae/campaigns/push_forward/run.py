@@ -6,19 +6,17 @@ study, give mean, variance, quantiles and failure probability, each with a confi
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from operator import methodcaller
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from msvae.campaigns.design.accuracy import discretisation_error, sampling_doubt
 from msvae.campaigns.push_forward.campaign import Fidelity, PushForward
 from msvae.campaigns.push_forward.realisations import Realisations, realise
+from msvae.campaigns.push_forward.statistics import FURTHER, plain_estimates, row_of, scrambled, statistics_of
 from msvae.dispatch.known import File
 from msvae.errors import TargetError
 from msvae.part.settings import PartSettings
@@ -33,7 +31,6 @@ from msvae.structures.evaluations import Evaluations
 
 __all__ = ["run"]
 
-FURTHER = 10**8  # number of the first sample of which only cheap values are computed
 FILE = "push_forward.json"
 
 
@@ -72,18 +69,6 @@ def realised(context: Context, stage: str, indices: Sequence[int], job: Realisat
     return context.work(stage, indices, partial(realise, job), quantities, stage)
 
 
-@dataclass(frozen=True)
-class Statistic:
-    """A statistic of the quantity's distribution.
-
-    of: its estimate. each: the same number (r,) of every row of values (r, m), NaN left out.
-    """
-
-    name: str
-    of: Callable[[Estimator], Estimate]
-    each: Callable[[Array], Any]
-
-
 @dataclass(frozen=True, eq=False)
 class Found:
     """Results of a sampler: estimates by name, the numbers of samples, notes in words, and plain values."""
@@ -100,7 +85,7 @@ def run(context: Context) -> Table:
     samples = Samples(context, _job(context, wanted))
     found = (_sobol if wanted.sampler == "sobol" else _multifidelity)(samples, wanted)
     shifts = _shifts(samples, wanted, found)
-    rows = [_row(name, estimate, found.samples, shifts[name]) for name, estimate in found.estimates.items()]
+    rows = [row_of(name, estimate, found.samples, shifts[name]) for name, estimate in found.estimates.items()]
     controls: dict[str, Any] = {}
     if wanted.quantity and wanted.control:
         rows += _controls(samples, wanted, controls)
@@ -108,7 +93,7 @@ def run(context: Context) -> Table:
         found.notes.append(f"{len(samples.failed)} samples failed and were left out")
     name = wanted.quantity or str(wanted.of)
     found.notes.append(sampling_doubt(found.estimates["mean"], shifts["mean"], _unit(context), context.study.solver))
-    plain = {"estimates": _plain(found.estimates), "costs": samples.costs, "discretisation_errors": shifts}
+    plain = {"estimates": plain_estimates(found.estimates), "costs": samples.costs, "discretisation_errors": shifts}
     context.run.write_json(FILE, {"quantity": name, "unit": _unit(context), **plain, **found.plain, **controls})
     low, high = (f"{100 * p:g} %" for p in ((1 - wanted.confidence) / 2, (1 + wanted.confidence) / 2))
     columns = ("", "value", low, high, "samples", "discretisation error")
@@ -129,22 +114,6 @@ def _job(context: Context, wanted: PushForward) -> Realisations:
         batch=_batch(wanted) if wanted.sampler == "sobol" else 1,
         modes=wanted.modes,
     )
-
-
-def _statistics(wanted: PushForward) -> list[Statistic]:
-    """Return the mean, and the other statistics that the study asks for."""
-    found = [
-        Statistic("mean", lambda e: e.mean, partial(np.nanmean, axis=1)),
-        Statistic("variance", lambda e: e.variance, partial(np.nanvar, axis=1, ddof=1)),
-        *(
-            Statistic(f"{100 * p:g} % quantile", methodcaller("quantile", p), partial(np.nanquantile, q=p, axis=1))
-            for p in wanted.probabilities
-        ),
-    ]
-    if wanted.threshold is not None:
-        above, t = methodcaller("exceedance", wanted.threshold), wanted.threshold
-        found.append(Statistic(f"chance of more than {t:g}", above, lambda values: np.nanmean(values > t, axis=1)))
-    return found
 
 
 def _multifidelity(samples: Samples, wanted: PushForward) -> Found:
@@ -170,7 +139,7 @@ def _multifidelity(samples: Samples, wanted: PushForward) -> Found:
         estimator = _estimator(samples, wanted, numbers)
     cheap = {f: estimator.further[k].tolist() for k, f in enumerate(_used(wanted, numbers))}
     return Found(
-        {statistic.name: statistic.of(estimator) for statistic in _statistics(wanted)},
+        {statistic.name: statistic.of(estimator) for statistic in statistics_of(wanted)},
         len(estimator.y),
         _notes(estimator, samples, wanted, numbers),
         {"values": estimator.y.tolist(), "cheap": cheap},
@@ -203,22 +172,11 @@ def _estimator(samples: Samples, wanted: PushForward, numbers: Array) -> Estimat
     return Estimator(table[:, 0], table[:, 1:], tuple(further), confidence=wanted.confidence)
 
 
-def _plain(estimates: Mapping[str, Estimate]) -> dict[str, list[float | None]]:
-    """Return value, low and high by name; None for what is not bounded."""
-    ends = {name: (e.value, e.low, e.high) for name, e in estimates.items()}
-    return {name: [v if math.isfinite(v) else None for v in three] for name, three in ends.items()}
-
-
 def _shifts(samples: Samples, wanted: PushForward, found: Found) -> dict[str, float | None]:
     """Return the discretisation error of each estimate by name; None where it is not known."""
     assert samples.counting is not None
-    asked = (s for s in _statistics(wanted) if s.name in found.estimates)
+    asked = (s for s in statistics_of(wanted) if s.name in found.estimates)
     return {s.name: discretisation_error(samples.counting, samples.job.names[0], s.each) for s in asked}
-
-
-def _row(name: str, estimate: Estimate, samples: int, shift: float | None = None) -> tuple[str, ...]:
-    ends = (f"{v:.6g}" for v in (estimate.value, estimate.low, estimate.high))
-    return (name, *ends, str(samples), "" if shift is None else f"{shift:.2g}")
 
 
 def _notes(estimator: Estimator, samples: Samples, wanted: PushForward, numbers: Array) -> list[str]:
@@ -251,16 +209,9 @@ def _batch(wanted: PushForward) -> int:
 
 
 def _sobol(samples: Samples, wanted: PushForward) -> Found:
-    """Return the estimates from independent scramblings; their scatter gives the error."""
+    """Return the estimates from independent scramblings."""
     batch = _batch(wanted)
     values = samples.of(wanted.fidelity, range(batch * wanted.replicates)).reshape(wanted.replicates, batch)
-    t = float(special.stdtrit(wanted.replicates - 1, 0.5 + wanted.confidence / 2))
-
-    def estimate(each: Array) -> Estimate:
-        half = t * float(each.std(ddof=1)) / math.sqrt(len(each))
-        return Estimate(float(each.mean()), float(each.mean()) - half, float(each.mean()) + half)
-
-    asked = _statistics(wanted) if batch > 1 else _statistics(wanted)[:1]
     plain = float(np.nanvar(values, ddof=1)) / values.size
     own = float(np.nanmean(values, axis=1).var(ddof=1)) / wanted.replicates
     note = (
@@ -268,7 +219,7 @@ def _sobol(samples: Samples, wanted: PushForward) -> Found:
         "times below that of independent samples"
     )
     kept = {"values": values[np.isfinite(values)].tolist(), "cheap": {}}
-    return Found({s.name: estimate(s.each(values)) for s in asked}, values.size, [note], kept)
+    return Found(scrambled(values, wanted), values.size, [note], kept)
 
 
 def _controls(samples: Samples, wanted: PushForward, plain: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -278,7 +229,9 @@ def _controls(samples: Samples, wanted: PushForward, plain: dict[str, Any]) -> l
     rows: list[tuple[str, ...]] = []
     if len(loose) >= 8:
         estimator = Estimator(loose, confidence=wanted.confidence)
-        rows += [_row(f"uncorrelated latents: {s.name}", s.of(estimator), len(loose)) for s in _statistics(wanted)[:2]]
+        rows += [
+            row_of(f"uncorrelated latents: {s.name}", s.of(estimator), len(loose)) for s in statistics_of(wanted)[:2]
+        ]
     even = float(samples.values("control-homogeneous", range(1), replace(samples.job, kind="homogeneous"))[0])
     rows.append(("homogeneous mean properties", f"{even:.6g}", "", "", "1", ""))
     plain["controls"] = {"uncorrelated": loose.tolist(), "homogeneous": even}
