@@ -405,6 +405,15 @@ def _settings(solver: Any) -> dict[str, Any]:
     return tables
 
 
+def test_an_input_that_cannot_be_written_loses_one_structure(external: Make, voxels: Voxels, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    inputs = [{"file": "folder/a.raw", "format": "raw"}]
+    solver = external(inputs=inputs, copy=[str(tmp_path / "folder")], cases=[], errors=[])
+    found = solver.evaluate(voxels(2))
+    assert sorted(found.failures) == [0, 1]
+    assert all("its folder is kept: " in why for why in found.failures.values())
+
+
 def test_a_program_that_is_not_there_is_said_before_anything_runs(external: Make, voxels: Voxels) -> None:
     solver = external(command=["no-such-program-here"])
     assert "there is no program 'no-such-program-here'" in str(solver.misfit(voxels().specification))

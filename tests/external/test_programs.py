@@ -186,6 +186,19 @@ def test_calculix_has_no_elements_in_pores(settings: list[str]) -> None:
     assert worst(found["stiffness"], pores.evaluate(structures)["stiffness"]) < 1e-6
 
 
+@calculix
+def test_calculix_gives_the_stiffness_in_plane_strain(settings: list[str]) -> None:
+    given: Any = Study.load(EXAMPLES / "external-calculix" / "study.toml", settings).need_solver()
+    text = given.inputs[1].text.replace("range(3)", "range(2)").replace("ORIGIN, 1, 3", "ORIGIN, 1, 2")
+    job = dataclasses.replace(given.inputs[1], text=text)
+    reading = dataclasses.replace(given.readings[0], column=("sxx", "syy", "sxy"))
+    cases = tuple(given.cases[k] for k in (0, 1, 5))
+    solver = dataclasses.replace(given, inputs=(given.inputs[0], job), readings=(reading,), cases=cases)
+    structures = msvae.Structures.from_labels(np.random.default_rng(0).integers(0, 2, (2, 4, 6)), [1e-6, 2e-6])
+    expected = msvae.load_solver("elasticity", phases=PHASES, tolerance=1e-8).evaluate(structures)["stiffness"]
+    assert worst(solver.evaluate(structures)["stiffness"], expected) < 1e-6
+
+
 @fenicsx
 def test_what_a_rank_of_fenicsx_raises_is_in_the_message(settings: list[str]) -> None:
     solver: Any = Study.load(EXAMPLES / "external-fenicsx" / "study.toml", settings).need_solver()

@@ -43,6 +43,17 @@ def test_images_have_voxels_and_lengths(voxels: Voxels, tmp_path: Path) -> None:
         np.testing.assert_allclose(found.spacing, factor * np.array(structure.specification.grid.spacing))
 
 
+def test_damask_reads_its_grid_and_that_of_dream3d(voxels: Voxels, tmp_path: Path) -> None:
+    damask = pytest.importorskip("damask")  # 3.1.0 was tried
+    structure = voxels()
+    write(structure, tmp_path / "a.vti", Input("a.vti", format="damask"))
+    np.testing.assert_array_equal(damask.GeomGrid.load(tmp_path / "a.vti").material, structure.labels[0])
+    write(structure, tmp_path / "a.dream3d", Input("a.dream3d", format="dream3d", factor=1e6))
+    found = damask.GeomGrid.load_DREAM3D(tmp_path / "a.dream3d", feature_IDs="FeatureIds", cell_data="CellData")
+    np.testing.assert_array_equal(found.material, structure.labels[0] + 1)
+    np.testing.assert_allclose(found.size, 1e6 * np.array(structure.specification.grid.lengths))
+
+
 def test_vtk_reads_its_hdf(voxels: Voxels, tmp_path: Path) -> None:
     structure = voxels()
     write(structure, tmp_path / "a.vtkhdf", Input("a.vtkhdf", format="vtkhdf"))

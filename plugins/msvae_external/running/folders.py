@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from msvae import Array, Structures
+from msvae import Array, MsvaeError, Structures
 from msvae_external.failures import Failure
 
 __all__ = ["FINISHED", "VALUES", "Folders", "Keep"]
@@ -78,12 +78,13 @@ class Folders:
         folder = self.new(name)
         try:
             yield folder
-        except Failure as error:
+        except (Failure, MsvaeError, OSError) as error:  # the last of a disk that is full
+            status = error.status if isinstance(error, Failure) else "failed"
             if self.keep == "never" or (self.keep == "failure" and _failures[self.root] >= MOST):
                 shutil.rmtree(folder, ignore_errors=True)
-                raise
+                raise Failure(str(error), status) from None
             _failures[self.root] += 1
-            raise Failure(f"{error}; its folder is kept: {self.settle(folder, name)}", error.status) from None
+            raise Failure(f"{error}; its folder is kept: {self.settle(folder, name)}", status) from None
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
