@@ -1,4 +1,4 @@
-"""`msvae run`, `status`, `reproduce`, `reread`, `report` and `merge`: run a campaign, and look at its results."""
+"""`msvae run`, `status`, `reproduce`, `reread`, `report`, `merge` and `archive`: campaigns and their results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands about runs."""
-    for command in (run, status, reproduce, reread, report, merge):
+    for command in (run, status, reproduce, reread, report, merge, archive):
         app.command()(command)
 
 
@@ -90,7 +90,7 @@ def status(
 
 
 def reproduce(
-    directory: Annotated[Path, typer.Argument(help="a run's directory")],
+    directory: Annotated[Path, typer.Argument(help="a run's directory, or an archive of one")],
     output: Annotated[Path | None, typer.Option(help="where to run it again; by default DIRECTORY-reproduced")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with a reproduction that was ended")] = False,
     trust: Trust = False,
@@ -99,8 +99,12 @@ def reproduce(
     """Run a run's study again, and compare: exit code 2 if the results differ."""
     from msvae.campaigns.reproduce import reproduce as again
 
-    place = output or directory.with_name(f"{directory.name}-reproduced")
-    table = again(directory, place, overrides=settings or [], resume=resume, trust=trust)
+    inputs: list[str] = []
+    name = directory.name if directory.is_dir() else directory.stem
+    place = output or directory.with_name(f"{name}-reproduced")
+    if directory.is_file():
+        directory, inputs = _unpacked(directory, resume=resume)
+    table = again(directory, place, overrides=settings or [], inputs=inputs, resume=resume, trust=trust)
     if table is not None:
         _print_result(table)
 
@@ -119,6 +123,32 @@ def reread(
     table = again(directory, place, study=study, overrides=settings or [], trust=trust)
     if table is not None:
         _print_result(table, f"run: {place}")
+
+
+def _unpacked(archive: Path, *, resume: bool) -> tuple[Path, list[str]]:
+    """Unpack an archive beside itself, on rank 0, and return the run's directory and the settings of its inputs."""
+    from msvae.archive.packing import inputs_of, unpack
+
+    folder = archive.with_name(f"{archive.stem}-unpacked")
+    if not (resume and folder.is_dir()):
+        world.agreed_once(lambda: unpack(archive, folder))
+    return folder, inputs_of(folder)
+
+
+def archive(
+    directory: Annotated[Path, typer.Argument(help="directory of a finished run")],
+    output: Annotated[Path | None, typer.Option(help="the archive; by default DIRECTORY.zip")] = None,
+    license_name: Annotated[str, typer.Option("--license", help="of the archive: a URL or an SPDX identifier")] = (
+        "https://creativecommons.org/licenses/by/4.0/"
+    ),
+    trust: Trust = False,
+) -> None:
+    """Pack a run with its inputs into one file (Workflow Run RO-Crate) that `msvae reproduce` repeats elsewhere."""
+    from msvae.archive.packing import pack
+
+    if world.rank() == 0:
+        place = output or directory.resolve().with_suffix(".zip")
+        say(Console(soft_wrap=True), str(pack(directory, place, trust=trust, license_name=license_name)))
 
 
 def report(directory: Annotated[Path, typer.Argument(help="a run's directory")], trust: Trust = False) -> None:

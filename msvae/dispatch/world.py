@@ -17,6 +17,7 @@ from msvae.errors import MsvaeError, RunError
 
 __all__ = [
     "agreed",
+    "agreed_once",
     "communicator",
     "desert",
     "finish",
@@ -140,6 +141,11 @@ def share_plugins() -> None:
     world = communicator()
     if world is not None:
         plugins.install(world.bcast(plugins.discover() if world.Get_rank() == 0 else None, root=0))
+
+
+def agreed_once(work: Callable[[], object]) -> None:
+    """Do something on rank 0 alone; if that raises a MsvaeError, rank 0 raises it and the others leave in silence."""
+    agreed(lambda: work() if rank() == 0 else None)
 
 
 def agreed(make: Callable[[], Value]) -> Value:

@@ -13,7 +13,7 @@ from msvae.errors import RunError
 from msvae.files.border import holds
 from msvae.study import Study, parse_assignment
 
-__all__ = ["check_acting", "check_outside"]
+__all__ = ["check_acting", "check_outside", "named_paths"]
 
 Key = tuple[str, ...]
 PLUGINS = ("dataset", "architecture", "solver")
@@ -31,7 +31,7 @@ def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> Non
     """
     check_acting(study, run, overrides)
     own = _own(overrides)
-    for key, path in _named(study):
+    for key, path in named_paths(study):
         if any(key[: len(mine)] == mine for mine in own) or _is_inside(key, path, run):
             continue
         raise RunError(
@@ -69,7 +69,7 @@ def _is_inside(key: Key, path: str, run: Path) -> bool:
     return key[0] != "solver" and holds(run, run / path if key == ("part", "file") else Path(path))
 
 
-def _named(study: Study) -> Iterator[tuple[Key, str]]:
+def named_paths(study: Study) -> Iterator[tuple[Key, str]]:
     """Yield the keys of a study whose values are paths, and those values."""
     if study.cache.path is not None:
         yield ("cache", "path"), study.cache.path

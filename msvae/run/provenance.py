@@ -19,7 +19,17 @@ from msvae.study import Study
 
 __all__ = ["origin", "provenance"]
 
-VARIABLES = ("OMP_", "MKL_", "OPENBLAS_", "CUDA_", "SLURM_JOB", "TORCH_", "PYTHONHASHSEED")
+VARIABLES = (
+    "APPTAINER_CONTAINER",
+    "SINGULARITY_CONTAINER",
+    "OMP_",
+    "MKL_",
+    "OPENBLAS_",
+    "CUDA_",
+    "SLURM_JOB",
+    "TORCH_",
+    "PYTHONHASHSEED",
+)
 
 
 def provenance(study: Study) -> dict[str, Any]:

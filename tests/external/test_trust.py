@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typer.testing import CliRunner
 
 import msvae
 from msvae import Quantity, Run, RunError, Specification, Structures, StudyError
+from msvae.archive.packing import pack
 from msvae.campaigns.launch import launch
 from msvae.campaigns.reproduce import reproduce
 from msvae.campaigns.reread import reread
@@ -108,6 +111,27 @@ def test_a_strangers_study_runs_its_command_only_with_trust(tmp_path: Path) -> N
         models_of(tmp_path / "run")
     assert not mark.exists()
     reproduce(tmp_path / "run", tmp_path / "again", trust=True)
+    assert mark.exists()
+
+
+def test_a_strangers_archive_runs_nothing_without_trust(tmp_path: Path) -> None:
+    """What an archive says of its own inputs is no word of the user's."""
+    mark, study = tmp_path / "mark", tmp_path / "study.toml"
+    study.write_text(STUDY.format(python=sys.executable, mark=str(mark), scratch=tmp_path / "scratch"))
+    launch(study, tmp_path / "run")
+    mark.unlink()
+    pack(tmp_path / "run", tmp_path / "run.zip", trust=True)
+    with zipfile.ZipFile(tmp_path / "run.zip") as archive:
+        assert not [name for name in archive.namelist() if name.startswith("inputs/")]
+    done = CliRunner().invoke(app, ["reproduce", str(tmp_path / "run.zip")])
+    assert isinstance(done.exception, RunError)
+    assert "names a program as solver.command" in str(done.exception)
+    with pytest.raises(RunError, match="add --trust"):
+        reproduce(tmp_path / "run", tmp_path / "again", inputs=["solver.command='x'", "solver.outputs='y'"])
+    assert not mark.exists()
+    shutil.rmtree(tmp_path / "run-unpacked")
+    done = CliRunner().invoke(app, ["reproduce", str(tmp_path / "run.zip"), "--trust", "--output", str(tmp_path / "a")])
+    assert done.exception is None, done.exception
     assert mark.exists()
 
 
