@@ -3,6 +3,7 @@
 #   make test-all  the slow tests too                 make bench     benchmarks against peers
 #   make coverage  what the tests run through         make clean     removes all that these made
 #   make test-slurm  the job scripts under a Slurm    make dist      wheels, tried in an empty environment
+#   make test-external   real programs as solvers; installs CalculiX, FEniCSx and GetDP where it may (Debian, root)
 # PYTHON=python3.12 make ...    picks another interpreter for the environment
 # VENV=/path EXTRAS=dev CONSTRAINTS=/dev/null make ...
 #                               uses an environment of your own and keeps its CUDA torch and its cluster's mpi4py
@@ -21,7 +22,7 @@ THREADS := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 PYTEST := $(THREADS) $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: setup demo test test-all test-slurm coverage lint lint-format lint-rules lint-types dist bench clean
+.PHONY: setup demo test test-all test-external test-slurm coverage lint lint-format lint-rules lint-types dist bench clean
 
 setup: $(VENV)/.installed
 
@@ -60,6 +61,12 @@ coverage: setup
 
 test-all: lint
 	$(PYTEST) $(SIDE_BY_SIDE) $(TEST_ARGS) </dev/null
+
+# what cannot be installed is skipped, and said
+test-external: setup
+	if test "$$(id -u)" = 0 && command -v apt-get > /dev/null; then \
+		apt-get install --yes --no-install-recommends calculix-ccx getdp python3-dolfinx > /dev/null || true; fi
+	$(PYTEST) tests/external -rs $(TEST_ARGS) </dev/null
 
 # wheels into dist/: one for any machine, one with compiled kernels; both tried in an environment without a compiler
 dist: setup

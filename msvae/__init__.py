@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from msvae.errors import DataError, MsvaeError, PluginError, RunError, SpacingError, StudyError, TargetError
     from msvae.files.atomic import write_atomically
     from msvae.files.structures import read_structures
+    from msvae.part.export import export
     from msvae.plugins import hook
     from msvae.plugins.annotations import (
         Ascending,
@@ -130,6 +131,7 @@ _HOME = {
     "TargetError": "errors",
     "VAE": "vae.model",
     "differentiable": "plugins.differentiable",
+    "export": "part.export",
     "hook": "plugins",
     "load_solver": "study",
     "native_library": "plugins.native",
@@ -189,6 +191,7 @@ __all__ = [
     "__version__",
     "component_values",
     "differentiable",
+    "export",
     "hook",
     "labelled",
     "load_solver",

@@ -88,8 +88,9 @@ def test_the_guide_is_true(tmp_path: Path) -> None:
     """Every command of the guide runs, in its order, with the files as it writes them."""
     blocks = BLOCK.findall(GUIDE.read_text())
     assert [kind for kind, *_ in blocks].count("python") == 2
-    for kind, file, text in blocks:
-        if kind == "python":
+    for _, file, text in blocks:
+        if file:
+            (tmp_path / file).parent.mkdir(exist_ok=True)
             (tmp_path / file).write_text(text)
             continue
         for line in text.splitlines():

@@ -22,6 +22,7 @@ from msvae.run.outside import named_paths
 
 __all__ = ["inputs_of", "pack", "unpack"]
 
+WRITTEN = ("scratch",)  # settings that name a folder that is written to
 INPUTS = "inputs.json"  # the files that the study names, by key, and their path in the archive
 LEFT_OUT = (README, "run.lock", "workers", "checkpoint.safetensors", "status.json", INPUTS, METADATA)
 LICENSE = "https://creativecommons.org/licenses/by/4.0/"
@@ -126,7 +127,7 @@ def _inputs(run: Run) -> tuple[dict[str, Path], dict[str, str]]:
     keys: dict[str, str] = {}
     for key, text in named_paths(run.study):
         path = Path(text)
-        if key[0] not in ("dataset", "solver") or not path.exists():
+        if key[0] not in ("dataset", "solver") or not path.exists() or not _is_one_file(run, key):
             continue
         place = f"inputs/{len(keys)}-{re.sub(r'[^A-Za-z0-9._-]', '_', path.name)}"
         keys[".".join(key)] = place
@@ -136,6 +137,11 @@ def _inputs(run: Run) -> tuple[dict[str, Path], dict[str, str]]:
         else:
             files[place] = path
     return files, keys
+
+
+def _is_one_file(run: Run, key: tuple[str, ...]) -> bool:
+    """Return whether a setting is a path alone, which another can take the place of, of something that is read."""
+    return key[1] not in WRITTEN and isinstance(getattr(getattr(run.study, key[0]), key[1]), (str, Path))
 
 
 def _about(run: Run, provenance: dict[str, Any]) -> dict[str, Any]:

@@ -27,15 +27,25 @@ SAME = 1e-6  # relative difference of properties that other processors and libra
 
 
 def reproduce(
-    directory: Path, output: Path, *, overrides: Sequence[str] = (), resume: bool = False, trust: bool = False
+    directory: Path,
+    output: Path,
+    *,
+    overrides: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    resume: bool = False,
+    trust: bool = False,
 ) -> Table | None:
     """Run the study of a run again into another directory, and return the comparison; None on other ranks.
 
-    trust: plugin files that the run brings may be executed. RunError if the results are not the same.
+    inputs: settings that name files of the run's archive; those of a data set are data, those of a solver can be
+    programs. trust: plugin files and programs that the run brings may be executed. RunError if the results differ.
     """
     original = Run.open(directory, trust=trust)
     if not trust:
-        check_outside(original.study, directory, overrides)
+        check_outside(
+            original.study, directory, [*(text for text in inputs if text.startswith("dataset.")), *overrides]
+        )
+    overrides = [*inputs, *overrides]
     if output.is_symlink():
         raise RunError(f"'{output}' is a link: give the folder that it leads to as --output, or another one")
     if output.resolve() == original.path.resolve():

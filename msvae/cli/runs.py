@@ -1,4 +1,4 @@
-"""`msvae run`, `status`, `reproduce`, `report`, `merge` and `archive`: run a campaign, and use its results."""
+"""`msvae run`, `status`, `reproduce`, `reread`, `report`, `merge` and `archive`: campaigns and their results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands about runs."""
-    for command in (run, status, reproduce, report, merge, archive):
+    for command in (run, status, reproduce, reread, report, merge, archive):
         app.command()(command)
 
 
@@ -99,15 +99,30 @@ def reproduce(
     """Run a run's study again, and compare: exit code 2 if the results differ."""
     from msvae.campaigns.reproduce import reproduce as again
 
-    overrides = list(settings or [])
+    inputs: list[str] = []
     name = directory.name if directory.is_dir() else directory.stem
     place = output or directory.with_name(f"{name}-reproduced")
     if directory.is_file():
         directory, inputs = _unpacked(directory, resume=resume)
-        overrides = [*inputs, *overrides]
-    table = again(directory, place, overrides=overrides, resume=resume, trust=trust)
+    table = again(directory, place, overrides=settings or [], inputs=inputs, resume=resume, trust=trust)
     if table is not None:
         _print_result(table)
+
+
+def reread(
+    directory: Annotated[Path, typer.Argument(help="a run's directory")],
+    study: Annotated[Path | None, typer.Option(help="study with other outputs, in place of the run's own")] = None,
+    output: Annotated[Path | None, typer.Option(help="where the results go; by default DIRECTORY-reread")] = None,
+    trust: Trust = False,
+    settings: Set = None,
+) -> None:
+    """Read what the solver's program left behind again, with other outputs, without solving."""
+    from msvae.campaigns.reread import reread as again
+
+    place = output or directory.with_name(f"{directory.name}-reread")
+    table = again(directory, place, study=study, overrides=settings or [], trust=trust)
+    if table is not None:
+        _print_result(table, f"run: {place}")
 
 
 def _unpacked(archive: Path, *, resume: bool) -> tuple[Path, list[str]]:

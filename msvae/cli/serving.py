@@ -39,11 +39,11 @@ def serve(
     except (OSError, OverflowError) as error:
         raise StudyError(f"--host {host} --port {port}: {error}; take another one, --port 0 for a free one") from None
     console = Console(soft_wrap=True)
-    for model in models.values():
-        say(console, str(model))
-    say(console, f"serving at {server.url} (UM-Bridge protocol 1.0); Ctrl-C ends it")
     with server:
         try:
+            for model in models.values():
+                say(console, str(model))
+            say(console, f"serving at {server.url} (UM-Bridge protocol 1.0); Ctrl-C ends it")
             server.serve_forever()
         except KeyboardInterrupt:
             say(console, "ended")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +18,41 @@ from msvae.files.structures import read_structures
 from msvae.plugins.interfaces import Dataset, Solver
 from msvae.progress import stage_progress
 from msvae.structures import Array, Structures
-from msvae.study import load_plugin, parse_assignment
+from msvae.study import Study, load_plugin, parse_assignment
 from msvae.study.source import Source
 
-__all__ = ["solve_files", "structures_of_file"]
+__all__ = ["Asked", "solve_files", "structures_of_file"]
 
 OPTIONS = ("threshold", "spacing", "periodic")  # of images that are no TIFF
 log = logging.getLogger(__name__)
 
 
-def solve_files(
-    solver_name: str, files: Sequence[Path], settings: Sequence[str], fields: Path | None = None
-) -> list[dict[str, Any]]:
-    """Return for each structure of each file its id, status, message, and properties with units, as plain values.
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for besides the properties.
 
     fields: folder for the fields of each structure, as .vtu and as a picture of the middle slice of each.
+    study: whose [solver] is taken, with the settings over its own. keep: the folder of the solver's program is kept and
+    named. dry_run: the input of the solver's program is written, and it is not run.
     """
-    own, reading = split_settings(settings)
-    solver = load_plugin(Solver, {"name": solver_name, **own}, Source("--set", ""))
+
+    fields: Path | None = None
+    study: Path | None = None
+    keep: bool = False
+    dry_run: bool = False
+
+
+def solve_files(
+    solver_name: str, files: Sequence[Path], settings: Sequence[str], asked: Asked | None = None
+) -> list[dict[str, Any]]:
+    """Return for each structure of each file its id, status, message, and properties with units, as plain values."""
+    asked = asked or Asked()
+    _, reading = split_settings(settings)
+    solver = _solver(solver_name, settings, asked)
     results = []
     for file in files:
         try:
-            results += _solved(solver, file, reading, fields)
+            results += _solved(solver, file, reading, asked)
         except DataError as error:
             if len(files) == 1:
                 raise
@@ -49,7 +63,19 @@ def solve_files(
     return results
 
 
-def _solved(solver: Solver, file: Path, reading: dict[str, Any], fields: Path | None) -> list[dict[str, Any]]:
+def _solver(name: str, settings: Sequence[str], asked: Asked) -> Solver:
+    """Return the solver of a name with settings, over those of a study if there is one."""
+    own = [text for text in settings if not text.startswith("dataset.")] + ['keep="always"'] * asked.keep
+    if asked.study is None:
+        values = {path[0]: value for path, value in map(parse_assignment, own)}
+        return load_plugin(Solver, {"name": name, **values}, Source("--set", ""))
+    solver = Study.load(asked.study, [f"solver.{text}" for text in own]).need_solver()
+    if solver.name != name:
+        raise StudyError(f"'{asked.study}' has the solver '{solver.name}', asked for is '{name}': give another --study")
+    return solver
+
+
+def _solved(solver: Solver, file: Path, reading: dict[str, Any], asked: Asked) -> list[dict[str, Any]]:
     """Return the results of the structures in one file; DataError if it cannot be read or does not fit the solver."""
     structures = _in_voxels(solver, file, reading)
     misfit = solver.misfit(structures.specification)
@@ -59,10 +85,13 @@ def _solved(solver: Solver, file: Path, reading: dict[str, Any], fields: Path | 
     units = {q.name: q.unit for q in solver.quantities(structures.specification)}
     results = []
     for k in _shown(file.name, len(structures)):
+        if asked.dry_run:
+            results.append(_written(solver, structures[k], str(file), k))
+            continue
         outcome = evaluate(solver, structures[k], index=k)
         done = outcome.status == "done"
-        if fields is not None and done:
-            write_fields(solver, structures[k], fields, f"{file.stem}-{k}")
+        if asked.fields is not None and done:
+            write_fields(solver, structures[k], asked.fields, f"{file.stem}-{k}")
         values = {
             name: {
                 "value": array.tolist() if done else None,
@@ -75,7 +104,18 @@ def _solved(solver: Solver, file: Path, reading: dict[str, Any], fields: Path | 
         results.append({"file": str(file), "index": k, "structure": outcome.structure, "status": outcome.status,
                         "message": outcome.message, "iterations": outcome.iterations, "conditions": conditions,
                         "properties": values})  # fmt: skip
+        if asked.keep:
+            results[-1]["folder"] = str(solver.folder_of(structures[k]))
     return results
+
+
+def _written(solver: Solver, structure: Structures, file: str, k: int) -> dict[str, Any]:
+    """Return the result of a structure whose input was written; StudyError if the solver runs no program."""
+    folder = solver.folder_of(structure, inputs=True)
+    if folder is None:
+        raise StudyError(f"solver '{solver.name}' runs no program that is given an input: leave out --dry-run")
+    return {"file": file, "index": k, "structure": structure.ids[0], "status": "written", "message": "",
+            "iterations": None, "conditions": {}, "properties": {}, "folder": str(folder)}  # fmt: skip
 
 
 def _shown(title: str, n: int) -> Iterator[int]:

@@ -124,7 +124,7 @@ def _judge(
     if damaged:
         return "failed", damaged[0]
     if isinstance(properties, Properties) and properties.failures:
-        return "failed", properties.failures[0]
+        return properties.statuses.get(0, "failed"), properties.failures[0]
     for q in quantities:
         if q.name not in properties:
             return "invalid", f"the solver did not return '{q.name}', which it declares"

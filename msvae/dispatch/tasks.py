@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,8 +30,8 @@ from msvae.dispatch.threads import limit_threads
 from msvae.files.structures import packed_values, read_structures
 from msvae.plugins.interfaces import Solver
 from msvae.seeds import seed_of
-from msvae.structures import Array, Structures
-from msvae.structures.evaluations import Evaluation, Evaluations, Status
+from msvae.structures import Array, Properties, Quantity, Structures
+from msvae.structures.evaluations import ESTIMATES, Evaluation, Evaluations, Status
 from msvae.study import Study
 
 if TYPE_CHECKING:
@@ -69,8 +69,13 @@ class Task:
 
 
 def work(recipe: Recipe, tasks: Sequence[Task]) -> Evaluations:
-    """Make and evaluate structures one after the other, in whatever process this is."""
-    return Evaluations.of([_evaluated(recipe, task) for task in tasks])
+    """Make and evaluate structures one after the other, or as many together as the solver wants, in this process."""
+    size = _size(recipe)
+    rows: list[Evaluation] = []
+    for group in (tasks[k : k + size] for k in range(0, len(tasks), size)):
+        answers = _solved_together(recipe, group) if len(group) > 1 else {}
+        rows += [_evaluated(recipe, task, answers.get(task.index)) for task in group]
+    return Evaluations.of(rows)
 
 
 def solver_of(study: File) -> Solver:
@@ -78,8 +83,58 @@ def solver_of(study: File) -> Solver:
     return study_of(study).need_solver()
 
 
-def _evaluated(recipe: Recipe, task: Task) -> Evaluation:
+def _size(recipe: Recipe) -> int:
+    """Return how many structures a solver is given at once."""
+    study = study_of(recipe.study)
+    alone = study.solver is None or study.executor.isolation == "process" or groups.here() is not None
+    return 1 if alone or study.solver is None else study.solver.together
+
+
+def _solved_together(recipe: Recipe, tasks: Sequence[Task]) -> dict[int, tuple[Properties, float]]:
+    """Return what one call of the solver says of several structures, by index, and the seconds that each took.
+
+    Nothing of structures that are known, and nothing if the call fails: then each is solved by itself.
+    """
     start = time.perf_counter()
+    made = {task.index: _structure(recipe, task) for task in tasks}
+    fatal, known_already = dict(recipe.fatal), known_in(recipe.known) if recipe.known else None
+    left = {
+        k: s for k, s in made.items()
+        if s.ids[0] not in fatal and not s.damaged and (known_already is None or known_already.find(s.ids[0]) is None)
+    }  # fmt: skip
+    if len(left) < 2:
+        return {}
+    try:
+        found = solver_of(recipe.study).evaluate(_joined(list(left.values())))
+    except Exception:  # a border, as in `evaluate`, which says why when each is solved by itself
+        return {}
+    seconds = (time.perf_counter() - start) / len(left)
+    return {k: (_row(found, place), seconds) for place, k in enumerate(left)}
+
+
+def _joined(parts: Sequence[Structures]) -> Structures:
+    """Return structures of one specification as a batch, with the properties that they brought."""
+    first = parts[0]
+    properties = {name: np.concatenate([part.properties[name] for part in parts]) for name in first.properties}
+    return Structures(np.concatenate([p.values for p in parts]), first.specification, properties, first.quantities)
+
+
+def _row(found: Mapping[str, Any], place: int) -> Properties:
+    """Return what properties of a batch say of one of its structures."""
+    families = (found, *(getattr(found, family, {}) for family in ESTIMATES))
+    arrays, errors, left = ({name: np.asarray(a)[place : place + 1] for name, a in f.items()} for f in families)
+    failures, notes, statuses = (
+        {0: values[place]} if place in values else {}
+        for values in (getattr(found, name, {}) for name in ("failures", "notes", "statuses"))
+    )
+    counts = getattr(found, "iterations", None)
+    iterations = None if counts is None else counts[place : place + 1]
+    return Properties(arrays, failures, errors, left, iterations, notes, statuses)
+
+
+def _evaluated(recipe: Recipe, task: Task, answer: tuple[Properties, float] | None = None) -> Evaluation:
+    """Return the evaluation of a task. answer: of a call for several structures, what it says of this, and seconds."""
+    start = time.perf_counter() - (answer[1] if answer else 0.0)
     study = study_of(recipe.study)
     structures = _structure(recipe, task)
     columns = _columns(recipe, task, structures)
@@ -90,7 +145,7 @@ def _evaluated(recipe: Recipe, task: Task) -> Evaluation:
     elif why is not None:
         outcome = failure(solver_of(recipe.study), structures, "crashed", why, **columns)
     else:
-        outcome = solved(recipe, structures, columns)
+        outcome = solved(recipe, structures, columns, answer[0] if answer else None)
     _write_down(recipe, outcome)
     packed = packed_values(structures)[0] if study.store.structures and task.latents is not None else None
     return dataclasses.replace(outcome, cost=time.perf_counter() - start, packed=packed)
@@ -136,19 +191,23 @@ def _columns(recipe: Recipe, task: Task, structures: Structures) -> dict[str, An
     }
 
 
-def solved(recipe: Recipe, structures: Structures, columns: dict[str, Any]) -> Evaluation:
-    """Return the outcome of the last attempt that the study allows for."""
+def solved(
+    recipe: Recipe, structures: Structures, columns: dict[str, Any], answer: Properties | None = None
+) -> Evaluation:
+    """Return the outcome of the last attempt that the study allows for. answer: of the first, if it is made already."""
     retries = dict(study_of(recipe.study).executor.retries)
     attempt = 0
     while True:
         attempt += 1
-        outcome = _attempt(recipe, structures, columns)
+        outcome = _attempt(recipe, structures, columns, answer if attempt == 1 else None)
         if outcome.status == "done" or retries.get(outcome.status, 0) < attempt:
             return dataclasses.replace(outcome, attempts=attempt)
 
 
-def _attempt(recipe: Recipe, structures: Structures, columns: dict[str, Any]) -> Evaluation:
+def _attempt(recipe: Recipe, structures: Structures, columns: dict[str, Any], answer: Properties | None) -> Evaluation:
     solver, group = solver_of(recipe.study), groups.here()
+    if answer is not None:
+        return evaluate(solver, structures, call=lambda _: answer, **columns)
     if study_of(recipe.study).executor.isolation == "process":
         return _isolated(recipe.study).evaluate(structures, **columns)
     if group is not None:
@@ -161,7 +220,9 @@ def _structure(recipe: Recipe, task: Task) -> Structures:
         assert recipe.structures is not None
         return _structures(recipe.structures)[task.index]
     conditions = None if task.conditions is None else np.atleast_2d(task.conditions)
-    return model_of(recipe).decode(np.atleast_2d(task.latents), conditions)
+    latents = np.atleast_2d(task.latents)
+    known = Quantity("latents", "1", latents.shape[1:])  # so that a solver may be given what it was decoded from
+    return model_of(recipe).decode(latents, conditions).with_properties({"latents": latents}, [known])
 
 
 @lru_cache(maxsize=2)

@@ -143,9 +143,11 @@ class Solver(Plugin):
 
     computes: the properties that `evaluate` returns, with units and shapes.
     ranks: number of MPI ranks that one evaluation takes, where the study does not say.
+    executes: settings that name or make programs: those of a stranger's run are executed only if it is trusted.
     """
 
     computes: ClassVar[tuple[Quantity, ...]] = ()
+    executes: ClassVar[tuple[str, ...]] = ()
     ranks: ClassVar[int] = 1
 
     @abstractmethod
@@ -169,6 +171,11 @@ class Solver(Plugin):
         """For how many phases, from phase 0, the solver has a material; None, as here, where it needs none."""
         return None
 
+    @property
+    def together(self) -> int:
+        """How many structures one call of `evaluate` is given where a call costs much; 1, as here, else."""
+        return 1
+
     def expected_costs(self, structures: Structures) -> Array | None:
         """Return the expected cost (n,) of each structure in any unit, so that long ones start first; None if equal."""
         return None
@@ -178,6 +185,10 @@ class Solver(Plugin):
 
         None, the default, if a solver has no gradient. See msvae.differentiable for its use with torch.
         """
+        return None
+
+    def folder_of(self, structure: Structures, *, inputs: bool = False) -> Path | None:
+        """Return the folder that a program leaves behind for one structure, or a new one with its inputs; or None."""
         return None
 
     def fields(self, structures: Structures) -> Mapping[str, Array]:

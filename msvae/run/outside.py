@@ -13,7 +13,7 @@ from msvae.errors import RunError
 from msvae.files.border import holds
 from msvae.study import Study, parse_assignment
 
-__all__ = ["check_outside", "named_paths"]
+__all__ = ["check_acting", "check_outside", "named_paths"]
 
 Key = tuple[str, ...]
 PLUGINS = ("dataset", "architecture", "solver")
@@ -25,11 +25,12 @@ OTHERS = ("cache", "path"), ("design", "start_from"), ("part", "file")  # keys t
 
 
 def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> None:
-    """Raise RunError if a study names a file outside its run, a program ("module:name"), or a server.
+    """Raise RunError if a study names a file outside its run, or what acts: a program, or a server.
 
     overrides: "key.path=value" from the user, whose values are trusted.
     """
-    own = [tuple(parse_assignment(text)[0]) for text in overrides]
+    check_acting(study, run, overrides)
+    own = _own(overrides)
     for key, path in named_paths(study):
         if any(key[: len(mine)] == mine for mine in own) or _is_inside(key, path, run):
             continue
@@ -37,17 +38,27 @@ def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> Non
             f"'{run}' names '{path}' as {'.'.join(key)}, which is not data of the run and would be read or written: "
             f"add --trust, or --set {'.'.join(key)}=..."
         )
-    for key, name, what, act in _acting(study):
-        if not any(key[: len(mine)] == mine for mine in own):
-            raise RunError(
-                f"'{run}' names {what} as {'.'.join(key)}, '{name}', {act}: add --trust, or --set {'.'.join(key)}=..."
-            )
     engine = study.executor.name
     if ":" in engine and ("executor", "name") not in own:
         raise RunError(
             f"'{run}' names an executor of its own, '{engine}', which would be executed: add --trust, or "
             "--set executor.name='serial'"
         )
+
+
+def check_acting(study: Study, run: Path, overrides: Sequence[str] = ()) -> None:
+    """Raise RunError if a study names what acts: a program, what a solver executes, or a server."""
+    own = _own(overrides)
+    for key, name, what, act in _acting(study):
+        if not any(key[: len(mine)] == mine for mine in own):
+            raise RunError(
+                f"'{run}' names {what} as {'.'.join(key)}, '{name}', {act}: add --trust, or --set {'.'.join(key)}=..."
+            )
+
+
+def _own(overrides: Sequence[str]) -> list[Key]:
+    """Return the keys that the user has set."""
+    return [tuple(parse_assignment(text)[0]) for text in overrides]
 
 
 def _is_inside(key: Key, path: str, run: Path) -> bool:
@@ -79,6 +90,11 @@ def _tables(study: Study) -> dict[str, Any]:
 
 def _acting(study: Study) -> Iterator[tuple[Key, str, str, str]]:
     """Yield keys whose values name programs or servers, those values, what they are, and what is done."""
+    solver, (program, _, executed) = study.solver, ACTS[0]
+    for name in solver.executes if solver is not None else ():
+        if getattr(solver, name):
+            first = next((str(text) for _, text in _texts(getattr(solver, name), ())), "")
+            yield ("solver", name), first, program, executed
     for table, plugin in _tables(study).items():
         for key, value in _texts(plugin, (table,)):
             for what, form, act in ACTS:

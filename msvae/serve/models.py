@@ -219,12 +219,15 @@ class Design(Model):
 def models_of(target: Path, *, trust: bool = False) -> dict[str, Model]:
     """Return the models of a run's directory, or of a study's file, by name.
 
-    trust: whether plugin files of the run may be executed. RunError if there is nothing to offer.
+    trust: whether plugin files and programs of the run may be executed. RunError if there is nothing to offer.
     """
     if target.is_dir():
         from msvae.run.directory import Run
+        from msvae.run.outside import check_acting
 
         run = Run.open(target, trust=trust)
+        if not trust:
+            check_acting(run.study, target)
         found = _of_run(run.study, run.model if run.model_file.exists() else None)
     else:
         study = Study.load(target)

@@ -141,7 +141,7 @@ class Stage:
         """Run the tasks on the workers, and store the results."""
         self.context.limits.check()
         job = self.job
-        call, without = job.work, None
+        call, without, least = job.work, None, 1
         duplicates: Mapping[int, list[int]] = {}
         if call is None:
             recipe = self.context.recipe(model=job.model, structures=job.file)
@@ -150,9 +150,10 @@ class Stage:
                 tasks, duplicates = self._for_workers(tasks, job.structures, recipe, writer)
                 recipe = replace(recipe, known=())  # what is known has been answered
             call, without = partial(work, recipe), partial(lost, recipe)
+            least = self.context.study.need_solver().together
         context = self.context
         made = partial(dispatch, context.executor, call, width=context.width, until=lambda: bool(context.limits.reason),
-                       roll=context.crew.roll, lost=without)  # fmt: skip
+                       roll=context.crew.roll, lost=without, least=least)  # fmt: skip
         parts = [tasks[:FIRST], tasks[FIRST:]] if job.hopeful else [tasks]  # the first are judged before others begin
         for table in chain.from_iterable(made(part) for part in parts):
             if table is not None:

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,7 @@ class Properties(Mapping[str, Array]):
     iteration_errors: estimated absolute error of the unfinished solver iterations, on the given grid.
     iterations: number of solver iterations of each structure (n,).
     notes: for the index of a structure with a result, one sentence that qualifies it, where needed.
+    statuses: for the index of a failure, how it ended if that is known: "timeout", "crashed" or "invalid".
     """
 
     arrays: Mapping[str, Array]
@@ -92,6 +93,7 @@ class Properties(Mapping[str, Array]):
     iteration_errors: Mapping[str, Array] = field(default_factory=dict)
     iterations: Array | None = None
     notes: Mapping[int, str] = field(default_factory=dict)
+    statuses: Mapping[int, Literal["failed", "timeout", "crashed", "invalid"]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Array:
         return self.arrays[name]

@@ -1,0 +1,1 @@
+"""How a program runs: its environment, its folder, and the guard between it and its rank."""
