@@ -1,33 +1,24 @@
 """Executors of other libraries: name one in a study, and start msvae where Python finds this file (PYTHONPATH).
 
 [executor]
-name = "engines:parsl_workers"
+name = "engines:dask_workers"
 workers = 2
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from concurrent.futures import Executor
-from pathlib import Path
 from typing import Any
 
 
-def parsl_workers(settings: Any) -> Executor:
-    """Return Parsl on this machine; with a SlurmProvider in place of the LocalProvider it submits jobs of its own."""
+def parsl_configuration() -> Any:
+    """Return a configuration of Parsl, as [executor.parsl] configuration = "engines:parsl_configuration" names it."""
     from parsl import Config, HighThroughputExecutor
-    from parsl.concurrent import ParslPoolExecutor
     from parsl.providers import LocalProvider
 
-    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where Parsl's own programs are
-    pool = HighThroughputExecutor(
-        address="127.0.0.1",
-        max_workers_per_node=settings.workers,
-        cores_per_worker=1e-6,
-        provider=LocalProvider(init_blocks=1, max_blocks=1),
-    )
-    return ParslPoolExecutor(Config(executors=[pool], run_dir="parsl", usage_tracking=0, initialize_logging=False))
+    pool = HighThroughputExecutor(address="127.0.0.1", max_workers_per_node=2, cores_per_worker=1e-6,
+                                  provider=LocalProvider(init_blocks=1, max_blocks=1))  # fmt: skip
+    return Config(executors=[pool], run_dir="parsl", usage_tracking=0, initialize_logging=False)
 
 
 def dask_workers(settings: Any) -> Executor:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 from msvae.dispatch import groups, world
+from msvae.dispatch.engines.parsl import parsl_executor
 from msvae.dispatch.groups import Group
 from msvae.dispatch.limits import ignored_signals
 from msvae.dispatch.tasks import solver_of
@@ -52,6 +53,8 @@ def width(settings: ExecutorSettings, ranks_per_solver: int = 1) -> int:
     name = engine(settings)
     if name == "mpi" and world.size() > 1:
         return max(1, (world.size() - 1) // ranks_per_solver)
+    if name == "parsl":
+        return settings.parsl.blocks * settings.parsl.nodes * settings.parsl.workers
     return 1 if name == "serial" else settings.workers
 
 
@@ -81,7 +84,7 @@ def open_executor(settings: ExecutorSettings, ranks_per_solver: int = 1) -> Iter
 def _alone(name: str, settings: ExecutorSettings) -> Iterator[Executor]:
     """Yield the executor of a process that runs without other ranks."""
     makers: dict[str, Callable[[ExecutorSettings], Executor]] = {
-        "serial": lambda s: SerialExecutor(), "processes": _pool, "mpi": _spawned
+        "serial": lambda s: SerialExecutor(), "processes": _pool, "mpi": _spawned, "parsl": parsl_executor
     }  # fmt: skip
     executor: Any = makers[name](settings) if name in makers else _named(name, settings)
     try:

@@ -39,7 +39,7 @@ def check_outside(study: Study, run: Path, overrides: Sequence[str] = ()) -> Non
             f"add --trust, or --set {'.'.join(key)}=..."
         )
     engine = study.executor.name
-    if ":" in engine and ("executor", "name") not in own:
+    if (":" in engine or engine == "parsl") and ("executor", "name") not in own:
         raise RunError(
             f"'{run}' names an executor of its own, '{engine}', which would be executed: add --trust, or "
             "--set executor.name='serial'"

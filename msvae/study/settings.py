@@ -14,6 +14,7 @@ from pydantic import Field
 
 from msvae.plugins.annotations import Count, Distinct, Natural, NonNegative, Positive, Seconds, Unit
 from msvae.plugins.interfaces import Settings
+from msvae.study.engines import ParslSettings
 from msvae.study.numbers import Component
 
 __all__ = [
@@ -175,8 +176,9 @@ class StructureHeadSettings(Settings):
 class ExecutorSettings(Settings):
     """[executor]: where evaluations run, and what becomes of those that fail.
 
-    name: "auto" takes MPI under mpiexec, else processes if workers > 1, else serial. "module:function" names a function
-        of your own that takes these settings and returns a concurrent.futures.Executor (Parsl and Dask have one).
+    name: "auto" takes MPI under mpiexec, else processes if workers > 1, else serial. "parsl" asks a scheduler for
+        blocks. "module:function" names a function of your own that takes these settings and returns a
+        concurrent.futures.Executor.
     workers: processes of the pool. threads: OpenMP threads of each worker.
     gpus: devices of a node that its ranks take in turn; 0 leaves them as they are.
     ranks_per_solver: MPI ranks that run one evaluation together; 0 for as many as the solver says.
@@ -188,9 +190,10 @@ class ExecutorSettings(Settings):
         keeps the interpreter to itself shows none either.
     retries: how often an evaluation is tried again, by the status that it ended with.
     max_failures: failed evaluations of a stage after which the campaign gives up.
+    parsl: the blocks of the engine of this name.
     """
 
-    name: Annotated[str, Field(pattern=r"^(auto|serial|processes|mpi|\w+(\.\w+)*:\w+)$")] = "auto"
+    name: Annotated[str, Field(pattern=r"^(auto|serial|processes|mpi|parsl|\w+(\.\w+)*:\w+)$")] = "auto"
     workers: Workers = 1
     threads: Workers = 1
     gpus: Natural = 0
@@ -203,6 +206,7 @@ class ExecutorSettings(Settings):
         default_factory=lambda: {"crashed": 1}
     )
     max_failures: Count | None = None
+    parsl: ParslSettings = dataclasses.field(default_factory=ParslSettings)
 
     @property
     def silence(self) -> float | None:

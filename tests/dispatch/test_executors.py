@@ -20,6 +20,7 @@ from msvae.campaigns.launch import launch
 from msvae.dispatch.executors import SerialExecutor, open_executor, width
 from msvae.dispatch.limits import Limits
 from msvae.errors import Stopped
+from msvae.study.engines import ParslSettings
 from msvae.study.settings import ExecutorSettings, LimitsSettings
 
 ENGINES = Path(__file__).parents[2] / "examples" / "executors"
@@ -45,7 +46,7 @@ def same(first: Run, second: Run) -> None:
 
 @pytest.mark.parametrize(
     ("name", "library"),
-    [("processes", "loky"), ("engines:parsl_workers", "parsl"), ("engines:dask_workers", "distributed")],
+    [("processes", "loky"), ("parsl", "parsl"), ("engines:dask_workers", "distributed")],
 )
 def test_every_engine_gives_the_evaluations_of_the_serial_one(
     study_file: Callable[..., Path], tmp_path: Path, name: str, library: str
@@ -53,7 +54,7 @@ def test_every_engine_gives_the_evaluations_of_the_serial_one(
     pytest.importorskip(library, exc_type=ImportError)
     study = study_file("label")
     launch(study, tmp_path / "serial")
-    settings = ("--set", f"executor.name={name}", "--set", "executor.workers=2")
+    settings = ("--set", f"executor.name={name}", "--set", "executor.workers=2", "--set", "executor.parsl.workers=2")
     result = msvae(tmp_path, "run", str(study), "--output", "run", "--no-report", *settings)
     assert result.returncode == 0, result.stderr
     same(Run.open(tmp_path / "serial"), Run.open(tmp_path / "run"))
@@ -70,6 +71,20 @@ def test_every_engine_gives_the_evaluations_of_the_serial_one(
 )
 def test_an_engine_that_cannot_be_had_is_one_sentence(name: str, says: str) -> None:
     with pytest.raises(StudyError, match=says), open_executor(ExecutorSettings(name)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        (ParslSettings(configuration="absent:make"), "No module named 'absent'"),
+        (ParslSettings(configuration="builtins:dict"), "no parsl.Config"),
+        (ParslSettings(provider="slurm", walltime=60.0, last=60.0), "are its whole walltime of 60 s"),
+    ],
+)
+def test_blocks_that_cannot_be_had_are_one_sentence(own: ParslSettings, says: str) -> None:
+    pytest.importorskip("parsl", exc_type=ImportError)
+    with pytest.raises(StudyError, match=says), open_executor(ExecutorSettings("parsl", parsl=own)):
         pass
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -148,3 +149,30 @@ def test_an_array_of_push_forwards_is_merged_into_one_with_the_pooled_interval(
         np.testing.assert_allclose(plain["estimates"]["mean"], [pooled.value, pooled.low, pooled.high])
     assert plain["samples"] == 160
     assert "seeds 1, 2, 3, 4" in table.notes[0]
+
+
+def test_blocks_of_parsl_are_jobs_and_one_that_is_killed_loses_nothing(
+    slurm: Cluster, tmp_path: Path, slow_study: Study
+) -> None:
+    """The campaign runs outside of the jobs; one of two blocks is cancelled while it works."""
+    pytest.importorskip("parsl", exc_type=ImportError)
+    study = slow_study()
+    settings = ["executor.name=parsl", "executor.parsl.provider=slurm", "executor.parsl.blocks=2", "solver.pause=3.0",
+                "executor.parsl.workers=1", "executor.parsl.walltime=600.0", "executor.parsl.address=127.0.0.1",
+                "executor.parsl.exclusive=false", "executor.retries={}"]  # fmt: skip
+    command = [sys.executable, "-m", "msvae", "run", str(study), "--output", "run", "--no-report",
+               *(word for text in settings for word in ("--set", text))]  # fmt: skip
+    environment = slurm.environment | {"PATH": os.pathsep.join([str(BIN), os.environ["PATH"]])}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True) as process:  # fmt: skip
+        try:
+            started(slurm, tmp_path, 3)
+            slurm.wait(lambda: len(slurm.call("squeue", "-h", "-t", "R", "-o", "%i").split()) == 2)
+            slurm.call("scancel", slurm.call("squeue", "-h", "-t", "R", "-o", "%i").split()[0])
+            said, _ = process.communicate(timeout=400)
+        finally:
+            process.kill()
+    assert process.returncode == 0, said
+    table = Run.open(tmp_path / "run").store("label").load()
+    assert sorted(table["index"].tolist()) == list(range(24))
+    assert set(table["status"].tolist()) == {"done"}

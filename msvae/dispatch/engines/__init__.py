@@ -1,0 +1,1 @@
+"""Engines of other libraries, which ask a scheduler for more than one allocation."""
