@@ -5,10 +5,10 @@ set -u
 enter=${ENTER:-apptainer exec ${1:?give the image, or ENTER}}
 launch=${LAUNCH:-mpiexec -n 2}
 python=${PYTHON:-python}
-host=$(mpiexec --version 2>&1 | grep -m1 -Eo 'Open MPI\) [0-9.]+|Version: +[0-9.]+|Intel\(R\) MPI Library.*' | tr -s ' ')
+host=$(${launch%% *} --version 2>&1 | grep -m1 -Eo '\(Open[A-Z]* ?[A-Za-z]*\) [0-9.]+|Version: +[0-9.]+|Intel\(R\) MPI Library.*' | tr -s ' ')
 # shellcheck disable=SC2086
 found=$($launch $enter $python -c "from mpi4py import MPI; print(MPI.COMM_WORLD.Get_size(), MPI.Get_library_version().split(chr(10))[0])" \
-    </dev/null 2>/dev/null | sort | uniq -c | head -1 | tr -s ' \t' ' ')
+    </dev/null 2>/dev/null | grep -E '^[0-9]+ ' | sort | uniq -c | head -1 | tr -s ' \t' ' ')
 case "$found" in
     " 2 2 "*) echo "fits: two ranks of the image (${found# 2 2 }) meet under the host's launcher (${host:-unknown})" ;;
     *) echo "does not fit: under the host's launcher (${host:-unknown}) the ranks of the image say '${found:-nothing}'; the host's MPI has to be" \

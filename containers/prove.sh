@@ -5,6 +5,7 @@
 #   BIND="/etc/pip.conf /opt/wheels"    files and folders of the host that pip needs in there
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export USER=${USER:-root}
 recipe=containers/msvae.def
 folder=${1:-$(mktemp -d)}
 root=$folder/root
@@ -60,7 +61,7 @@ ch-run --unset-env='*' --set-env=PATH=/usr/bin:/bin --set-env=HOME=/proc "$root"
 grep -c '^passed' "$folder/test.log" | sed 's/$/ conformance checks passed, and the demo on 3 ranks/'
 
 echo "== the host's launcher, one container a rank"
-export ENTER="ch-run --set-env=HOME=/proc --set-env=PATH=/opt/env/bin:/usr/bin:/bin --set-env=MSVAE_NO_COMPILER=1 --bind=$folder:/mnt $root --"
+export ENTER="ch-run --set-env=HOME=/proc --set-env=PATH=/opt/env/bin:/usr/bin:/bin --set-env=MSVAE_NO_COMPILER=1 --set-env=UCX_POSIX_USE_PROC_LINK=n --bind=$folder:/mnt $root --"
 LAUNCH="${LAUNCH:-mpiexec.mpich -n 2}" containers/check-mpi.sh
 cat >"$folder/study.toml" <<'STUDY'
 campaign = "label"

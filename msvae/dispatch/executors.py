@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 from msvae.dispatch import groups, world
+from msvae.dispatch.engines import managers
 from msvae.dispatch.engines.parsl import parsl_executor
 from msvae.dispatch.groups import Group
 from msvae.dispatch.limits import ignored_signals
@@ -19,7 +20,7 @@ from msvae.dispatch.threads import limit_threads, take_gpu
 from msvae.errors import Stopped, StudyError
 from msvae.study.settings import ExecutorSettings
 
-__all__ = ["SerialExecutor", "abandon", "open_executor", "width"]
+__all__ = ["SerialExecutor", "abandon", "leaders", "open_executor", "width"]
 
 _abandoned: set[int] = set()
 
@@ -52,10 +53,18 @@ def width(settings: ExecutorSettings, ranks_per_solver: int = 1) -> int:
     """Return the number of evaluations that run at once."""
     name = engine(settings)
     if name == "mpi" and world.size() > 1:
+        if settings.managers > 1:
+            return managers.evaluating(world.size(), settings.managers)
         return max(1, (world.size() - 1) // ranks_per_solver)
     if name == "parsl":
         return settings.parsl.blocks * settings.parsl.nodes * settings.parsl.workers
     return 1 if name == "serial" else settings.workers
+
+
+def leaders(settings: ExecutorSettings) -> int:
+    """Return the number of leaders that deal out chunks; 1 where there is one manager."""
+    over_ranks = engine(settings) == "mpi" and world.size() > 1
+    return managers.count(world.size(), settings.managers) if over_ranks and settings.managers > 1 else 1
 
 
 @contextmanager
@@ -160,6 +169,10 @@ def _ranks(settings: ExecutorSettings, ranks_per_solver: int) -> Iterator[Execut
     take_gpu(world.rank_on_node(), settings.gpus)
     if comm.Get_rank() > 0:
         ignored_signals()
+    if leaders(settings) > 1:
+        with managers.teams(comm, settings.managers) as over_leaders, _ended_with(comm):
+            yield over_leaders
+        return
     group = groups.split_world(comm, ranks_per_solver) if ranks_per_solver > 1 else Group(None, comm)
     if group.tasks is None:
         group.serve(solver_of)
@@ -169,15 +182,23 @@ def _ranks(settings: ExecutorSettings, ranks_per_solver: int) -> Iterator[Execut
         with ExitStack() as stack:
             executor = stack.enter_context(MPICommExecutor(group.tasks, root=0))
             try:
-                yield cast("Executor | None", executor)
-            except Stopped as stopped:
-                if stopped.busy:  # ranks that still evaluate cannot be waited for
-                    sys.stderr.write(f"msvae: {stopped}\n")
-                    comm.Abort(stopped.code)
-                raise
+                with _ended_with(comm):
+                    yield cast("Executor | None", executor)
             finally:
                 if id(executor) in _abandoned:  # nor can ranks that do not answer
                     stack.pop_all()
                     world.desert(comm)
     finally:
         group.dismiss()
+
+
+@contextmanager
+def _ended_with(comm: Any) -> Iterator[None]:
+    """End the job where ranks still evaluate after its time: they cannot be waited for."""
+    try:
+        yield
+    except Stopped as stopped:
+        if stopped.busy:
+            sys.stderr.write(f"msvae: {stopped}\n")
+            comm.Abort(stopped.code)
+        raise

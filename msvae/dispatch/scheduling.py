@@ -36,12 +36,18 @@ PULSE = 0.2  # seconds after which the caller is given control even if nothing h
 class Pace:
     """Estimates the cost of a task, and sets the number of tasks in a chunk, of which there are enough for all workers.
 
-    least: tasks in a chunk, where a worker does so many together.
+    least: tasks in a chunk, where a worker does so many together. seconds: of work in a chunk, at least.
     """
 
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=16))
     size: int = 1
     least: int = 1
+    seconds: float = SECONDS
+
+    def forget(self) -> None:
+        """Begin with small chunks again."""
+        self.recent.clear()
+        self.size = 1
 
     def learn(self, tasks: int, seconds: float) -> None:
         """Record the cost of a chunk."""
@@ -50,7 +56,7 @@ class Pace:
     def next(self, waiting: int, width: int) -> int:
         """Return the size of the next chunk; at most eight times the last, because the first tasks may be atypical."""
         if self.recent:
-            worth = max(SECONDS, SERVICE * width) / max(statistics.median(self.recent), 1e-9)
+            worth = max(self.seconds, SERVICE * width) / max(statistics.median(self.recent), 1e-9)
             self.size = int(min(worth, 8 * self.size, LARGEST)) or 1
         shared = max(1, min(self.size, -(-waiting // (2 * width))))
         return min(max(shared, min(self.least, -(-waiting // width))), waiting)
@@ -142,16 +148,16 @@ def dispatch(
     until: Callable[[], bool] = lambda: False,
     roll: Roll | None = None,
     lost: Lost | None = None,
-    least: int = 1,
+    pace: Pace | None = None,
 ) -> Iterator[Result | None]:
     """Yield the results of `work` for chunks of items, as they complete; None now and then, to give the caller control.
 
     width: chunks that can run at once. until: once it is true, no more is started, and what runs is waited for.
-    roll, lost: see `UnderWay`. least: items in a chunk, see `Pace`. RunError where no worker is left.
+    roll, lost: see `UnderWay`. pace: what is known of the cost of items. RunError where no worker is left.
     """
     waiting = deque(items)
     under_way = UnderWay(executor, work, roll, width, lost)
-    pace = Pace(least=least)
+    pace = pace or Pace()
     while waiting or under_way.running:
         stopped = until()
         while waiting and not stopped and len(under_way.running) < AHEAD * width:
@@ -162,7 +168,7 @@ def dispatch(
         again, results = under_way.given_back()
         if again:
             waiting.extendleft(reversed(again))
-            pace = Pace(least=least)
+            pace.forget()
         yield from results
         under_way.check()
         found = under_way.completed()

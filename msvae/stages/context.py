@@ -46,7 +46,14 @@ class Context:
     @property
     def others(self) -> int:
         """The number of processes besides this one that take tasks."""
-        return 0 if executors.engine(self.study.executor) == "serial" else self.width
+        if executors.engine(self.study.executor) == "serial":
+            return 0
+        return self.leaders if self.leaders > 1 else self.width
+
+    @property
+    def leaders(self) -> int:
+        """The number of leaders that deal out tasks to workers; 1 where one manager does."""
+        return executors.leaders(self.study.executor)
 
     @cached_property
     def cache(self) -> Cache | None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from msvae.dispatch.engines.managers import dealt, pace_of
 from msvae.dispatch.evaluation import known
 from msvae.dispatch.known import known_in
-from msvae.dispatch.scheduling import dispatch, run_asynchronously
+from msvae.dispatch.scheduling import Pace, dispatch, run_asynchronously
 from msvae.dispatch.tasks import Recipe, Task, lost, work
 from msvae.errors import RunError, Stopped, TargetError
 from msvae.plugins import registry
@@ -141,7 +142,7 @@ class Stage:
         """Run the tasks on the workers, and store the results."""
         self.context.limits.check()
         job = self.job
-        call, without, least = job.work, None, 1
+        call, without, pace = job.work, None, Pace()
         duplicates: Mapping[int, list[int]] = {}
         if call is None:
             recipe = self.context.recipe(model=job.model, structures=job.file)
@@ -150,10 +151,12 @@ class Stage:
                 tasks, duplicates = self._for_workers(tasks, job.structures, recipe, writer)
                 recipe = replace(recipe, known=())  # what is known has been answered
             call, without = partial(work, recipe), partial(lost, recipe)
-            least = self.context.study.need_solver().together
-        context = self.context
-        made = partial(dispatch, context.executor, call, width=context.width, until=lambda: bool(context.limits.reason),
-                       roll=context.crew.roll, lost=without, least=least)  # fmt: skip
+            pace = Pace(least=self.context.study.need_solver().together)
+        context, width = self.context, self.context.width
+        if context.leaders > 1:
+            call, width, pace = partial(dealt, call), context.leaders, pace_of(width, context.leaders)
+        made = partial(dispatch, context.executor, call, width=width, until=lambda: bool(context.limits.reason),
+                       roll=context.crew.roll, lost=without, pace=pace)  # fmt: skip
         parts = [tasks[:FIRST], tasks[FIRST:]] if job.hopeful else [tasks]  # the first are judged before others begin
         for table in chain.from_iterable(made(part) for part in parts):
             if table is not None:

@@ -182,6 +182,8 @@ class ExecutorSettings(Settings):
     workers: processes of the pool. threads: OpenMP threads of each worker.
     gpus: devices of a node that its ranks take in turn; 0 leaves them as they are.
     ranks_per_solver: MPI ranks that run one evaluation together; 0 for as many as the solver says.
+    managers: teams of ranks, whose leaders deal out chunks to their team, where one manager is too slow: beyond some
+        thousand evaluations a second. Leaders evaluate nothing, and ranks of a team that freeze are not given up.
     isolation: "process" evaluates in a child process of the worker, so that a crash is a failed evaluation.
     timeout: wall time of one evaluation; of one without isolation only where ranks solve together, whose whole group is
         given up then. memory_limit: memory of one evaluation, which needs isolation.
@@ -198,6 +200,7 @@ class ExecutorSettings(Settings):
     threads: Workers = 1
     gpus: Natural = 0
     ranks_per_solver: Natural = 0
+    managers: Workers = 1
     isolation: Literal["none", "process"] = "none"
     timeout: Seconds | None = None
     memory_limit: Annotated[Positive, Unit("GiB")] | None = None

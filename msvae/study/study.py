@@ -260,6 +260,12 @@ def load_plugin(
 
 def _check_executor(study: Study) -> None:
     settings = study.executor
+    if settings.managers > 1 and (study.ranks_per_solver > 1 or settings.patience is not None):
+        other = "patience" if settings.patience is not None else "ranks_per_solver"
+        raise StudyError(
+            f"{study.source.at(['executor', 'managers'])}: ranks of a team give no signs of life and evaluate alone: "
+            f"leave out managers, or executor.{other}"
+        )
     if settings.isolation == "none":
         for key in ("timeout", "memory_limit"):
             together = key == "timeout" and study.ranks_per_solver > 1  # a group is given up

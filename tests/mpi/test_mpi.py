@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from msvae import Run
+from msvae import Run, StudyError
 from msvae.campaigns.launch import launch
+from msvae.dispatch.engines.managers import count, evaluating
 from msvae.dispatch.leftovers import remove_leftovers
 
 pytestmark = pytest.mark.mpi
@@ -167,3 +169,35 @@ def test_what_dead_jobs_have_left_in_shared_memory_is_removed(tmp_path: Path) ->
         os.utime(tmp_path / name, (time.time() - age, time.time() - age))
     remove_leftovers(tmp_path, tmp_path)
     assert {name for name in names if not (tmp_path / name).exists()} == {name for name, goes in names.items() if goes}
+
+
+def test_leaders_of_teams_give_the_evaluations_of_one_manager(
+    study_file: Callable[..., Path], tmp_path: Path, mpiexec: Callable[..., Any]
+) -> None:
+    """Seven ranks: the manager, two leaders and two workers for each; leaders evaluate nothing. It ends and resumes."""
+    study = study_file("inverse-design")
+    launch(study, tmp_path / "serial")
+    serial, more = Run.open(tmp_path / "serial"), ("--set", "executor.managers=2")
+    result = mpiexec(7, "-m", "msvae", "run", str(study), "--output", "teams", *more)
+    assert result.returncode == 0, result.stderr
+    teams = Run.open(tmp_path / "teams")
+    for stage in ("label", "search-0", "control-0"):
+        for name, column in columns(serial, stage).items():
+            np.testing.assert_array_equal(columns(teams, stage)[name], column)
+    assert set(teams.evaluations["rank"].tolist()) <= {2, 3, 5, 6}
+    shutil.rmtree(tmp_path / "teams" / "evaluations" / "control-0")
+    again = mpiexec(7, "-m", "msvae", "run", str(study), "--output", "teams", "--resume", *more)
+    assert again.returncode == 0, again.stderr
+    assert len(Run.open(tmp_path / "teams").evaluations) == len(serial.evaluations)
+
+
+def test_a_team_does_not_do_what_it_cannot(study_file: Callable[..., Path], tmp_path: Path) -> None:
+    for more, why in [
+        (["executor.patience=5.0"], "executor.patience"),
+        (["executor.ranks_per_solver=2"], "executor.ranks_per_solver"),
+        (["campaign='inverse-design'", "design.asynchronous=true"], "leave out executor.managers, or"),
+    ]:
+        with pytest.raises(StudyError, match=why):
+            launch(study_file("inverse-design"), tmp_path / "run", overrides=["executor.managers=2", *more])
+    assert (count(7, 4), count(64, 4), count(3, 4)) == (2, 4, 1)
+    assert (evaluating(7, 4), evaluating(64, 4), evaluating(100_000, 300)) == (4, 59, 99_699)

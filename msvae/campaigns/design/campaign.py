@@ -102,6 +102,11 @@ class InverseDesign(Campaign):
 
     def check(self, study: Study) -> None:
         """Raise StudyError where a searcher lacks what it depends on: heads, or conditions given by the targets."""
+        if self.asynchronous and study.executor.managers > 1:
+            raise StudyError(
+                f"{study.source.at(['design', 'asynchronous'])}: single designs would keep one worker of a team busy: "
+                "leave out executor.managers, or design.asynchronous"
+            )
         if study.solver is not None:
             computed = {q.name: q for q in study.solver.computes}
             for place, number in self.numbers():
