@@ -314,8 +314,8 @@ def page(speeds: dict[tuple[str, float], float], solve: Solving, manager: Manage
         "and at the size of this job, against what was measured,", "", *checked(manager, speeds), "",
         f"Tasks that take T seconds and travel singly end the single manager at about T / {cost} workers.",
         "Chunks, which msvae makes longer the more workers there are, move that end by their length. Beyond it, and",
-        "where evaluations are too long to be put together, split the study into several runs with one `[cache]`, or",
-        'name an executor with managers of its own (`executor.name = "parsl"`).', "",
+        "where evaluations are too long to be put together, `executor.managers` splits the ranks into teams",
+        "([`MANAGERS.md`](MANAGERS.md)).", "",
     ]  # fmt: skip
     return "\n".join(lines)
 
