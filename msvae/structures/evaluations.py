@@ -128,11 +128,15 @@ class Evaluations:
             import pandas
         except ImportError:
             raise PluginError("pandas is not installed: pip install 'msvae[notebook]'") from None
+        return pandas.DataFrame(self.flat())
+
+    def flat(self) -> dict[str, Array]:
+        """Return every number and text as a column (n,): stage, index, ..., components of properties, latents."""
         columns = {name: array for name, array in self.columns.items() if array.ndim == 1}
         first = [name for name in ("stage", "index", "structure", "status") if name in columns]
         ordered = {name: columns[name] for name in [*first, *(name for name in columns if name not in first)]}
         latents = {f"latents[{k}]": column for k, column in enumerate(self.latents.T)}
-        return pandas.DataFrame({**ordered, **dict(self.components()), **latents})
+        return {**ordered, **dict(self.components()), **latents}
 
     def __getitem__(self, name: str) -> Array:
         return self.columns[name]
