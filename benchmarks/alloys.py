@@ -93,7 +93,7 @@ def recalibrated(vae, held_out, test):
     platt = LogisticRegression().fit(odds[0][:, None], known)
     isotonic = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(odds[0], known)
     return {
-        "temperature": 1 / (1 + np.exp(-odds[1])),
+        "the model's own": 1 / (1 + np.exp(-odds[1])),
         "Platt": platt.predict_proba(odds[1][:, None])[:, 1],
         "isotonic": isotonic.predict(odds[1]),
     }

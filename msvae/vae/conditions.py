@@ -139,21 +139,21 @@ class Guess(nn.Module):
         return cost
 
     @torch.no_grad()
-    def set_temperatures(self, features: Tensor, conditions: Tensor) -> None:
-        """Divide the logits of every class condition by the temperature that is likeliest for conditions (n, width).
+    def calibrate(self, features: Tensor, conditions: Tensor) -> None:
+        """Give the logits of every class condition the temperature and offsets likeliest for conditions (n, width).
 
-        (Guo et al. 2017, arXiv:1706.04599.)
+        With two classes that is the logistic regression of Platt (1999, Advances in Large Margin Classifiers, 61); with
+        more, vector scaling with one temperature (Guo et al. 2017, arXiv:1706.04599).
         """
         for j, log_q in self(features).classes.items():
             labels = conditions[:, self.classes[j]]
             known = torch.isfinite(labels[:, 0])
             if int(known.sum()) < FEWEST:
                 continue
-            costs = [-(torch.log_softmax(log_q[known] / t, dim=1) * labels[known]).sum() for t in TEMPERATURES]
-            best = TEMPERATURES[int(torch.stack(costs).argmin())]
+            temperature, offsets = _scaling(log_q[known].double(), labels[known].double())
             layer = cast(nn.Linear, self.logits[str(j)])
-            layer.weight.div_(best)
-            layer.bias.div_(best)
+            layer.weight.div_(temperature)
+            layer.bias.div_(temperature).add_(offsets)
 
     def complete(self, features: Tensor, conditions: Tensor, share: Share) -> tuple[Completed, Tensor]:
         """Return conditions (n, width) with unknowns filled in, and the cost of that in nats per structure."""
@@ -168,6 +168,35 @@ class Guess(nn.Module):
             completed = _enumerated(completed, columns, guess.classes[j])
         cost = self.costs(guess, conditions).mean()
         return (completed if self.classes else Completed(None, filled, completed.weights)), cost
+
+
+def _scaling(log_q: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+    """Return temperature and (small) offsets (c,) of logits (n, c) that are likeliest for labels (n, c).
+
+    The temperature is looked for on a grid, so that it cannot run away where all labels are foreseen.
+    """
+
+    def fitted(temperature: float) -> tuple[float, Tensor]:
+        offsets = torch.zeros(log_q.shape[1], dtype=log_q.dtype, requires_grad=True)
+        optimiser = torch.optim.LBFGS([offsets], max_iter=50, line_search_fn="strong_wolfe")
+
+        def cost() -> Tensor:
+            chances = torch.log_softmax(log_q / temperature + offsets, dim=1)
+            return -(chances * labels).sum() + 0.5 * offsets.square().sum()
+
+        def step() -> Tensor:
+            optimiser.zero_grad()
+            found = cost()
+            found.backward()
+            return found
+
+        with torch.enable_grad():
+            optimiser.step(step)
+        return float(cost()), offsets.detach()
+
+    costs = {temperature: fitted(temperature) for temperature in TEMPERATURES}
+    best = min(costs, key=lambda temperature: costs[temperature][0])
+    return best, costs[best][1].float()
 
 
 def _enumerated(completed: Completed, columns: slice, log_q: Tensor) -> Completed:

@@ -198,10 +198,10 @@ class VAE(Networks):
         return {name: chance.double().numpy().reshape(-1, *sizes) for name, (chance, sizes) in found.items()}
 
     def calibrate(self, structures: Structures) -> None:
-        """Calibrate on held-out structures: the heads' 90 % intervals cover 90 %; q(c|x) gets its temperature."""
+        """Calibrate on held-out structures: the heads' 90 % intervals cover 90 %; q(c|x) is calibrated."""
         if self.guess is not None and len(structures):
             conditions = self.network_conditions(condition_values(structures, self.blueprint.settings), len(structures))
-            self.guess.set_temperatures(torch.cat(list(self._features(structures))), conditions)
+            self.guess.calibrate(torch.cat(list(self._features(structures))), conditions)
         for head in self.heads.values():
             cast(Head, head).widening.fill_(1.0)
         for name, (mean, spread) in self.predict_with_spread(self.encode(structures)).items():

@@ -361,7 +361,7 @@ def test_dependence_is_one_of_equals_little_of_strangers() -> None:
     assert float(dependence(a[:1], b[:1])) == 0.0
 
 
-def test_logits_are_divided_by_the_likeliest_temperature() -> None:
+def test_logits_get_the_likeliest_temperature_and_offsets() -> None:
     structures, _ = classified(2000)
     vae = vae_for(structures, conditions=PATTERN, semi_supervised=True)
     assert vae.guess is not None
@@ -370,10 +370,25 @@ def test_logits_are_divided_by_the_likeliest_temperature() -> None:
         layer.weight.mul_(20.0)
         features = vae.likelihood.features(torch.as_tensor(structures.values.copy()))
         sure, before = vae.guess(features).classes[0], layer.weight.clone()
+        shifted = sure / 2 + torch.tensor([1.0, 0.0, -1.0])
         torch.manual_seed(0)
-        drawn = torch.distributions.Categorical(logits=sure / 2).sample()
-    vae.guess.set_temperatures(features, torch.nn.functional.one_hot(drawn, 3).float())
+        drawn = torch.distributions.Categorical(logits=shifted).sample()
+    vae.guess.calibrate(features, torch.nn.functional.one_hot(drawn, 3).float())
     assert float((before / layer.weight.detach()).mean()) == pytest.approx(2.0, rel=0.2)
+    found = vae.guess(features).classes[0].detach().exp()
+    assert float((found - torch.softmax(shifted, dim=1)).abs().mean()) < 0.03
+
+
+def test_few_known_classes_or_none_change_no_logit() -> None:
+    structures, _ = classified(100)
+    vae = vae_for(structures, conditions=PATTERN, semi_supervised=True)
+    assert vae.guess is not None
+    features = vae.likelihood.features(torch.as_tensor(structures.values.copy()))
+    before = vae.guess(features).classes[0].detach()
+    labels = torch.full((100, 3), torch.nan)
+    labels[:10] = torch.nn.functional.one_hot(torch.arange(10) % 3, 3).float()
+    vae.guess.calibrate(features, labels)
+    assert torch.equal(before, vae.guess(features).classes[0])
 
 
 def test_agreement_is_refused_where_structures_have_no_gradient() -> None:
