@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from msvae.report.drawing import Drawing
     from msvae.run.directory import Run
     from msvae.run.table import Table
-    from msvae.sampling.search.problem import AskTell, Problem
+    from msvae.sampling.search.problem import AskTell, Known, Problem
     from msvae.seeds import seed_of
     from msvae.stages.context import Context
     from msvae.stages.labelling import labelled, the_structures
@@ -83,6 +83,7 @@ _HOME = {
     "Unit": "plugins.annotations",
     "Voxels": "plugins.annotations",
     "AskTell": "sampling.search.problem",
+    "Known": "sampling.search.problem",
     "Problem": "sampling.search.problem",
     "Searcher": "plugins.interfaces",
     "Campaign": "plugins.interfaces",
@@ -158,6 +159,7 @@ __all__ = [
     "Finite",
     "Fraction",
     "Grid",
+    "Known",
     "Length",
     "MsvaeError",
     "Natural",
