@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from msvae.sampling.search.problem import AskTell, Known, Problem
     from msvae.seeds import seed_of
     from msvae.stages.context import Context
+    from msvae.stages.expected import Expected
     from msvae.stages.labelling import labelled, the_structures
     from msvae.stages.training import trained, training_structures
     from msvae.structures import VACANCY, Array, Crystal, Grid, Properties, Quantity, Specification, Structures
@@ -93,6 +94,7 @@ _HOME = {
     "VACANCY": "structures",
     "Drawing": "report.drawing",
     "Evaluation": "structures.evaluations",
+    "Expected": "stages.expected",
     "Evaluations": "structures.evaluations",
     "Recipe": "dispatch.tasks",
     "model_of": "dispatch.tasks",
@@ -156,6 +158,7 @@ __all__ = [
     "Drawing",
     "Evaluation",
     "Evaluations",
+    "Expected",
     "Finite",
     "Fraction",
     "Grid",

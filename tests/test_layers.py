@@ -11,7 +11,7 @@ from rooms import CORE, PLUGINS, ROOT, imported, room, room_of
 
 ORDER = [
     "errors", "seeds", "structures", "files", "metrics", "plugins", "study", "vae", "sampling", "part", "dispatch",
-    "progress", "run", "stages", "report", "archive", "campaigns", "serve", "cli", "testing", "__main__",
+    "progress", "run", "stages", "report", "archive", "campaigns", "serve", "start", "cli", "testing", "__main__",
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from msvae.cli import plugins as plugin_commands
 from msvae.cli import runs, studies
+from msvae.cli.doctor import doctor
 from msvae.cli.exporting import export
 from msvae.cli.printing import log_to_stderr, say
 from msvae.cli.serving import serve
@@ -60,5 +61,6 @@ runs.add_to(app)
 app.command()(solve)
 app.command()(serve)
 app.command()(export)
+app.command()(doctor)
 app.add_typer(studies.app, name="study")
 app.add_typer(plugin_commands.app, name="plugin")

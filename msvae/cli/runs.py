@@ -36,6 +36,9 @@ def run(
         list[str] | None, typer.Option(help="with --resume: make evaluations of this status again; may be repeated")
     ] = None,
     with_report: Annotated[bool, typer.Option("--report/--no-report", help="write report.html at the end")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what would be done and how long it takes, and stop")
+    ] = False,
     settings: Set = None,
 ) -> None:
     """Run the campaign of a study; under `mpiexec -n N python -m mpi4py -m msvae` on N ranks.
@@ -46,6 +49,9 @@ def run(
 
     name = study.stem if study.stem != "study" else study.resolve().parent.name
     folder = output or Path("runs") / name
+    if dry_run:
+        _rehearse(study, folder, settings or [])
+        return
     table = launch(
         study,
         folder,
@@ -62,6 +68,14 @@ def run(
         _print_result(table, f"report: {write_report(folder, trust=True)}")
     else:
         _print_result(table, f"run: {folder}")
+
+
+def _rehearse(study: Path, folder: Path, settings: list[str]) -> None:
+    from msvae.start.estimate.rehearsal import rehearse
+
+    plan = rehearse(study, folder, overrides=settings)
+    if plan is not None:
+        _print_result(plan, f"nothing was kept; next: msvae run {study}")
 
 
 def status(

@@ -25,40 +25,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from msvae.errors import StudyError
-from msvae.plugins.keys import Place, check_arguments
+from msvae.plugins.keys import Place, Settings
 from msvae.structures import KINDS, Array, Kind, Quantity, Specification, Structures
 
 if TYPE_CHECKING:  # a campaign is given what stands above it
     import numpy as np
     from torch import nn
-    from typing_extensions import Self
 
     from msvae.report.drawing import Drawing
     from msvae.run.directory import Run
     from msvae.run.table import Table
     from msvae.sampling.search.problem import AskTell, Problem
     from msvae.stages.context import Context
+    from msvae.stages.expected import Expected
     from msvae.study import Study
     from msvae.study.numbers import Component
 
 __all__ = ["Architecture", "Campaign", "Dataset", "Place", "Plugin", "Searcher", "Settings", "Solver"]
-
-
-class Settings:
-    """Parent of every dataclass that is read from a study: keys that are not fields of it are refused.
-
-    The annotation of a field says its unit and its range (see `msvae.Unit`); a value outside is a ValueError, before
-    `__post_init__` runs.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-    def __new__(cls, *positional: Any, **named: Any) -> Self:
-        check_arguments(cls, positional, named)  # nothing to check where pydantic, a copy or a pickle makes the object
-        return super().__new__(cls)
 
 
 @dataclass(frozen=True)
@@ -256,12 +242,14 @@ class Campaign(Settings, ABC):
         of the campaign, with underscores.
     tables: further tables of the study that it reads, which several campaigns may share: their classes, by name.
     needs: those of its tables that have to be there.
+    prepares: what comes first: "structures" of the data set, their "labels", or a "model" that is trained on them.
     """
 
     name: ClassVar[str]
     table: ClassVar[str] = ""
     tables: ClassVar[Mapping[str, type[Settings]]] = MappingProxyType({})
     needs: ClassVar[tuple[str, ...]] = ()
+    prepares: ClassVar[Literal["structures", "labels", "model"]] = "model"
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -283,6 +271,10 @@ class Campaign(Settings, ABC):
     def labels(self) -> Iterable[str]:
         """Return the properties needed as labels of the data set before training, besides those of the model."""
         return ()
+
+    def expects(self, study: Study, seconds: float) -> Iterable[Expected] | None:
+        """Return what it does after that, where a call takes seconds; None, the default, if nobody knows beforehand."""
+        return None
 
     def check_structures(self, context: Context, structures: Structures) -> None:
         """Raise StudyError, DataError or TargetError if it needs something that the structures lack.

@@ -12,11 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from msvae.plugins.annotations import LARGEST, Rule, Unit
 
-__all__ = ["Fault", "Key", "Place", "check_arguments", "dotted", "fault_of", "keys_of"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Fault", "Key", "Place", "Settings", "dotted", "fault_of", "keys_of"]
 
 Place = tuple[str | int, ...]  # of a key in a study: its tables and positions
 
@@ -240,3 +243,17 @@ def _either(words: Sequence[str]) -> str:
 
 def _several(word: str) -> str:
     return f"{word}s" if word in {*WORDS.values(), "table"} else word
+
+
+class Settings:
+    """Parent of every dataclass that is read from a study: keys that are not fields of it are refused.
+
+    The annotation of a field says its unit and its range (see `msvae.Unit`); a value outside is a ValueError, before
+    `__post_init__` runs.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    def __new__(cls, *positional: Any, **named: Any) -> Self:
+        check_arguments(cls, positional, named)  # nothing to check where pydantic, a copy or a pickle makes the object
+        return super().__new__(cls)

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["FLAGS", "FOLDER", "build", "found"]
+__all__ = ["FLAGS", "FOLDER", "build", "found", "level"]
 
 FOLDER = "prebuilt"  # beside the source
 # what lets sums be vectorised; -ffast-math itself would set the whole process to flush subnormal numbers to zero, which
@@ -38,6 +38,12 @@ def found(source: Path, headers: Sequence[Path], definitions: Sequence[str]) -> 
     name = _name(source, headers, definitions)
     levels = (level for level, needed in LEVELS.items() if needed <= has)
     return next((path for level in levels if (path := folder / f"{name}-{level}.so").is_file()), None)
+
+
+def level() -> str | None:
+    """Return the highest level of instructions that this processor has; None if it has none of them."""
+    has = _instructions()
+    return next((name for name, needed in LEVELS.items() if needed <= has), None)
 
 
 def build(

@@ -19,6 +19,7 @@ from msvae.stages.sides import sides_of
 from msvae.stages.threads import torch_threads
 from msvae.structures import Structures
 from msvae.structures.splits import Split, split_of
+from msvae.study import Study
 from msvae.study.settings import TrainingSettings
 from msvae.vae.blueprint import Blueprint
 from msvae.vae.files import load_structure_head, save_model, save_structure_head
@@ -28,7 +29,7 @@ from msvae.vae.fitting.training import fit
 from msvae.vae.model import VAE
 from msvae.vae.structure_head import StructureHead, fit_structure_head
 
-__all__ = ["structure_head", "trained", "training_structures"]
+__all__ = ["structure_head", "trained", "training_structures", "wanted_properties"]
 
 
 log = logging.getLogger(__name__)
@@ -36,11 +37,7 @@ log = logging.getLogger(__name__)
 
 def training_structures(context: Context) -> Structures:
     """Return the data set with every property that a head or a condition needs, from the solver where there is one."""
-    wanted = {*context.study.model.heads, *(c.property for c in context.study.model.conditions)}
-    wanted |= {c.property for c in context.study.model.axes}
-    if context.study.structure_head is not None:
-        wanted |= set(context.study.structure_head.properties)
-    wanted |= {*context.study.campaign.labels()}
+    wanted = wanted_properties(context.study)
     structures = the_structures(context)
     if structures.damaged:
         index, why = next(iter(structures.damaged.items()))
@@ -56,6 +53,14 @@ def training_structures(context: Context) -> Structures:
         )
     check(context, structures)
     return labelled(context) if missing else structures
+
+
+def wanted_properties(study: Study) -> set[str]:
+    """Return the properties that a study's training needs, whether they come with the data set or from the solver."""
+    wanted = {*study.model.heads, *(c.property for c in (*study.model.conditions, *study.model.axes))}
+    if study.structure_head is not None:
+        wanted |= set(study.structure_head.properties)
+    return wanted | {*study.campaign.labels()}
 
 
 def trained(context: Context, structures: Structures) -> VAE:

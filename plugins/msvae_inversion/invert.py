@@ -112,6 +112,7 @@ class Invert(Campaign):
     """
 
     name = "invert"
+    prepares = "structures"
     tables = MappingProxyType({"charts": Charts, "forward": Forward})
     needs = ("forward",)
 

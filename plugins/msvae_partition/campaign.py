@@ -55,6 +55,7 @@ class Partition(Campaign):
     """
 
     name = "partition"
+    prepares = "structures"
 
     temperatures: Annotated[tuple[Kelvin, ...], Field(min_length=1), Distinct] = (1000.0,)
     energy: str = "energy"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from msvae.run.directory import Run
     from msvae.run.table import Table
     from msvae.stages.context import Context
+    from msvae.stages.expected import Expected
     from msvae.structures import Specification, Structures
     from msvae.study import Study
 
@@ -151,6 +152,20 @@ class InverseDesign(Campaign):
 
         check_limits(context.study, self, structures.specification)
         check_reach(context, self, structures)
+
+    def expects(self, study: Study, seconds: float) -> Iterator[Expected]:
+        """Yield the searches, with the plain candidates beside their questions, and the random controls."""
+        from msvae.sampling.search.effort import QUESTION, Effort, rounded
+        from msvae.stages.expected import Expected
+
+        composite = self.strategy.name == "composite"
+        call = self.call_seconds or (rounded(seconds) if composite else QUESTION)
+        rounds = -(-self.budget // self.batch)
+        asked = self.budget + rounds * (Effort(call).plain if composite else 0)
+        thought = self.budget * max(QUESTION, call)
+        yield Expected("search", self.repeats * asked, self.repeats * thought, at_most=True)
+        if self.control_budget:
+            yield Expected("random control", self.repeats * self.control_budget, at_most=True)
 
     def run(self, context: Context) -> Table:
         """Return the table of target, best training structure, best designs and solver calls."""

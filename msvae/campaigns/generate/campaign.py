@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from msvae.run.directory import Run
     from msvae.run.table import Table
     from msvae.stages.context import Context
+    from msvae.stages.expected import Expected
     from msvae.study import Study
 
 __all__ = ["Generate"]
@@ -71,6 +72,13 @@ class Generate(Campaign):
         """Yield the number that the solver verifies."""
         if self.verify is not None:
             yield ("generate", "verify"), self.verify
+
+    def expects(self, study: Study, seconds: float) -> Iterator[Expected]:
+        """Yield the generated structures that the solver verifies."""
+        from msvae.stages.expected import Expected
+
+        if self.verify is not None:
+            yield Expected("verification", len(self.values) * self.samples)
 
     def run(self, context: Context) -> Table:
         """Return, for each given value, the values found in the generated structures."""

@@ -10,6 +10,8 @@ from msvae.plugins.interfaces import Campaign
 if TYPE_CHECKING:
     from msvae.run.table import Table
     from msvae.stages.context import Context
+    from msvae.stages.expected import Expected
+    from msvae.study import Study
 
 __all__ = ["Label"]
 
@@ -19,6 +21,11 @@ class Label(Campaign):
     """Evaluate every structure of a data set with the solver; the settings of that stage are in [label]."""
 
     name = "label"
+    prepares = "labels"
+
+    def expects(self, study: Study, seconds: float) -> tuple[Expected, ...]:
+        """Return nothing: the data set is labelled, and that is all."""
+        return ()
 
     def run(self, context: Context) -> Table:
         """Return the spread of each property over the data set."""

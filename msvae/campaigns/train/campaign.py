@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from msvae.plugins.interfaces import Campaign
 if TYPE_CHECKING:
     from msvae.run.table import Table
     from msvae.stages.context import Context
+    from msvae.stages.expected import Expected
+    from msvae.study import Study
 
 __all__ = ["Train"]
 
@@ -23,6 +26,13 @@ class Train(Campaign):
     table = "card"
 
     solve: Natural = 0
+
+    def expects(self, study: Study, seconds: float) -> Iterable[Expected]:
+        """Yield the structures that are generated and solved for the card."""
+        from msvae.stages.expected import Expected
+
+        if self.solve and study.solver is not None:
+            yield Expected("model card", self.solve)
 
     def run(self, context: Context) -> Table:
         """Return the card of the trained model."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from msvae.run.directory import Run
     from msvae.run.table import Table
     from msvae.stages.context import Context
+    from msvae.stages.expected import Expected
     from msvae.study import Study
 
 __all__ = ["Traverse"]
@@ -65,6 +66,13 @@ class Traverse(Campaign):
                 f"{at(['traverse', 'samples'])}: axes are fitted to at least {LEAST_FOR_AXES} structures, found "
                 f"{self.samples}; 0 takes those that training fitted"
             )
+
+    def expects(self, study: Study, seconds: float) -> Iterator[Expected]:
+        """Yield the samples that axes are fitted to, and the traversals with their corrections."""
+        from msvae.stages.expected import Expected
+
+        yield Expected("samples", self.samples)
+        yield Expected("traversals", len(study.model.axes) * self.traversals * self.steps * (1 + self.corrections))
 
     def run(self, context: Context) -> Table:
         """Return, for each property, how it follows its axis and how still the others are, by the solver."""
