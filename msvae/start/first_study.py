@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ CAMPAIGNS = {  # what is written, and what each is for
     "inverse-design": "searches for a structure that has a given value of a property, verified by the solver",
 }
 TOLERANCE = 0.05
+PLAIN = 0.1  # share of pieces of one phase, from which it is said
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,16 @@ class Wanted:
 
 
 def first_study(seen: Seen, wanted: Wanted) -> str:
-    """Return the text of a study that runs as it is; MsvaeError, in one sentence, where that cannot be written."""
+    """Return the text of a study that runs as it is, what was seen at its head.
+
+    MsvaeError, in one sentence, where that cannot be written.
+    """
     structures = seen.plugin().load(0)
     solved = structures.specification.grid.dimensions > 0 or wanted.solver is not None
     campaign = wanted.campaign or ("inverse-design" if solved else "train")
     _check(campaign, wanted, seen, solved=solved)
-    lines = [f"# {sentence}" for sentence in seen.said]
+    said = (*seen.said, *_plain_pieces(structures))
+    lines = [f"# {' '.join(sentence.split())}" for sentence in said]  # a name in a file may have lines of its own
     lines += [f'campaign = "{campaign}"  # {CAMPAIGNS[campaign]}', 'title = "A first study"', "seed = 1"]
     lines += _table("dataset", seen.dataset)
     heads = [name for name in seen.known if wanted.property in (None, name)]
@@ -56,6 +61,16 @@ def first_study(seen: Seen, wanted: Wanted) -> str:
     text = "\n".join(lines) + "\n"
     Study.parse(text, name="the first study")
     return text
+
+
+def _plain_pieces(structures: Structures) -> Iterator[str]:
+    """Yield a warning where many pieces have one phase only, which teaches little."""
+    if structures.specification.kind != "phases":
+        return
+    flat = structures.values.reshape(len(structures), -1)
+    share = float((flat == flat[:, :1]).all(axis=1).mean())
+    if share > PLAIN:
+        yield f"{100 * share:.0f} % of the pieces have one phase only: larger pieces (dataset.patch) would tell more"
 
 
 def _check(campaign: str, wanted: Wanted, seen: Seen, *, solved: bool) -> None:
