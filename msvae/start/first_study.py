@@ -9,10 +9,12 @@ from typing import Any
 
 from msvae.errors import StudyError, did_you_mean
 from msvae.plugins.interfaces import Solver
+from msvae.plugins.registration import settings_of
 from msvae.start.materials import Tried, chosen_solver, settings_of_example, tried
 from msvae.start.seen import Key, Seen
 from msvae.structures import Structures
 from msvae.study import Study, load_plugin
+from msvae.study.schema import descriptions
 from msvae.study.source import Source
 
 __all__ = ["CAMPAIGNS", "Wanted", "first_study"]
@@ -55,7 +57,7 @@ def first_study(seen: Seen, wanted: Wanted) -> str:
         solver, table = _solver(wanted, structures)
         found = tried(solver, structures, wanted.property)
         heads = [found.quantity.name]
-        lines += _table("solver", table)
+        lines += [*_table("solver", table), *_others(type(solver), table)]
     if campaign != "label":
         lines += _learning(seen, structures, campaign, heads, found)
     text = "\n".join(lines) + "\n"
@@ -100,6 +102,13 @@ def _solver(wanted: Wanted, structures: Structures) -> tuple[Solver, dict[str, K
         ) from None
     what = "PLACEHOLDERS: give those of your materials"
     return solver, {key: Key(value, what if key != "name" else "") for key, value in settings.items()}
+
+
+def _others(plugin: type[Solver], given: Mapping[str, Key]) -> Iterator[str]:
+    """Yield a comment for each further setting with its default; which phase the pores are may be what matters."""
+    for table, name, _, default in settings_of(plugin):
+        if name not in given and default and "[" not in name and "." not in name:
+            yield f"# {name} = {default}  # {' '.join(descriptions(table).get(name, '').split())}".rstrip()
 
 
 def _learning(

@@ -193,6 +193,13 @@ def test_a_name_in_a_file_writes_no_line_of_the_study(tmp_path: Path) -> None:
     assert study.model.heads == ("b",)
 
 
+def test_further_settings_of_a_solver_stand_as_comments_with_their_defaults() -> None:
+    text = first_study(SIMULATED, Wanted("label", solver="permeability"))
+    line = next(line for line in text.splitlines() if line.startswith("# pores = "))
+    assert "fluid" in line.partition("  # ")[2]
+    assert Study.parse(text.replace("# pores = ", "pores = ")).solver == Study.parse(text).solver
+
+
 def alike(folder: Path) -> None:
     for k in range(3):
         tifffile.imwrite(folder / f"{k}.tif", field(64, 64))
