@@ -57,11 +57,17 @@ def study_new(
     for sentence in seen.said:
         say(console, sentence)
     text = first_study(seen, Wanted(campaign, solver, property_name))
+    for line in text.splitlines()[len(seen.said) :]:
+        if not line.startswith("#"):
+            break
+        say(console, line.removeprefix("# "))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, text.encode())
     except OSError as error:
         raise StudyError(f"'{output}' cannot be written: {error.strerror}; give another --output") from None
+    except UnicodeEncodeError:
+        raise StudyError(f"the name of '{source}' is no text in UTF-8, as a study is: rename it") from None
     say(console, f"written: {output}; next: msvae run {output} --dry-run, then msvae run {output}")
 
 

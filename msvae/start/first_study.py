@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from msvae.errors import StudyError, did_you_mean
 from msvae.plugins.interfaces import Solver
+from msvae.plugins.registration import settings_of
 from msvae.start.materials import Tried, chosen_solver, settings_of_example, tried
 from msvae.start.seen import Key, Seen
 from msvae.structures import Structures
 from msvae.study import Study, load_plugin
+from msvae.study.schema import descriptions
 from msvae.study.source import Source
 
 __all__ = ["CAMPAIGNS", "Wanted", "first_study"]
@@ -24,6 +26,7 @@ CAMPAIGNS = {  # what is written, and what each is for
     "inverse-design": "searches for a structure that has a given value of a property, verified by the solver",
 }
 TOLERANCE = 0.05
+PLAIN = 0.1  # share of pieces of one phase, from which it is said
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,16 @@ class Wanted:
 
 
 def first_study(seen: Seen, wanted: Wanted) -> str:
-    """Return the text of a study that runs as it is; MsvaeError, in one sentence, where that cannot be written."""
+    """Return the text of a study that runs as it is, what was seen at its head.
+
+    MsvaeError, in one sentence, where that cannot be written.
+    """
     structures = seen.plugin().load(0)
     solved = structures.specification.grid.dimensions > 0 or wanted.solver is not None
     campaign = wanted.campaign or ("inverse-design" if solved else "train")
     _check(campaign, wanted, seen, solved=solved)
-    lines = [f"# {sentence}" for sentence in seen.said]
+    said = (*seen.said, *_plain_pieces(structures))
+    lines = [f"# {' '.join(sentence.split())}" for sentence in said]  # a name in a file may have lines of its own
     lines += [f'campaign = "{campaign}"  # {CAMPAIGNS[campaign]}', 'title = "A first study"', "seed = 1"]
     lines += _table("dataset", seen.dataset)
     heads = [name for name in seen.known if wanted.property in (None, name)]
@@ -50,12 +57,22 @@ def first_study(seen: Seen, wanted: Wanted) -> str:
         solver, table = _solver(wanted, structures)
         found = tried(solver, structures, wanted.property)
         heads = [found.quantity.name]
-        lines += _table("solver", table)
+        lines += [*_table("solver", table), *_others(type(solver), table)]
     if campaign != "label":
         lines += _learning(seen, structures, campaign, heads, found)
     text = "\n".join(lines) + "\n"
     Study.parse(text, name="the first study")
     return text
+
+
+def _plain_pieces(structures: Structures) -> Iterator[str]:
+    """Yield a warning where many pieces have one phase only, which teaches little."""
+    if structures.specification.kind != "phases":
+        return
+    flat = structures.values.reshape(len(structures), -1)
+    share = float((flat == flat[:, :1]).all(axis=1).mean())
+    if share > PLAIN:
+        yield f"{100 * share:.0f} % of the pieces have one phase only: larger pieces (dataset.patch) would tell more"
 
 
 def _check(campaign: str, wanted: Wanted, seen: Seen, *, solved: bool) -> None:
@@ -85,6 +102,13 @@ def _solver(wanted: Wanted, structures: Structures) -> tuple[Solver, dict[str, K
         ) from None
     what = "PLACEHOLDERS: give those of your materials"
     return solver, {key: Key(value, what if key != "name" else "") for key, value in settings.items()}
+
+
+def _others(plugin: type[Solver], given: Mapping[str, Key]) -> Iterator[str]:
+    """Yield a comment for each further setting with its default; which phase the pores are may be what matters."""
+    for table, name, _, default in settings_of(plugin):
+        if name not in given and default and "[" not in name and "." not in name:
+            yield f"# {name} = {default}  # {' '.join(descriptions(table).get(name, '').split())}".rstrip()
 
 
 def _learning(

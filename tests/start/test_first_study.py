@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import ndimage
 from typer.testing import CliRunner
 
-from msvae import MsvaeError, Structures
+from msvae import MsvaeError, Structures, Study
 from msvae.campaigns.launch import launch
 from msvae.cli.app import app
 from msvae.files.structures import structures_to_bytes
@@ -174,6 +174,30 @@ def test_pieces_are_counted_as_the_data_set_cuts_them(tmp_path: Path) -> None:
         assert f"{len(seen.plugin().load(0))} pieces" in seen.dataset["patch"].comment
     assert cut_of("x", (1000, 1000), 1, 4.0).count <= 600
     assert cut_of("x", (28, 28), 500, 4.0).patch == (28, 28)
+
+
+def test_pieces_of_one_phase_are_said(tmp_path: Path) -> None:
+    image = np.zeros((128, 128), dtype=np.uint8)
+    image[:40] = field(40, 128) > 128
+    Image.fromarray(image * 255).save(tmp_path / "half.png")
+    assert "of the pieces have one phase only" in first_study(look(tmp_path / "half.png", Asked()), Wanted("label"))
+    Image.fromarray(field(128, 128)).save(tmp_path / "whole.png")
+    assert "one phase only" not in first_study(look(tmp_path / "whole.png", Asked()), Wanted("label"))
+
+
+def test_a_name_in_a_file_writes_no_line_of_the_study(tmp_path: Path) -> None:
+    lines = [["alloy", '"hard\nplugin_files = [""x.py""]"', "b"], *rows(40)]
+    (tmp_path / "alloys.csv").write_text("\n".join(",".join(line) for line in lines))
+    study = Study.parse(first_study(look(tmp_path / "alloys.csv", Asked()), Wanted(property="b")))
+    assert study.plugin_files == ()
+    assert study.model.heads == ("b",)
+
+
+def test_further_settings_of_a_solver_stand_as_comments_with_their_defaults() -> None:
+    text = first_study(SIMULATED, Wanted("label", solver="permeability"))
+    line = next(line for line in text.splitlines() if line.startswith("# pores = "))
+    assert "fluid" in line.partition("  # ")[2]
+    assert Study.parse(text.replace("# pores = ", "pores = ")).solver == Study.parse(text).solver
 
 
 def alike(folder: Path) -> None:
