@@ -44,7 +44,9 @@ def test_a_new_package_keeps_its_promises_and_its_study_runs(kind: str, tmp_path
     for check in checks(plugin):
         check()
     assert bool([str(cost) for cost in costs(plugin)]) == (kind != "searcher")
-    assert launch(tmp_path / name / "study.toml", tmp_path / "run") is not None
+    small = ["dataset.count=60", "training.epochs=1"]
+    less = {"dataset": small, "architecture": small, "searcher": [*small, "design.budget=8", "design.control_budget=8"]}
+    assert launch(tmp_path / name / "study.toml", tmp_path / "run", overrides=less.get(kind, [])) is not None
 
 
 def test_a_new_package_passes_its_own_tests(tmp_path: Path) -> None:

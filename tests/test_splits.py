@@ -209,7 +209,7 @@ def test_a_plugin_with_positions_cannot_leak_even_around_a_periodic_image() -> N
 
 def test_the_conformance_checks_catch_a_data_set_that_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
     promise = next(c for c in conformance.checks(Slides) if "held-back" in str(c))
-    monkeypatch.setattr(conformance, "ENOUGH", 120)
+    monkeypatch.setattr("msvae.plugins.conformance.promises.ENOUGH", 120)
     promise()
     monkeypatch.setattr(Slides, "told", False)
     with pytest.raises(AssertionError, match=r"a part of it is trained on.*groups, or positions"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,8 @@ def serve(
     except (OSError, OverflowError) as error:
         raise StudyError(f"--host {host} --port {port}: {error}; take another one, --port 0 for a free one") from None
     console = Console(soft_wrap=True)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in a job that a script starts with &
+        signal.signal(number, signal.default_int_handler)
     with server:
         try:
             for model in models.values():

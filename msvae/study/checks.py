@@ -15,7 +15,7 @@ from msvae.study.source import Source
 if TYPE_CHECKING:
     from msvae.study.study import Study
 
-__all__ = ["check_component", "check_extra", "check_phase", "check_property", "known_quantities"]
+__all__ = ["check_component", "check_executor", "check_extra", "check_phase", "check_property", "known_quantities"]
 
 
 def check_component(
@@ -64,3 +64,27 @@ def check_phase(study: Study, specification: Specification, phase: int, place: P
     count = len(specification.constituents)
     if phase >= count:
         raise StudyError(f"{study.source.at(place)}: found {phase}, the structures have phases from 0 to {count - 1}")
+
+
+def check_executor(study: Study) -> None:
+    """Raise StudyError where settings of [executor] exclude each other."""
+    settings = study.executor
+    if settings.managers > 1 and (study.ranks_per_solver > 1 or settings.patience is not None):
+        other = "patience" if settings.patience is not None else "ranks_per_solver"
+        raise StudyError(
+            f"{study.source.at(['executor', 'managers'])}: ranks of a team give no signs of life and evaluate alone: "
+            f"leave out managers, or executor.{other}"
+        )
+    if settings.isolation == "none":
+        for key in ("timeout", "memory_limit"):
+            together = key == "timeout" and study.ranks_per_solver > 1  # a group is given up
+            if getattr(settings, key) is not None and not together:
+                raise StudyError(
+                    f"{study.source.at(['executor', key])}: an evaluation can only be ended in a process of its own: "
+                    'add executor.isolation = "process"'
+                )
+    elif study.ranks_per_solver > 1:
+        raise StudyError(
+            f"{study.source.at(['executor', 'isolation'])}: a process of its own has no other MPI ranks, but "
+            f'{study.ranks_per_solver} ranks run the solver together: take isolation = "none" or ranks_per_solver = 1'
+        )

@@ -23,6 +23,7 @@ import tomli_w
 from msvae import plugins
 from msvae.errors import PluginError, StudyError, did_you_mean
 from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Searcher, Settings, Solver
+from msvae.study.checks import check_executor
 from msvae.study.settings import PluginFiles, Sections
 from msvae.study.source import Source
 from msvae.study.validation import validated
@@ -196,7 +197,7 @@ def _build(tables: dict[str, Any], source: Source, directory: Path) -> Study:
     built: dict[str, Any] = {f: load_plugin(PLUGIN_TABLES[f], table, source) for f, table in named.items()}
     values = {f.name: getattr(sections, f.name) for f in dataclasses.fields(Sections)}
     study = Study(**values, **built, campaign=campaign, more=more, source=source)
-    _check_executor(study)
+    check_executor(study)
     campaign.check(study)
     return study
 
@@ -256,29 +257,6 @@ def load_plugin(
         raise PluginError(f"{source.at([*path, 'name'])}: {error}") from None
     settings = {k: v for k, v in table.items() if k != "name"}
     return validated(plugin, settings, source, path)
-
-
-def _check_executor(study: Study) -> None:
-    settings = study.executor
-    if settings.managers > 1 and (study.ranks_per_solver > 1 or settings.patience is not None):
-        other = "patience" if settings.patience is not None else "ranks_per_solver"
-        raise StudyError(
-            f"{study.source.at(['executor', 'managers'])}: ranks of a team give no signs of life and evaluate alone: "
-            f"leave out managers, or executor.{other}"
-        )
-    if settings.isolation == "none":
-        for key in ("timeout", "memory_limit"):
-            together = key == "timeout" and study.ranks_per_solver > 1  # a group is given up
-            if getattr(settings, key) is not None and not together:
-                raise StudyError(
-                    f"{study.source.at(['executor', key])}: an evaluation can only be ended in a process of its own: "
-                    'add executor.isolation = "process"'
-                )
-    elif study.ranks_per_solver > 1:
-        raise StudyError(
-            f"{study.source.at(['executor', 'isolation'])}: a process of its own has no other MPI ranks, but "
-            f'{study.ranks_per_solver} ranks run the solver together: take isolation = "none" or ranks_per_solver = 1'
-        )
 
 
 def _plain(value: Any) -> Any:

@@ -258,8 +258,22 @@ def test_changed_requests_leave_it_serving(server: Server, caplog: pytest.LogCap
     fuzzed(server, count, lambda: sum(r.levelname == "ERROR" for r in caplog.records))
 
 
-def test_the_command_serves_until_it_is_interrupted(run: Run) -> None:
-    command = [sys.executable, "-m", "msvae", "serve", str(run.path), "--port", "0"]
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_the_command_serves_until_it_is_interrupted(run: Run, number: int) -> None:
+    """Also where it is started as a shell starts a job with &, which ignores Ctrl-C."""
+    command = [
+        "bash",
+        "-c",
+        'trap "" INT; exec "$@"',
+        "bash",
+        sys.executable,
+        "-m",
+        "msvae",
+        "serve",
+        str(run.path),
+        "--port",
+        "0",
+    ]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -268,7 +282,7 @@ def test_the_command_serves_until_it_is_interrupted(run: Run) -> None:
         lines = [process.stdout.readline() for _ in range(5)]
         assert lines[0].startswith("head: [3] -> [4], with gradients")
         assert "serving at http://127.0.0.1:" in lines[4]
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.wait() == 0
         assert process.stderr.read() == ""
 

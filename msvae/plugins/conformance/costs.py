@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from msvae.plugins.conformance.checks import cases, example_structures, networks
+from msvae.plugins.conformance.promises import cases, example_structures, networks
 from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Searcher, Solver
 
 __all__ = ["Cost", "costs"]
