@@ -178,6 +178,7 @@ def test_unknown_classes_are_what_a_forest_of_the_known_ones_says() -> None:
         completed(none, "single phase", 0)
 
 
+@pytest.mark.slow
 def test_a_forest_completes_classes_before_training(study: Path, tmp_path: Path) -> None:
     small = ["training.epochs=2", "screen.workflows=['candidates']", "screen.count=200"]
     for unknown in ("model", "forest"):

@@ -107,7 +107,7 @@ def test_killed_and_on_two_and_four_ranks_it_gives_the_same_part(
     assert cells(whole) == cells(resumed)
     serial = Run.open(tmp_path / "serial")
     model = f"training.start_from={tmp_path / 'serial'}"  # tests/mpi trains on ranks
-    for n in (2, 4) if campaign == "push-forward" else (4,):
+    for n in (2, 4) if campaign == "gradation" else (4,):
         found = mpiexec(n, "-m", "msvae", "run", str(study), "--output", f"run{n}", "--set", IMAGE, "--set", model)
         assert found.returncode == 0, found.stderr
         run = Run.open(tmp_path / f"run{n}")

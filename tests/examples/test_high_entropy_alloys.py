@@ -28,4 +28,5 @@ def test_classes_of_held_out_alloys_are_found_and_likely_alloys_are_near_known_o
         rows = list(csv.DictReader(file))
     assert len(rows) > 50
     assert max(float(row["distance to known (at.%)"]) for row in rows) < 14
-    assert np.median([float(row["probability"]) for row in rows]) > 0.6
+    share = np.nanmean(run.structures.properties["Class"])  # of single-phase alloys in the table
+    assert np.median([float(row["probability"]) for row in rows]) > share + 0.1
