@@ -2,7 +2,7 @@
 # Proves the recipe where Apptainer is not: its %post and %test run in a root that debootstrap makes, and its ranks under the
 # host's launcher, one container each, by Charliecloud. Needs root, and Debian's debootstrap, charliecloud and mpich.
 #   containers/prove.sh [FOLDER]        default: a temporary one, removed at the end
-#   BIND="/etc/pip.conf /opt/wheels"    files and folders of the host that pip needs in there
+#   BIND="/etc/pip.conf ..."    files and folders of the host that pip needs in there
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export USER=${USER:-root}
@@ -39,6 +39,7 @@ for place in ${BIND:-}; do
 done
 
 echo "== %files"
+rm -rf "$root/opt/source" "$root/opt/msvae" "$root/opt/env"  # of an earlier proof in this folder
 section files | while read -r from to; do
     [ -n "$from" ] || continue
     mkdir -p "$(dirname "$root$to")"
