@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from msvae.dispatch.isolation.processes import without_mpi
     from msvae.dispatch.tasks import Recipe, Task, model_of, study_of
     from msvae.dispatch.world import rank
     from msvae.errors import DataError, MsvaeError, PluginError, RunError, SpacingError, StudyError, TargetError
@@ -110,6 +111,7 @@ _HOME = {
     "the_structures": "stages.labelling",
     "trained": "stages.training",
     "training_structures": "stages.training",
+    "without_mpi": "dispatch.isolation.processes",
     "Architecture": "plugins.interfaces",
     "Array": "structures",
     "DataError": "errors",
@@ -210,6 +212,7 @@ __all__ = [
     "the_structures",
     "trained",
     "training_structures",
+    "without_mpi",
     "write_atomically",
 ]
 

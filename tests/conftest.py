@@ -78,6 +78,12 @@ def pytest_sessionfinish() -> None:
     remove_leftovers()
 
 
+@pytest.fixture(scope="session")
+def small() -> Callable[[str], str]:
+    """Return a function that gives the text of a small study of a campaign."""
+    return lambda campaign: SMALL.format(campaign=campaign)
+
+
 @pytest.fixture
 def study_file(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a small study and returns its path."""

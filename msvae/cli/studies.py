@@ -39,7 +39,6 @@ def study_new(
 
     Examples: `msvae study new slices/ --property stiffness`; `msvae study new inverse-design` (from nothing).
     """
-    from msvae.files.atomic import write_atomically
     from msvae.start.first_study import CAMPAIGNS, Wanted, first_study
     from msvae.start.look import SIMULATED, look
     from msvae.start.seen import Asked
@@ -61,6 +60,14 @@ def study_new(
         if not line.startswith("#"):
             break
         say(console, line.removeprefix("# "))
+    _write(text, output, source)
+    say(console, f"written: {output}; next: msvae run {output} --dry-run, then msvae run {output}")
+
+
+def _write(text: str, output: Path, source: str) -> None:
+    """Write a study; StudyError where that fails, or the name of its data is no text."""
+    from msvae.files.atomic import write_atomically
+
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, text.encode())
@@ -68,7 +75,6 @@ def study_new(
         raise StudyError(f"'{output}' cannot be written: {error.strerror}; give another --output") from None
     except UnicodeEncodeError:
         raise StudyError(f"the name of '{source}' is no text in UTF-8, as a study is: rename it") from None
-    say(console, f"written: {output}; next: msvae run {output} --dry-run, then msvae run {output}")
 
 
 @app.command("check")

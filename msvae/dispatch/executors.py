@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack, contextmanager
+from pkgutil import resolve_name
 from typing import Any, cast
 
 from msvae.dispatch import groups, world
@@ -141,9 +141,8 @@ def _spawned(settings: ExecutorSettings) -> Executor:
 
 def _named(name: str, settings: ExecutorSettings) -> Executor:
     """Return the executor that a user's function creates; StudyError if there is none."""
-    module, _, function = name.partition(":")
     try:
-        make = getattr(importlib.import_module(module), function)
+        make = resolve_name(name)
     except Exception as error:  # a border: a user's module may raise anything
         raise StudyError(
             f"executor.name is '{name}', but {error}: name a function that can be imported (see PYTHONPATH)"

@@ -73,8 +73,13 @@ def work(recipe: Recipe, tasks: Sequence[Task]) -> Evaluations:
     size = _size(recipe)
     rows: list[Evaluation] = []
     for group in (tasks[k : k + size] for k in range(0, len(tasks), size)):
-        answers = _solved_together(recipe, group) if len(group) > 1 else {}
-        rows += [_evaluated(recipe, task, answers.get(task.index)) for task in group]
+        start = time.perf_counter()
+        made = [_structure(recipe, task) for task in group]
+        each = (time.perf_counter() - start) / len(group)
+        answers = _solved_together(recipe, made) if len(group) > 1 else {}
+        for k, (task, structures) in enumerate(zip(group, made, strict=True)):
+            answer, seconds = answers.get(k, (None, 0.0))
+            rows.append(_evaluated(recipe, task, structures, each + seconds, answer))
     return Evaluations.of(rows)
 
 
@@ -90,16 +95,16 @@ def _size(recipe: Recipe) -> int:
     return 1 if alone or study.solver is None else study.solver.together
 
 
-def _solved_together(recipe: Recipe, tasks: Sequence[Task]) -> dict[int, tuple[Properties, float]]:
-    """Return what one call of the solver says of several structures, by index, and the seconds that each took.
+def _solved_together(recipe: Recipe, made: Sequence[Structures]) -> dict[int, tuple[Properties, float]]:
+    """Return what one call of the solver says of several structures, by their place, and the seconds that each took.
 
-    Nothing of structures that are known, and nothing if the call fails: then each is solved by itself.
+    made: batches of one. Nothing of structures that are known, and nothing if the call fails: then each is solved by
+    itself.
     """
     start = time.perf_counter()
-    made = {task.index: _structure(recipe, task) for task in tasks}
     fatal, known_already = dict(recipe.fatal), known_in(recipe.known) if recipe.known else None
     left = {
-        k: s for k, s in made.items()
+        k: s for k, s in enumerate(made)
         if s.ids[0] not in fatal and not s.damaged and (known_already is None or known_already.find(s.ids[0]) is None)
     }  # fmt: skip
     if len(left) < 2:
@@ -132,11 +137,15 @@ def _row(found: Mapping[str, Any], place: int) -> Properties:
     return Properties(arrays, failures, errors, left, iterations, notes, statuses)
 
 
-def _evaluated(recipe: Recipe, task: Task, answer: tuple[Properties, float] | None = None) -> Evaluation:
-    """Return the evaluation of a task. answer: of a call for several structures, what it says of this, and seconds."""
-    start = time.perf_counter() - (answer[1] if answer else 0.0)
+def _evaluated(
+    recipe: Recipe, task: Task, structures: Structures, seconds: float, answer: Properties | None
+) -> Evaluation:
+    """Return the evaluation of a task. structures: its own, a batch of one. seconds: that were spent on it already.
+
+    answer: of a call for several structures, what it says of this.
+    """
+    start = time.perf_counter() - seconds
     study = study_of(recipe.study)
-    structures = _structure(recipe, task)
     columns = _columns(recipe, task, structures)
     found = known_in(recipe.known).find(structures.ids[0]) if recipe.known else None
     why = dict(recipe.fatal).get(structures.ids[0])
@@ -145,7 +154,7 @@ def _evaluated(recipe: Recipe, task: Task, answer: tuple[Properties, float] | No
     elif why is not None:
         outcome = failure(solver_of(recipe.study), structures, "crashed", why, **columns)
     else:
-        outcome = solved(recipe, structures, columns, answer[0] if answer else None)
+        outcome = solved(recipe, structures, columns, answer)
     _write_down(recipe, outcome)
     packed = packed_values(structures)[0] if study.store.structures and task.latents is not None else None
     return dataclasses.replace(outcome, cost=time.perf_counter() - start, packed=packed)

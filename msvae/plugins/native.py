@@ -18,7 +18,7 @@ from pathlib import Path
 
 from msvae.plugins import prebuilt
 
-__all__ = ["native_library"]
+__all__ = ["cache_folder", "compiler_here", "native_library"]
 
 log = logging.getLogger(__name__)
 
@@ -79,14 +79,14 @@ def _built(source: Path, headers: Sequence[Path], flags: Sequence[str]) -> Path:
     """
     given = [*(path.read_text() for path in (source, *headers)), *flags, os.environ.get("CC", ""), _processor()]
     key = hashlib.sha256("\0".join(given).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msvae"
+    folder = cache_folder()
     suffix = sysconfig.get_config_var("SHLIB_SUFFIX") or ".so"
     for kept in sorted(folder.glob(f"{source.stem}-{key}-*{suffix}")):
         if kept.stem.endswith(_digest(kept)):
             return kept
         log.warning("'%s' is damaged: it is built again", kept)
         kept.unlink(missing_ok=True)
-    compiler = shutil.which(os.environ.get("CC", "") or "cc") or shutil.which("gcc")
+    compiler = compiler_here()
     if compiler is None:
         raise OSError("no C compiler is installed")
     try:
@@ -102,6 +102,16 @@ def _built(source: Path, headers: Sequence[Path], flags: Sequence[str]) -> Path:
         shutil.copy(made.name, f"{made.name}.done")
     os.replace(f"{made.name}.done", library)  # whole or absent, also when many ranks build at once
     return library
+
+
+def cache_folder() -> Path:
+    """Return the folder that compiled kernels are kept in."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msvae"
+
+
+def compiler_here() -> str | None:
+    """Return the path of the C compiler; None if there is none."""
+    return shutil.which(os.environ.get("CC", "") or "cc") or shutil.which("gcc")
 
 
 def _digest(file: Path) -> str:

@@ -57,12 +57,7 @@ class Model(ABC):
 
     def gradient(self, output: int, given: Array, sensitivity: Array) -> Array:
         """Return the gradient (k,) of an output vector's product with sensitivity, at an input (k,)."""
-        raise NotImplementedError
-
-
-def latents_of(vae: VAE) -> int:
-    """Return how many latents a structure has, at all sites together."""
-    return int(vae.sample_latents(1).shape[1])
+        raise UnansweredError(f"model '{self.name}' has no gradient")
 
 
 def _lengths(quantities: Sequence[Quantity]) -> list[int]:
@@ -70,16 +65,22 @@ def _lengths(quantities: Sequence[Quantity]) -> list[int]:
 
 
 @dataclass
-class Head(Model):
-    """From latents to the heads' mean of every property."""
+class OfLatents(Model):
+    """A model of the latents of a structure, at all sites together."""
 
     vae: VAE
+
+    @cached_property
+    def inputs(self) -> list[int]:
+        return [int(self.vae.sample_latents(1).shape[1])]
+
+
+@dataclass
+class Head(OfLatents):
+    """From latents to the heads' mean of every property."""
+
     name: str = "head"
     has_gradient: bool = True
-
-    @property
-    def inputs(self) -> list[int]:
-        return [latents_of(self.vae)]
 
     @property
     def outputs(self) -> list[int]:
@@ -106,15 +107,10 @@ class Head(Model):
 
 
 @dataclass
-class Structure(Model):
+class Structure(OfLatents):
     """From latents to the values of the decoded structure, voxel by voxel (channels, *grid)."""
 
-    vae: VAE
     name: str = "decoder"
-
-    @property
-    def inputs(self) -> list[int]:
-        return [latents_of(self.vae)]
 
     @property
     def outputs(self) -> list[int]:
@@ -197,16 +193,11 @@ class Solved(Model):
 
 
 @dataclass
-class Design(Model):
+class Design(OfLatents):
     """From latents to the properties of the decoded structure, by the solver."""
 
-    vae: VAE
     solved: Solved
     name: str = "design"
-
-    @property
-    def inputs(self) -> list[int]:
-        return [latents_of(self.vae)]
 
     @property
     def outputs(self) -> list[int]:

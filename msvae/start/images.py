@@ -46,9 +46,11 @@ def look_at_images(path: Path, asked: Asked) -> Seen:
     near, volume = _slices(pages.values, asked.dimensions)
     phases = phases_of(pages.values, str(path), asked.threshold)
     images = [phases.numbers] if volume else list(phases.numbers)
-    shape, chord = images[0].shape, _features(images, phases.count)
+    some, shape = _sample(images), images[0].shape
+    chords = [float(np.mean([mean_chords(image == k).mean() for image in some])) for k in range(phases.count)]
+    chord = min((length for length in chords if length), default=0.0)  # of the phase with the shorter ones
     cut = cut_of(str(path), shape, len(images), chord)
-    said = [_what(pages, near, volume), _voxels(pages, asked), f"{phases.words}", *_described(images, phases, shape)]
+    said = [_what(pages, near, volume), _voxels(pages, asked), f"{phases.words}", *_described(some, phases, chords)]
     pieces = " x ".join(map(str, cut.patch))
     said.append(f"pieces: {cut.count} of {pieces} voxels" + (", which overlap by half" if cut.overlap else ""))
     if chord and max(cut.patch) < 3 * chord:
@@ -137,13 +139,6 @@ def _correlation(rows: Array, lag: int) -> float:
     return float((a * b).sum() / norm) if norm else 0.0
 
 
-def _features(images: Sequence[Array], phases: int) -> float:
-    """Return the mean chord in voxels of the phase with the shorter ones: the size of the features."""
-    some = _sample(images)
-    lengths = [np.mean([mean_chords(image == k).mean() for image in some]) for k in range(phases)]
-    return float(min((length for length in lengths if length), default=0.0))
-
-
 def _sample(images: Sequence[Array]) -> list[Array]:
     """Return a few images, or the middle of a large one."""
     chosen = [images[k] for k in sorted({0, len(images) // 2, len(images) - 1})]
@@ -179,18 +174,18 @@ def _voxels(pages: Pages, asked: Asked) -> str:
     return "voxel size: the files do not state it; lengths and permeabilities need it: give --spacing"
 
 
-def _described(images: Sequence[Array], phases: Phases, shape: tuple[int, ...]) -> Iterator[str]:
-    """Yield a sentence on each phase: its fraction, its size, and the axes along which it percolates."""
-    some, names, whole = _sample(images), AXES[len(shape)], "area" if len(shape) == 2 else "volume"
+def _described(some: Sequence[Array], phases: Phases, chords: Sequence[float]) -> Iterator[str]:
+    """Yield a sentence on each phase: its fraction, its size, and the axes along which some of the images have it."""
+    dimensions = some[0].ndim
+    names, whole = AXES[dimensions], "area" if dimensions == 2 else "volume"
     for k, fraction in enumerate(phases.fractions):
         grey = f", grey value {phases.labels[k]}" if phases.labels else (", the darker", ", the brighter")[k]
         through = [percolating(image == k) for image in some]
-        counts = [sum(axes[a] for axes in through) for a in range(len(shape))]
+        counts = [sum(axes[a] for axes in through) for a in range(dimensions)]
         along = [name for name, n in zip(names, counts, strict=True) if n == len(some)]
         partly = [f"{name} in {n} of {len(some)}" for name, n in zip(names, counts, strict=True) if 0 < n < len(some)]
         words = " and ".join([*along, *partly]) or "no axis"
-        chord = np.mean([mean_chords(image == k).mean() for image in some])
-        yield (f"phase {k}{grey}: {100 * fraction:.1f} % of the {whole}, chords of {chord:.1f} voxels on average, "
+        yield (f"phase {k}{grey}: {100 * fraction:.1f} % of the {whole}, chords of {chords[k]:.1f} voxels on average, "
                f"percolates along {words}")  # fmt: skip
 
 

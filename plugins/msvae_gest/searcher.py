@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import Annotated, Any
 
 import numpy as np
@@ -46,9 +46,8 @@ class Gest(Searcher):
 
     def _made(self, vocs: Any) -> Any:
         """Return the generator; StudyError if there is none, or it does not take such a problem."""
-        module, _, name = self.generator.partition(":")
         try:
-            return getattr(importlib.import_module(module), name)(vocs, **self.arguments)
+            return resolve_name(self.generator)(vocs, **self.arguments)
         except Exception as error:  # a border: a user's class may raise anything
             raise StudyError(
                 f"design.searcher.generator: '{self.generator}' failed with {type(error).__name__}: {error}: name a "

@@ -29,6 +29,7 @@ from msvae import (
     Solver,
     Specification,
     Structures,
+    without_mpi,
 )
 from msvae_lammps import child
 from msvae_lammps.interaction import Atoms, atoms_of, elements
@@ -37,7 +38,6 @@ from msvae_lammps.program import Failure, lower_triangular, sentence
 __all__ = ["LammpsScript", "Output"]
 
 OWN = ("structure", "elements", "folder")  # variables that the script is given
-LAUNCHERS = ("PMI", "OMPI_", "PRTE_", "PRRTE_", "HYD", "MPIR_", "MPI_LOCAL", "MPIEXEC_", "GMPI_", "MV2_COMM")
 QUIT = re.compile(r"^\s*quit\b|\bquit\s*[\"']?\s*$", re.MULTILINE)
 Names = Rule(
     "names of letters, digits and _, with values without quotes and line ends",
@@ -166,7 +166,7 @@ def _in_a_child(request: Mapping[str, Any], folder: Path, timeout: float) -> lis
     """Run a script in a process of its own, in a folder of its own."""
     place, answer = folder / "request.json", folder / "answer.json"
     place.write_text(json.dumps({**request, "answer": str(answer)}))
-    environment = {name: v for name, v in os.environ.items() if not name.startswith(LAUNCHERS)}
+    environment = without_mpi(os.environ)
     environment.setdefault("LAMMPS_POTENTIALS", request["variables"]["folder"])
     try:
         done = subprocess.run(

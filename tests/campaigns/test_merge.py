@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,7 @@ from msvae.campaigns.push_forward.merging import merged
 from msvae.cli.app import app
 from msvae.sampling.estimators import Estimator
 
-STUDY = """
-campaign = "push-forward"
-[dataset]
-name = "simulated"
-count = 40
-shape = [8, 8]
-length = [3e-6, 3e-6]
-[solver]
-name = "conductivity"
-phases = [{ conductivity = 1.0 }, { conductivity = 10.0 }]
-[architecture]
-name = "perceptron"
-width = 16
-[model]
-latents = 3
-features = 16
-heads = ["conductivity"]
-[training]
-epochs = 3
+PUSH_FORWARD = """
 [push_forward]
 property = "conductivity"
 component = [0, 0]
@@ -48,10 +31,10 @@ most = 100
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory, small: Callable[[str], str]) -> list[Path]:
     """Three replicates with models of their own."""
     folder = tmp_path_factory.mktemp("replicates")
-    (folder / "study.toml").write_text(STUDY)
+    (folder / "study.toml").write_text(small("push-forward") + PUSH_FORWARD)
     for seed in (1, 2, 3):
         launch(folder / "study.toml", folder / f"run-{seed}", overrides=[f"seed={seed}"])
     return [folder / f"run-{seed}" for seed in (1, 2, 3)]

@@ -23,33 +23,11 @@ from msvae.campaigns.launch import launch
 from msvae.serve.models import models_of
 from msvae.serve.server import LARGEST, Server
 
-STUDY = """
-campaign = "train"
-seed = 3
-[dataset]
-name = "simulated"
-count = 24
-shape = [8, 8]
-length = [3e-6, 3e-6]
-[solver]
-name = "conductivity"
-phases = [{ conductivity = 1.0 }, { conductivity = 10.0 }]
-[architecture]
-name = "perceptron"
-width = 16
-[model]
-latents = 3
-features = 16
-heads = ["conductivity"]
-[training]
-epochs = 2
-"""
-
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory, small: Callable[[str], str]) -> Run:
     folder = tmp_path_factory.mktemp("served")
-    (folder / "study.toml").write_text(STUDY)
+    (folder / "study.toml").write_text(small("train"))
     launch(folder / "study.toml", folder / "run")
     return Run.open(folder / "run")
 

@@ -10,11 +10,19 @@ import numpy as np
 from scipy import stats
 
 from msvae.campaigns.push_forward.campaign import PushForward
-from msvae.campaigns.push_forward.statistics import FURTHER, plain_estimates, row_of, scrambled, statistics_of
+from msvae.campaigns.push_forward.statistics import (
+    FURTHER,
+    columns_of,
+    from_scatter,
+    plain_estimates,
+    row_of,
+    scrambled,
+    statistics_of,
+)
 from msvae.errors import RunError
 from msvae.run.directory import Run
 from msvae.run.table import Table
-from msvae.sampling.estimators import Estimate, Estimator
+from msvae.sampling.estimators import Estimator
 from msvae.structures import Array
 
 __all__ = ["merged"]
@@ -42,20 +50,17 @@ def merged(paths: Sequence[Path], *, trust: bool = False) -> tuple[Table, dict[s
         estimates, samples = {s.name: s.of(estimator) for s in statistics_of(wanted)}, len(estimator.y)
     chance = float(stats.f_oneway(*own).pvalue) if len(runs) > 1 else 1.0
     if chance < SIGNIFICANT:
-        means = np.array([values.mean() for values in own])
-        half = float(stats.t.ppf(0.5 + wanted.confidence / 2, len(means) - 1) * means.std(ddof=1) / np.sqrt(len(means)))
-        estimates["mean"] = Estimate(float(means.mean()), float(means.mean()) - half, float(means.mean()) + half)
+        estimates["mean"] = from_scatter(np.array([values.mean() for values in own]), wanted.confidence)
         notes.append(
             f"the runs' means differ by more than their samples explain (p = {chance:.1g}): their models differ; the "
             "mean's interval is that of the runs' means. Train once, and let the others start from it "
             "(training.start_from)"
         )
-    low, high = (f"{100 * p:g} %" for p in ((1 - wanted.confidence) / 2, (1 + wanted.confidence) / 2))
     rows = tuple(row_of(name, estimate, samples) for name, estimate in estimates.items())
     title = f"Push-forward: {wanted.quantity or wanted.of}, {len(runs)} runs"
     plain = {"runs": [str(p) for p in paths], "samples": samples, "estimates": plain_estimates(estimates),
              "p_equal_means": chance}  # fmt: skip
-    return Table(title, ("", "value", low, high, "samples", "discretisation error"), rows, tuple(notes)), plain
+    return Table(title, columns_of(wanted), rows, tuple(notes)), plain
 
 
 def _same_study(runs: Sequence[Run]) -> PushForward:

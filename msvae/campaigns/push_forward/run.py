@@ -16,7 +16,14 @@ import numpy as np
 from msvae.campaigns.design.accuracy import discretisation_error, sampling_doubt
 from msvae.campaigns.push_forward.campaign import Fidelity, PushForward
 from msvae.campaigns.push_forward.realisations import Realisations, realise
-from msvae.campaigns.push_forward.statistics import FURTHER, plain_estimates, row_of, scrambled, statistics_of
+from msvae.campaigns.push_forward.statistics import (
+    FURTHER,
+    columns_of,
+    plain_estimates,
+    row_of,
+    scrambled,
+    statistics_of,
+)
 from msvae.dispatch.known import File
 from msvae.errors import TargetError
 from msvae.part.settings import PartSettings
@@ -95,9 +102,7 @@ def run(context: Context) -> Table:
     found.notes.append(sampling_doubt(found.estimates["mean"], shifts["mean"], _unit(context), context.study.solver))
     plain = {"estimates": plain_estimates(found.estimates), "costs": samples.costs, "discretisation_errors": shifts}
     context.run.write_json(FILE, {"quantity": name, "unit": _unit(context), **plain, **found.plain, **controls})
-    low, high = (f"{100 * p:g} %" for p in ((1 - wanted.confidence) / 2, (1 + wanted.confidence) / 2))
-    columns = ("", "value", low, high, "samples", "discretisation error")
-    return Table(f"Push-forward: {name} ({_unit(context)})", columns, tuple(rows), tuple(found.notes))
+    return Table(f"Push-forward: {name} ({_unit(context)})", columns_of(wanted), tuple(rows), tuple(found.notes))
 
 
 def _job(context: Context, wanted: PushForward) -> Realisations:

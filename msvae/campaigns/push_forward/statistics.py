@@ -16,7 +16,16 @@ from msvae.campaigns.push_forward.campaign import PushForward
 from msvae.sampling.estimators import Estimate, Estimator
 from msvae.structures import Array
 
-__all__ = ["FURTHER", "Statistic", "plain_estimates", "row_of", "scrambled", "statistics_of"]
+__all__ = [
+    "FURTHER",
+    "Statistic",
+    "columns_of",
+    "from_scatter",
+    "plain_estimates",
+    "row_of",
+    "scrambled",
+    "statistics_of",
+]
 
 FURTHER = 10**8  # number of the first sample of which only cheap values are computed
 
@@ -49,23 +58,29 @@ def statistics_of(wanted: PushForward) -> list[Statistic]:
     return found
 
 
+def from_scatter(each: Array, confidence: float) -> Estimate:
+    """Return the mean of independent estimates (r,), with the interval of Student's t of their scatter."""
+    half = float(special.stdtrit(len(each) - 1, 0.5 + confidence / 2)) * float(each.std(ddof=1)) / math.sqrt(len(each))
+    return Estimate(float(each.mean()), float(each.mean()) - half, float(each.mean()) + half)
+
+
 def scrambled(values: Array, wanted: PushForward) -> dict[str, Estimate]:
     """Return the estimates from independent scramblings (replicates, batch); their scatter gives the error."""
-    replicates, batch = values.shape
-    t = float(special.stdtrit(replicates - 1, 0.5 + wanted.confidence / 2))
-
-    def estimate(each: Array) -> Estimate:
-        half = t * float(each.std(ddof=1)) / math.sqrt(len(each))
-        return Estimate(float(each.mean()), float(each.mean()) - half, float(each.mean()) + half)
-
+    batch = values.shape[1]
     asked = statistics_of(wanted) if batch > 1 else statistics_of(wanted)[:1]
-    return {s.name: estimate(s.each(values)) for s in asked}
+    return {s.name: from_scatter(s.each(values), wanted.confidence) for s in asked}
 
 
 def plain_estimates(estimates: Mapping[str, Estimate]) -> dict[str, list[float | None]]:
     """Return value, low and high by name; None for what is not bounded."""
     ends = {name: (e.value, e.low, e.high) for name, e in estimates.items()}
     return {name: [v if math.isfinite(v) else None for v in three] for name, three in ends.items()}
+
+
+def columns_of(wanted: PushForward) -> tuple[str, ...]:
+    """Return the heads of the table whose rows `row_of` makes."""
+    low, high = (f"{100 * p:g} %" for p in ((1 - wanted.confidence) / 2, (1 + wanted.confidence) / 2))
+    return ("", "value", low, high, "samples", "discretisation error")
 
 
 def row_of(name: str, estimate: Estimate, samples: int, shift: float | None = None) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from string import Template
 from msvae import plugins
 from msvae.errors import PluginError
 from msvae.files.atomic import write_atomically
-from msvae.plugins.families import HOOK_OF
 
 __all__ = ["KINDS", "write_package"]
 
@@ -30,8 +29,7 @@ def write_package(name: str, kind: str, parent: Path) -> list[Path]:
     module, folder = name.replace("-", "_"), parent / name
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PluginError(f"'{folder}' is there already: give another name, or another folder with --output")
-    names = {"name": name, "module": module, "kind": kind, "class_name": _camel(name),
-             "hook": HOOK_OF[kind]}  # fmt: skip
+    names = {"name": name, "module": module, "kind": kind, "class_name": _camel(name)}
     source = files("msvae.cli.kit").joinpath(f"{kind}.py").read_text()
     source = re.sub(r"\bMine\b", names["class_name"], source)
     contents = {
@@ -58,11 +56,9 @@ def _check(name: str, kind: str) -> None:
     module = name.replace("-", "_")
     if keyword.iskeyword(module) or module in sys.stdlib_module_names or module == "msvae":
         raise PluginError(f"'{name}' is the name of a module of Python: choose another, such as my-{name}")
-    taken = [
-        e.distribution for (family, known), e in plugins.registry().loaded.items() if (family, known) == (kind, name)
-    ]
-    if taken:
-        raise PluginError(f"a {kind} of '{taken[0]}' is called '{name}': choose another name")
+    taken = plugins.registry().loaded.get((kind, name))
+    if taken is not None:
+        raise PluginError(f"a {kind} of '{taken.distribution}' is called '{name}': choose another name")
 
 
 def _camel(name: str) -> str:

@@ -11,6 +11,7 @@ import os
 import sys
 from concurrent.futures import Executor
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from msvae.errors import StudyError
@@ -43,11 +44,8 @@ def parsl_executor(settings: ExecutorSettings) -> Executor:
 
 def _given(name: str) -> Any:
     """Return the configuration that a user's function makes; StudyError if there is none."""
-    import importlib
-
-    module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)()
+        return resolve_name(name)()
     except Exception as error:  # a border: a user's module may raise anything
         raise StudyError(
             f"executor.parsl.configuration: '{name}' failed with {type(error).__name__}: {error}"

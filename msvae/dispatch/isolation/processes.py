@@ -11,8 +11,7 @@ from pathlib import Path
 __all__ = ["LastWords", "children_of", "end", "how_it_ended", "is_stopped", "resident", "without_mpi"]
 
 MPI_VARIABLES = (
-    "PMI_",
-    "PMIX_",
+    "PMI",
     "OMPI_",
     "PRTE_",
     "PRRTE_",

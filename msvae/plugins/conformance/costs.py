@@ -13,7 +13,7 @@ from typing import Any
 from msvae.plugins.conformance.promises import cases, example_structures, networks
 from msvae.plugins.interfaces import Architecture, Campaign, Dataset, Plugin, Searcher, Solver
 
-__all__ = ["Cost", "costs"]
+__all__ = ["Cost", "costs", "peak_memory"]
 
 REPEATS, COUNT = 5, 4  # the first repetition, which imports and compiles, does not count
 UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of what the system counts memory in
@@ -47,17 +47,17 @@ def costs(plugin: type[Plugin | Campaign | Searcher]) -> Iterator[Cost]:
 
 
 def _cost(what: str, work: Callable[[], object]) -> Cost:
-    before, seconds = _peak(), []
+    before, seconds = peak_memory(), []
     for _ in range(REPEATS):
         start = time.perf_counter()
         work()
         seconds.append(time.perf_counter() - start)
-    return Cost(what, median(seconds[1:]) / COUNT, _peak() - before)
+    return Cost(what, median(seconds[1:]) / COUNT, (peak_memory() - before) / 2**20)
 
 
-def _peak() -> float:
-    """Return the largest memory that the process has had, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT / 2**20
+def peak_memory() -> int:
+    """Return the largest memory that the process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
 
 
 def _step(plugin: type[Architecture], kind: Any, d: int) -> Callable[[], None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from msvae import plugins
 from msvae.plugins import prebuilt
+from msvae.plugins.native import cache_folder, compiler_here
 from msvae.start.doctor.finding import Finding
 
 __all__ = ["compiled", "devices", "loaded_plugins", "processor", "versions"]
@@ -42,10 +42,10 @@ def _version(name: str) -> str | None:
 
 def compiled() -> Finding:
     """Return whether solvers have their C kernels: compiled here, brought by a wheel, or not at all."""
-    brought, cache = _brought(), Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msvae"
+    brought, cache = _brought(), cache_folder()
     if os.environ.get("MSVAE_NO_COMPILER"):
         why = "MSVAE_NO_COMPILER is set"
-    elif (compiler := shutil.which(os.environ.get("CC", "") or "cc") or shutil.which("gcc")) is None:
+    elif (compiler := compiler_here()) is None:
         why = "no C compiler"
     elif not os.access(_existing(cache), os.W_OK):
         why = f"'{cache}' cannot be written, name another folder in XDG_CACHE_HOME"

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from msvae.dispatch.isolation.processes import without_mpi
 from msvae.start.doctor.finding import Finding
 
 __all__ = ["mpi", "vendor_of"]
@@ -63,12 +64,9 @@ def _launcher(library: str | None) -> Finding:
 
 def _said(command: list[str]) -> tuple[str, str]:
     """Return what a command prints, in a process of its own that no launcher knows of, and why it failed, if so."""
-    alone = {
-        k: v for k, v in os.environ.items() if not k.startswith(("PMI", "PMIX", "OMPI_", "HYDI_", "HYDRA_", "MPI_"))
-    }
     try:
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=alone, check=False,
-                              timeout=60)  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                              env=without_mpi(os.environ), check=False, timeout=60)  # fmt: skip
     except (OSError, subprocess.SubprocessError) as error:
         return "", str(error)
     if done.returncode:

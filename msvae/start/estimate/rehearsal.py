@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from msvae.dispatch import world
 from msvae.dispatch.executors import open_executor
 from msvae.dispatch.limits import Limits
+from msvae.plugins.conformance import peak_memory
 from msvae.run.directory import Run
 from msvae.run.table import Table
 from msvae.stages.context import Context
 from msvae.stages.crew import crew_of
+from msvae.stages.expected import Expected
 from msvae.stages.labelling import the_structures
 from msvae.start.estimate.pilot import Solved, epoch_of, solved
 from msvae.start.estimate.plan import Pace, Plan, Step
@@ -25,8 +25,6 @@ from msvae.study import Study
 from msvae.study.settings import CacheSettings
 
 __all__ = ["plan_of", "rehearse"]
-
-UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of what the system counts memory in
 
 
 def rehearse(study_file: Path, output: Path, *, overrides: Sequence[str] = ()) -> Table | None:
@@ -55,16 +53,15 @@ def plan_of(context: Context) -> Plan:
     count = _to_label(study, structures)
     pilot = solved(context, structures) if study.solver is not None and _solves(study, count) else None
     epoch, size = _training(context, structures, pilot)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
     file = context.run.structures_file.stat().st_size
-    pace = Pace(reading, epoch=epoch, structures=file, model=size, memory=peak)
+    pace = Pace(reading, epoch=epoch, structures=file, model=size, memory=peak_memory())
     if pilot is not None:
         pace = replace(pace, call=pilot.call, each=pilot.each, row=pilot.row, failed=pilot.failed)
     expected = study.campaign.expects(study, pace.call)
     notes = [] if expected is not None else [f"what campaign '{study.campaign.name}' does beyond is not estimated"]
     if study.structure_head is not None and study.campaign.prepares == "model":
         notes.append(f"the structure-space head, {study.structure_head.epochs} epochs, is not estimated")
-    steps = tuple(_steps(study, structures, count, pace))
+    steps = tuple(_steps(study, structures, count, pace, expected or ()))
     return Plan(
         f"What '{study.campaign.name}' would do", steps, pace, context.width, expected is not None, tuple(notes)
     )
@@ -95,7 +92,9 @@ def _training(context: Context, structures: Structures, pilot: Solved | None) ->
     return epoch_of(context, structures, pilot.properties if pilot is not None else {})
 
 
-def _steps(study: Study, structures: Structures, count: int, pace: Pace) -> Iterator[Step]:
+def _steps(
+    study: Study, structures: Structures, count: int, pace: Pace, expected: Iterable[Expected]
+) -> Iterator[Step]:
     """Yield the stages of a run."""
     s = structures.specification
     place = " x ".join(map(str, s.grid.shape)) or "a point"
@@ -106,6 +105,6 @@ def _steps(study: Study, structures: Structures, count: int, pace: Pace) -> Iter
         epochs = study.training.epochs
         what = f"{epochs} epochs of {pace.epoch:.2g} s; {pace.model / 4e6:.2g} million weights"
         yield Step("train", what, 0, epochs * pace.epoch, at_most=study.training.patience != 0)
-    for part in study.campaign.expects(study, pace.call) or ():
+    for part in expected:
         what = f"{part.seconds:.0f} s of thought beside the solver" if part.seconds else ""
         yield Step(part.what, what, part.evaluations, part.evaluations * pace.each + part.seconds, part.at_most)

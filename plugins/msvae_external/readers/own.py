@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,8 @@ __all__ = ["called"]
 
 def called(path: Path, reading: Reading, names: Mapping[str, Any]) -> Array:
     """Return what "module:function" returns for the folder and the names; whatever it raises is a Failure."""
-    module, _, name = reading.function.partition(":")
     try:
-        function = getattr(importlib.import_module(module), name)
+        function = resolve_name(reading.function)
     except (ImportError, AttributeError) as error:
         raise Failure(
             f"'{reading.function}' cannot be imported ({error}): install its module or set PYTHONPATH"

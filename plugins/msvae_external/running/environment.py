@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from msvae import without_mpi
 from msvae_external.failures import Failure
 
 __all__ = ["environment_of", "without_job"]
 
-JOB = ("PMI", "OMPI_", "PRTE_", "PRRTE_", "HYD", "MPIR_", "MPI_LOCAL", "MPIEXEC_", "MPICH_", "GMPI_", "MV2_", "PALS_",
-       "I_MPI_HYDRA", "SLURM_STEP", "SLURM_SRUN_", "SLURM_LAUNCH_NODE", "SLURM_MPI_TYPE", "SLURM_PMI")  # fmt: skip
+JOB = ("MPICH_", "MV2_", "PALS_", "I_MPI_HYDRA", "SLURM_STEP", "SLURM_SRUN_", "SLURM_LAUNCH_NODE", "SLURM_MPI_TYPE",
+       "SLURM_PMI")  # fmt: skip
 STEP = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GTIDS", "SLURM_TASK_PID", "SLURM_TASKS_PER_NODE",
         "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_DISTRIBUTION", "SLURM_CPU_BIND", "SLURM_CPUS_PER_TASK")  # fmt: skip
 OURS = ("MPICH_VERSION", "OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")  # of a user, not of a job
@@ -26,7 +27,8 @@ def without_job(environment: Mapping[str, str]) -> dict[str, str]:
     >>> without_job({"PMI_RANK": "1", "SLURM_STEP_ID": "0", "SLURM_JOB_ID": "7", "PATH": "/bin"})
     {'SLURM_JOB_ID': '7', 'PATH': '/bin'}
     """
-    return {k: v for k, v in environment.items() if k in OURS or not (k.startswith(JOB) or k.startswith(STEP))}
+    kept = {k: v for k, v in without_mpi(environment).items() if not k.startswith((*JOB, *STEP))}
+    return {k: v for k, v in environment.items() if k in OURS or k in kept}
 
 
 def environment_of(setup: Path | None, given: Mapping[str, str]) -> dict[str, str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from pkgutil import resolve_name
 from typing import final
 
 import numpy as np
@@ -101,9 +101,8 @@ class Function(ForwardModel):
     """A function of one's own, of images (n, *grid) to data (n, ...)."""
 
     def __init__(self, where: str) -> None:
-        module, _, name = where.partition(":")
         try:
-            self.call: Callable[[Tensor], Tensor] = getattr(importlib.import_module(module), name)
+            self.call: Callable[[Tensor], Tensor] = resolve_name(where)
         except (ImportError, AttributeError, ValueError) as error:
             raise StudyError(
                 f"forward.function: '{where}' cannot be imported ({error}): give module:function, of a module that is "
