@@ -39,7 +39,7 @@ for place in ${BIND:-}; do
 done
 
 echo "== %files"
-rm -rf "$root/opt/source" "$root/opt/msvae" "$root/opt/env"  # of an earlier proof in this folder
+rm -rf "$root/opt/source" "$root/opt/msvae" "$root/opt/env" "$folder/run"  # of an earlier proof in this folder
 section files | while read -r from to; do
     [ -n "$from" ] || continue
     mkdir -p "$(dirname "$root$to")"
