@@ -34,16 +34,13 @@ def found(source: Path, headers: Sequence[Path], definitions: Sequence[str]) -> 
     folder = source.parent / FOLDER
     if not folder.is_dir():
         return None
-    has = _instructions()
     name = _name(source, headers, definitions)
-    levels = (level for level, needed in LEVELS.items() if needed <= has)
-    return next((path for level in levels if (path := folder / f"{name}-{level}.so").is_file()), None)
+    return next((path for level in _levels() if (path := folder / f"{name}-{level}.so").is_file()), None)
 
 
 def level() -> str | None:
     """Return the highest level of instructions that this processor has; None if it has none of them."""
-    has = _instructions()
-    return next((name for name, needed in LEVELS.items() if needed <= has), None)
+    return next(iter(_levels()), None)
 
 
 def build(
@@ -61,6 +58,12 @@ def build(
 def _name(source: Path, headers: Sequence[Path], definitions: Sequence[str]) -> str:
     given = [*(path.read_text() for path in (source, *headers)), *FLAGS, *definitions]
     return f"{source.stem}-{hashlib.sha256(chr(0).join(given).encode()).hexdigest()[:16]}"
+
+
+def _levels() -> list[str]:
+    """Return the levels of instructions that this processor has, from the highest down."""
+    has = _instructions()
+    return [level for level, needed in LEVELS.items() if needed <= has]
 
 
 def _instructions() -> frozenset[str]:
